@@ -1,0 +1,140 @@
+# walmap: see README.md for what it is and `make help` for what can be made.
+
+# What a caller may set, as in `make CC=clang WERROR=1 test`
+CC       ?= cc
+CFLAGS   ?= -O2 -g
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+SANITIZER ?=
+WERROR   ?=
+DEBUG    ?=
+VERSION  ?= 3.40.1
+# Each kind of build has a folder of its own, so that they do not undo each other
+BUILD    ?= build$(addprefix -,$(SANITIZER))$(if $(DEBUG),-debug)
+
+ifneq ($(filter-out address undefined thread,$(SANITIZER)),)
+  $(error SANITIZER=$(SANITIZER) is not allowed; it may be address, undefined or thread)
+endif
+
+SUFFIX   := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
+RELEASE  := $(shell sed -n 's/^\#define WALMAP_VERSION "\(.*\)"/\1/p' core/walmap.h)
+# The plain build leaves the extension in the top folder, the others in theirs
+WALMAP   := $(if $(filter build,$(BUILD)),./,$(BUILD)/)walmap.$(SUFFIX)
+LIBRARY  := $(BUILD)/libwalmap.a
+
+SAN_address   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SAN_thread    := -fsanitize=thread -fno-omit-frame-pointer
+
+ALL_CFLAGS := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -pthread -Icore -MMD -MP $(SAN_$(SANITIZER)) \
+              $(if $(DEBUG),-DWALMAP_DEBUG) $(CPPFLAGS) $(CFLAGS)
+# assert() is for the builds that look for mistakes
+LIB_CFLAGS := -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG)
+
+CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*.c))
+EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c))
+CORE_TESTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard test/core/test_*.c))
+SQL_TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c))
+BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
+FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
+
+.PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent fuzz check format shell test-sqlite \
+        bench-programs install uninstall clean FORCE
+
+all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
+
+help: ## shows this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  make %-18s%s\n' "$$t" "$$d"; done
+	@echo 'Variables: CC CFLAGS PREFIX=/usr/local DESTDIR= WERROR=1 DEBUG=1 SANITIZER=address|undefined|thread BUILD=folder'
+
+deps: ## installs what building and testing need (Debian, Ubuntu), or prints the command that does
+	@test/deps build test
+
+$(WALMAP): $(CORE_OBJECTS) $(EXT_OBJECTS)
+	$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) -shared -o $@ $^ $(LDFLAGS)
+
+$(LIBRARY): $(CORE_OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/core/%.o: core/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) -c -o $@ $<
+
+$(BUILD)/ext/%.o: ext/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) -c -o $@ $<
+
+$(BUILD)/test/core/%: test/core/%.c $(LIBRARY) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka
+
+$(BUILD)/test/fuzz/%: test/fuzz/%.c $(wildcard core/*.[ch])
+	@mkdir -p $(@D)
+	clang $(ALL_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< $(wildcard core/*.c)
+
+$(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lsqlite3 -lm
+
+# Other flags than last time, and everything is built again
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+test-programs: $(CORE_TESTS) $(SQL_TESTS) ## builds the test programs, runs nothing
+fuzz: $(FUZZERS) ## builds the fuzzers (clang) into build/test/fuzz
+
+demo: ## shows what walmap does, in the sqlite3 shell; installs what that needs
+	@test/deps build demo
+	@$(MAKE) --no-print-directory all
+	@WALMAP=$(WALMAP) test/demo/run
+
+test: ## builds and runs all tests; installs what they need
+	@test/deps build test
+	@$(MAKE) --no-print-directory all test-programs
+	@WALMAP=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
+
+bench-programs: $(BENCHES)
+bench: all bench-programs ## measures; the README says how to read it
+	@WALMAP=$(WALMAP) BUILD=$(BUILD) test/bench/run full
+bench-quick: all bench-programs ## the same in a few minutes, with less data
+	@WALMAP=$(WALMAP) BUILD=$(BUILD) test/bench/run quick
+bench-concurrent: all bench-programs ## readers beside a writer: walmap, cache=shared, memdb
+	@WALMAP=$(WALMAP) BUILD=$(BUILD) test/bench/run concurrent
+
+check: all ## format, lint, shell scripts, exported names
+	@test/deps check
+	@test/check $(WALMAP) $(LIBRARY)
+
+format: ## lays out the C sources as .clang-format says
+	clang-format -i $(shell git ls-files '*.[ch]')
+
+shell: ## builds build/sqlite-VERSION/sqlite3, a shell with walmap inside; VERSION=3.40.1, ...
+	@test/deps build sqlite
+	@CC='$(CC)' sqlite-build/build $(VERSION)
+
+test-sqlite: ## runs the tests against SQLite VERSION=3.46.1, ... from source
+	@test/deps build test sqlite
+	@CC='$(CC)' sqlite-build/build $(VERSION)
+	@$(MAKE) --no-print-directory all test-programs
+	@WALMAP=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) test/run
+
+install: all ## installs below $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(WALMAP) $(DESTDIR)$(PREFIX)/lib/walmap/walmap.$(SUFFIX)
+	install -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libwalmap.a
+	install -m 644 core/walmap.h $(DESTDIR)$(PREFIX)/include/walmap.h
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: walmap' 'Description: in-memory key/value map with transactions' \
+	  'Version: $(RELEASE)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lwalmap -pthread' \
+	  >$(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
+
+uninstall: ## removes what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/lib/walmap
+	rm -f $(DESTDIR)$(PREFIX)/lib/libwalmap.a $(DESTDIR)$(PREFIX)/include/walmap.h \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
+
+clean: ## removes all that was built
+	rm -rf build build-address build-undefined build-thread build-*debug walmap.so walmap.dylib
