@@ -1,0 +1,156 @@
+/*
+** codec.h - SQL values as byte strings and back
+**
+** The core sees byte strings. This file's functions give each SQL key and value its bytes, and are the only ones that
+** know them. The bytes are part of images (content number WM_CONTENT_SQL), so they never change meaning.
+**
+** A key is a tag and a payload, and canonical: two keys are equal in SQL (BINARY collation, no affinity) exactly when
+** their bytes are equal.
+**
+**    tag             payload
+**    1 WM_KEY_INT    an integer, or a real with the value of a 64-bit integer: little-endian two's complement in as few
+**                    bytes as hold it, from none for 0 to 8
+**    2 WM_KEY_REAL   any other real: 8 bytes, IEEE 754 binary64, little-endian; never NaN
+**    3 WM_KEY_TEXT   UTF-8, then one NUL byte (so that SQLite can be handed the text where it lies)
+**    4 WM_KEY_BLOB   the bytes
+**
+** A value is a header byte and a payload. The header's bits 0 to 2 are the value's type, bits 3 and 4 the form of the
+** entry's key (what the key's canonical bytes leave out), bits 5 to 7 are 0.
+**
+**    type               payload                         form             of a key
+**    1 WM_VALUE_INT     as WM_KEY_INT                   0 WM_FORM_PLAIN  as its bytes say
+**    2 WM_VALUE_REAL    8 bytes; integral ones too      1 WM_FORM_REAL   WM_KEY_INT that came as a real
+**    3 WM_VALUE_TEXT    UTF-8, none of it NUL; NUL      2 WM_FORM_MINUS  WM_KEY_INT 0 that came as -0.0
+**    4 WM_VALUE_BLOB    the bytes                       3 WM_FORM_NULS   WM_KEY_TEXT with a NUL inside
+**    5 WM_VALUE_NULL    none
+**    6 WM_VALUE_NULS    UTF-8, some of it NUL; NUL
+**
+** Text is taken as it comes: bytes that are not UTF-8 come back bit for bit. From a UTF-16 database it is converted to
+** UTF-8 by SQLite, so that maps may be shared between databases of any encoding.
+**
+** Needs SQLite 3.40.0 (sqlite3_value_encoding).
+*/
+#ifndef WM_CODEC_H
+#define WM_CODEC_H
+
+#include "core/walmap.h"
+#include <sqlite3ext.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* walmap_options.content of every map and image of the extension. */
+#define WM_CONTENT_SQL 1
+
+enum wm_key_tag { WM_KEY_INT = 1, WM_KEY_REAL, WM_KEY_TEXT, WM_KEY_BLOB };
+enum wm_value_type { WM_VALUE_INT = 1, WM_VALUE_REAL, WM_VALUE_TEXT, WM_VALUE_BLOB, WM_VALUE_NULL, WM_VALUE_NULS };
+enum wm_key_form { WM_FORM_PLAIN, WM_FORM_REAL, WM_FORM_MINUS, WM_FORM_NULS };
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* From SQLite                                                                                                        */
+
+/* Keys of up to this many bytes are encoded without an allocation. */
+#define WM_KEY_SMALL 256
+
+/* An encoded key. `data` points to `small`, or to `heap`; so a wm_key must not be copied by assignment. */
+typedef struct wm_key {
+  const uint8_t *data;
+  size_t size;
+  uint8_t form; /* an enum wm_key_form, for wm_codec_write_value */
+  uint8_t *heap;
+  uint8_t small[WM_KEY_SMALL];
+} wm_key;
+
+/*
+** Encodes a key. On SQLITE_OK release it with wm_codec_release_key; the sqlite3_value may go. Otherwise nothing is to
+** be released: SQLITE_CONSTRAINT_NOTNULL for NULL, SQLITE_NOMEM.
+*/
+int wm_codec_encode_key(sqlite3_value *value, wm_key *key);
+void wm_codec_release_key(wm_key *key);
+
+/*
+** A value on its way in, measured before it is written, so that it can be written straight into the log
+** (walmap_txn_reserve). Text and blobs stay where SQLite has them: the sqlite3_value must outlive it, unchanged.
+*/
+typedef struct wm_value {
+  uint8_t type;        /* an enum wm_value_type */
+  uint8_t number[8];   /* the payload of WM_VALUE_INT and WM_VALUE_REAL */
+  const void *bytes;   /* the payload of the rest, without the NUL that ends text */
+  size_t payload_size; /* of the payload as above, without that NUL */
+} wm_value;
+
+/* SQLITE_OK or SQLITE_NOMEM. There is nothing to release. */
+int wm_codec_read_value(sqlite3_value *from, wm_value *value);
+
+/* Bytes that the value is encoded to, header included. */
+size_t wm_codec_value_size(const wm_value *value);
+
+/* Writes them to `to`. `key_form` is wm_key.form of the entry's key. */
+void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* To SQLite                                                                                                          */
+
+/*
+** Set the result to the entry's key or value, with the type and the bits that it came with. Text and blobs are handed
+** over where they lie, with `destructor`, which is called exactly once in all cases: by SQLite when it lets go of the
+** pointer (whatever the outcome), or at once when there is no pointer to hand over, as for numbers. SQLITE_TRANSIENT
+** makes SQLite copy instead, SQLITE_STATIC neither copies nor calls.
+** The entry must come from a map or image of content WM_CONTENT_SQL whose entries wm_codec_check accepted.
+*/
+void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *));
+void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *));
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* On encoded bytes                                                                                                   */
+
+static inline bool wm_codec_key_is_number(const void *key) { return ((const uint8_t *)key)[0] <= WM_KEY_REAL; }
+static inline bool wm_codec_key_is_text(const void *key) { return ((const uint8_t *)key)[0] == WM_KEY_TEXT; }
+
+/* The form of an entry's key, as its value's header byte has it. */
+static inline uint8_t wm_codec_entry_form(const walmap_entry *entry) {
+  return (uint8_t)(((const uint8_t *)entry->value)[0] >> 3 & 3);
+}
+
+/*
+** SQL's order of two keys (BINARY, no affinity): < 0, 0 or > 0. Integers and reals compare exactly. Text compares as
+** UTF-8; UTF-16 databases order text otherwise, so text bounds must not be pushed down there.
+*/
+int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_size);
+
+/* Whether an encoded value IS the other one, in SQL's sense: NULL IS NULL, 1 IS 1.0, 1 IS NOT '1'. */
+bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value);
+
+/*
+** What is wrong with an entry of an image, or NULL: a walmap_check_fn. The extension's maps hold only what it accepts,
+** so code that reads maps need not check again. Every entry that came from outside must pass it first.
+*/
+const char *wm_codec_check(void *unused, const walmap_entry *entry);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Hash, and keys that look alike (codec_hash.c)                                                                      */
+
+/*
+** The walmap_hash_fn of all maps of the extension: XXH3, seeded, of the key's bytes; except that text which looks like
+** a number hashes by that number. Where the other side of a comparison has numeric affinity, SQL lets a text key '01'
+** or ' 1.0 ' equal 1, and a virtual table cannot see the affinity. So a lookup with a number offers those texts as well
+** and SQLite chooses. Text that cannot be a number costs one test of its first character.
+**
+** Many spellings of one number ('1', '01', '001' ...) have one hash whatever the seed: as look-alikes they must. They
+** are correct, and slow by the thousand.
+*/
+uint64_t wm_codec_hash(const void *key, size_t key_size, uint64_t seed);
+
+/* Whether SQLite would take the text key for a number: '01', ' 1.0 ', '1e0', '.5'; not '1x', '0x1', 'inf', ''. */
+bool wm_codec_looks_numeric(const void *key, size_t key_size);
+
+/*
+** The hashes at which text look-alikes of an encoded number are found with walmap_state_each_hash and
+** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. The keys at them are a superset: other keys
+** may be there, take text only. For WM_KEY_INT the first is the key's own hash, so that the same walk meets the key
+** itself; for integers below 2^48 it is the only one.
+*/
+#define WM_LOOKALIKES 3
+int wm_codec_lookalikes(const void *key, size_t key_size, uint64_t seed, uint64_t hashes[WM_LOOKALIKES]);
+
+#endif

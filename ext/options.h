@@ -1,0 +1,45 @@
+/*
+** options.h - the options of CREATE VIRTUAL TABLE ... USING walmap(...)
+**
+** Each argument is name=value. Names are case-insensitive, space is allowed around both, and a value may be quoted as
+** SQL quotes strings and names ('...', "...", `...`, [...]).
+**
+**    map='name'          1 to WM_MAP_NAME_MAX bytes: the process-wide map of that name
+**    shards=N            a power of two, 1 to WALMAP_MAX_SHARDS
+**    capacity=N          expected entries, 0 to WM_CAPACITY_MAX
+**    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX
+**    auto_compact=PCT    0 (off) to 99
+*/
+#ifndef WM_OPTIONS_H
+#define WM_OPTIONS_H
+
+#include "core/walmap.h"
+#include <sqlite3ext.h>
+#include <stdbool.h>
+
+#define WM_MAP_NAME_MAX 255
+#define WM_CAPACITY_MAX 1000000000000
+#define WM_BUSY_TIMEOUT_MAX 86400000 /* a day */
+
+typedef struct wm_options {
+  char *map; /* the name, NULL when it was not given; from sqlite3_malloc, freed by wm_options_free */
+  bool has_shards, has_capacity, has_busy_timeout, has_auto_compact;
+  /* The defaults of walmap_options_init with the given ones over them; `hash` and `content` are the extension's. */
+  walmap_options core;
+} wm_options;
+
+/*
+** Parses the `argc` arguments (xCreate's from argv[3] on). On SQLITE_OK free them with wm_options_free. SQLITE_ERROR
+** for an unknown name, one given twice, a bad value: *error is then a text (sqlite3_malloc) that says which and what is
+** allowed. SQLITE_NOMEM. *error is not written otherwise.
+*/
+int wm_options_parse(int argc, const char *const *argv, wm_options *options, char **error);
+void wm_options_free(wm_options *options);
+
+/*
+** Whether the options that were given are those of a map that exists already: SQLITE_OK, or SQLITE_ERROR with a text
+** that names the first one that differs and the map's own value; SQLITE_NOMEM.
+*/
+int wm_options_agree(const wm_options *options, const walmap_options *existing, char **error);
+
+#endif
