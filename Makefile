@@ -90,20 +90,20 @@ fuzz: $(FUZZERS) ## builds the fuzzers (clang) into build/test/fuzz
 demo: ## shows what walmap does, in the sqlite3 shell; installs what that needs
 	@test/deps build demo
 	@$(MAKE) --no-print-directory all
-	@WALMAP=$(WALMAP) test/demo/run
+	@WALMAP_SO=$(WALMAP) test/demo/run
 
 test: ## builds and runs all tests; installs what they need
 	@test/deps build test
 	@$(MAKE) --no-print-directory all test-programs
-	@WALMAP=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
 
 bench-programs: $(BENCHES)
 bench: all bench-programs ## measures; the README says how to read it
-	@WALMAP=$(WALMAP) BUILD=$(BUILD) test/bench/run full
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/bench/run full
 bench-quick: all bench-programs ## the same in a few minutes, with less data
-	@WALMAP=$(WALMAP) BUILD=$(BUILD) test/bench/run quick
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/bench/run quick
 bench-concurrent: all bench-programs ## readers beside a writer: walmap, cache=shared, memdb
-	@WALMAP=$(WALMAP) BUILD=$(BUILD) test/bench/run concurrent
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/bench/run concurrent
 
 check: all ## format, lint, shell scripts, exported names
 	@test/deps check
@@ -120,7 +120,7 @@ test-sqlite: ## runs the tests against SQLite VERSION=3.46.1, ... from source
 	@test/deps build test sqlite
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 	@$(MAKE) --no-print-directory all test-programs
-	@WALMAP=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) test/run
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) test/run
 
 install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
