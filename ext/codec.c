@@ -1,0 +1,267 @@
+/*
+** codec.c - SQL values as byte strings and back: see codec.h for the bytes
+**
+** Encoding and decoding. What the hash makes of keys is in codec_hash.c, the look at hostile bytes in codec_check.c.
+*/
+#include "codec.h"
+#include "codec_number.h"
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+#define SQLITE_UTF8_ZERO_TERMINATED 16 /* SQLITE_UTF8_ZT, which headers before 3.53 lack */
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* From SQLite                                                                                                        */
+
+/*
+** The bytes of a text or blob value. Text of a UTF-8 database is read with sqlite3_value_blob, because
+** sqlite3_value_text may copy it to add a NUL.
+*/
+static int read_bytes(sqlite3_value *from, int type, const void **bytes, size_t *size) {
+  const void *at;
+  if (type == SQLITE_TEXT && sqlite3_value_encoding(from) != SQLITE_UTF8)
+    at = sqlite3_value_text(from);
+  else
+    at = sqlite3_value_blob(from); /* before _bytes: it expands a zeroblob */
+  *size = (size_t)sqlite3_value_bytes(from);
+  *bytes = at;
+  return at == NULL && *size > 0 ? SQLITE_NOMEM : SQLITE_OK;
+}
+
+/* Room for `size` bytes of key: the small buffer or the heap. NULL when memory is out. */
+static uint8_t *key_room(wm_key *key, size_t size) {
+  key->heap = NULL;
+  if (size > sizeof key->small && (key->heap = sqlite3_malloc64(size)) == NULL)
+    return NULL;
+  uint8_t *room = key->heap != NULL ? key->heap : key->small;
+  key->data = room;
+  key->size = size;
+  key->form = WM_FORM_PLAIN;
+  return room;
+}
+
+static void encode_int_key(wm_key *key, int64_t number) {
+  uint8_t *to = key_room(key, 1 + wm_number_int_size(number));
+  to[0] = WM_KEY_INT;
+  wm_number_store_int(number, to + 1);
+}
+
+static void encode_real_key(wm_key *key, double number) {
+  int64_t integer;
+  if (wm_number_is_int(number, &integer)) {
+    encode_int_key(key, integer);
+    key->form = wm_number_is_minus_zero(number) ? WM_FORM_MINUS : WM_FORM_REAL;
+  } else {
+    uint8_t *to = key_room(key, 1 + 8);
+    to[0] = WM_KEY_REAL;
+    wm_number_store_real(number, to + 1);
+  }
+}
+
+static int encode_bytes_key(wm_key *key, sqlite3_value *value, int type) {
+  const void *bytes;
+  size_t size;
+  int rc = read_bytes(value, type, &bytes, &size);
+  if (rc != SQLITE_OK)
+    return rc;
+  bool is_text = type == SQLITE_TEXT;
+  uint8_t *to = key_room(key, 1 + size + is_text);
+  if (to == NULL)
+    return SQLITE_NOMEM;
+  to[0] = is_text ? WM_KEY_TEXT : WM_KEY_BLOB;
+  if (size > 0)
+    memcpy(to + 1, bytes, size);
+  if (is_text) {
+    to[1 + size] = 0;
+    key->form = memchr(to + 1, 0, size) != NULL ? WM_FORM_NULS : WM_FORM_PLAIN;
+  }
+  return SQLITE_OK;
+}
+
+int wm_codec_encode_key(sqlite3_value *value, wm_key *key) {
+  int type = sqlite3_value_type(value);
+  switch (type) {
+  case SQLITE_NULL:
+    return SQLITE_CONSTRAINT_NOTNULL;
+  case SQLITE_INTEGER:
+    encode_int_key(key, sqlite3_value_int64(value));
+    return SQLITE_OK;
+  case SQLITE_FLOAT:
+    encode_real_key(key, sqlite3_value_double(value));
+    return SQLITE_OK;
+  default:
+    return encode_bytes_key(key, value, type);
+  }
+}
+
+void wm_codec_release_key(wm_key *key) { sqlite3_free(key->heap); }
+
+int wm_codec_read_value(sqlite3_value *from, wm_value *value) {
+  int type = sqlite3_value_type(from);
+  value->bytes = NULL;
+  value->payload_size = 0;
+  switch (type) {
+  case SQLITE_NULL:
+    value->type = WM_VALUE_NULL;
+    return SQLITE_OK;
+  case SQLITE_INTEGER: {
+    int64_t number = sqlite3_value_int64(from);
+    value->type = WM_VALUE_INT;
+    value->payload_size = wm_number_int_size(number);
+    wm_number_store_int(number, value->number);
+    return SQLITE_OK;
+  }
+  case SQLITE_FLOAT:
+    value->type = WM_VALUE_REAL;
+    value->payload_size = 8;
+    wm_number_store_real(sqlite3_value_double(from), value->number);
+    return SQLITE_OK;
+  default: {
+    int rc = read_bytes(from, type, &value->bytes, &value->payload_size);
+    if (type == SQLITE_BLOB)
+      value->type = WM_VALUE_BLOB;
+    else if (value->bytes != NULL && memchr(value->bytes, 0, value->payload_size) != NULL)
+      value->type = WM_VALUE_NULS;
+    else
+      value->type = WM_VALUE_TEXT;
+    return rc;
+  }
+  }
+}
+
+static inline bool type_is_text(uint8_t type) { return type == WM_VALUE_TEXT || type == WM_VALUE_NULS; }
+
+/* Where the payload is: a wm_value may be copied, so it holds no pointer into itself. */
+static inline const void *payload(const wm_value *value) {
+  return value->type <= WM_VALUE_REAL ? value->number : value->bytes;
+}
+
+size_t wm_codec_value_size(const wm_value *value) { return 1 + value->payload_size + type_is_text(value->type); }
+
+void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to) {
+  uint8_t *at = to;
+  *at++ = (uint8_t)(value->type | key_form << 3);
+  if (value->payload_size > 0)
+    memcpy(at, payload(value), value->payload_size);
+  if (type_is_text(value->type))
+    at[value->payload_size] = 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* To SQLite                                                                                                          */
+
+/* For a result that SQLite keeps no pointer to. */
+static void let_go(const void *bytes, void (*destructor)(void *)) {
+  if (destructor != SQLITE_TRANSIENT && destructor != SQLITE_STATIC)
+    destructor((void *)(uintptr_t)bytes);
+}
+
+/*
+** Hands text to SQLite together with its terminating NUL, so that sqlite3_column_text need not copy it to add one.
+** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs inside
+** (that flag would be misread as UTF-16 there).
+*/
+static void result_text(sqlite3_context *context, const char *text, size_t size, bool has_nuls,
+                        void (*destructor)(void *)) {
+  if (sqlite3_libversion_number() >= 3053000)
+    sqlite3_result_text64(context, text, size, destructor, SQLITE_UTF8_ZERO_TERMINATED);
+  else if (has_nuls)
+    sqlite3_result_text64(context, text, size, destructor, SQLITE_UTF8);
+  else
+    sqlite3_result_text(context, text, -1, destructor);
+}
+
+void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
+  const uint8_t *key = entry->key;
+  size_t size = entry->key_len - 1;
+  uint8_t form = wm_codec_entry_form(entry);
+  switch (*key++) {
+  case WM_KEY_INT:
+    if (form == WM_FORM_PLAIN)
+      sqlite3_result_int64(context, wm_number_load_int(key, size));
+    else
+      sqlite3_result_double(context, form == WM_FORM_MINUS ? -0.0 : (double)wm_number_load_int(key, size));
+    let_go(key, destructor);
+    break;
+  case WM_KEY_REAL:
+    sqlite3_result_double(context, wm_number_load_real(key));
+    let_go(key, destructor);
+    break;
+  case WM_KEY_TEXT:
+    result_text(context, (const char *)key, size - 1, form == WM_FORM_NULS, destructor);
+    break;
+  default:
+    sqlite3_result_blob64(context, key, size, destructor);
+    break;
+  }
+}
+
+void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
+  const uint8_t *value = entry->value;
+  size_t size = entry->value_len - 1;
+  uint8_t type = *value++ & 7;
+  switch (type) {
+  case WM_VALUE_INT:
+    sqlite3_result_int64(context, wm_number_load_int(value, size));
+    let_go(value, destructor);
+    break;
+  case WM_VALUE_REAL:
+    sqlite3_result_double(context, wm_number_load_real(value));
+    let_go(value, destructor);
+    break;
+  case WM_VALUE_TEXT:
+  case WM_VALUE_NULS:
+    result_text(context, (const char *)value, size - 1, type == WM_VALUE_NULS, destructor);
+    break;
+  case WM_VALUE_BLOB:
+    sqlite3_result_blob64(context, value, size, destructor);
+    break;
+  default:
+    sqlite3_result_null(context);
+    let_go(value, destructor);
+    break;
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* On encoded bytes                                                                                                   */
+
+static int compare_bytes(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
+  size_t common = a_size < b_size ? a_size : b_size;
+  int order = common > 0 ? memcmp(a, b, common) : 0;
+  return order != 0 ? order : (a_size > b_size) - (a_size < b_size);
+}
+
+/* An encoded number against another, each an integer or a real. */
+static int compare_numbers(bool a_is_int, const uint8_t *a, size_t a_size, bool b_is_int, const uint8_t *b,
+                           size_t b_size) {
+  if (a_is_int && b_is_int) {
+    int64_t i = wm_number_load_int(a, a_size), j = wm_number_load_int(b, b_size);
+    return (i > j) - (i < j);
+  }
+  if (a_is_int)
+    return wm_number_compare(wm_number_load_int(a, a_size), wm_number_load_real(b));
+  if (b_is_int)
+    return -wm_number_compare(wm_number_load_int(b, b_size), wm_number_load_real(a));
+  double x = wm_number_load_real(a), y = wm_number_load_real(b);
+  return (x > y) - (x < y);
+}
+
+int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_size) {
+  const uint8_t *x = a, *y = b;
+  if (x[0] <= WM_KEY_REAL && y[0] <= WM_KEY_REAL)
+    return compare_numbers(x[0] == WM_KEY_INT, x + 1, a_size - 1, y[0] == WM_KEY_INT, y + 1, b_size - 1);
+  /* The tags rise in SQL's order of types. The NUL that ends text sorts a prefix first, as SQL does. */
+  return compare_bytes(x, a_size, y, b_size);
+}
+
+bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value) {
+  const uint8_t *at = encoded;
+  uint8_t type = *at++ & 7;
+  if (type <= WM_VALUE_REAL && value->type <= WM_VALUE_REAL)
+    return compare_numbers(type == WM_VALUE_INT, at, size - 1, value->type == WM_VALUE_INT, value->number,
+                           value->payload_size) == 0;
+  return type == value->type && size == wm_codec_value_size(value) &&
+         (value->payload_size == 0 || memcmp(at, value->bytes, value->payload_size) == 0);
+}
