@@ -1,0 +1,141 @@
+/*
+** conn.h - what the extension knows of one database connection
+**
+**   wm_conn    one per sqlite3*: the session (who waits for whom), the connection's walmap tables, its maps
+**   wm_table   one per walmap table of the connection, from CREATE or first use to DROP, across reconnects
+**   wm_use     one per (connection, map): the transaction on the map, the read state. Two tables of one map share it
+**
+** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must last
+** lives in them. Everything here is used under the connection's mutex only.
+*/
+#ifndef WM_CONN_H
+#define WM_CONN_H
+
+#include "registry.h"
+#include "state.h"
+
+#include <sqlite3ext.h>
+
+typedef struct wm_conn wm_conn;
+typedef struct wm_use wm_use;
+typedef struct wm_table wm_table;
+
+/* The statements that functions keep per table; wm_conn_statement prepares them. */
+typedef enum wm_statement {
+  WM_STATEMENT_REPLACE, /* REPLACE INTO t(key, value) VALUES(?1, ?2) */
+  WM_STATEMENT_DELETE,  /* DELETE FROM t WHERE key = ?1 */
+  WM_STATEMENT_TOUCH,   /* DELETE FROM t WHERE 0: makes the table join the transaction, changes nothing */
+  WM_STATEMENTS
+} wm_statement;
+
+struct wm_use {
+  wm_conn *conn;
+  wm_map *map;
+  walmap_txn *txn;     /* made with the use; begun by wm_use_begin */
+  int levels;          /* savepoint levels that txn holds */
+  unsigned generation; /* counts begins, commits and rollbacks: a read state from another generation is outdated */
+  unsigned writes;     /* counts the transaction's changes, undone ones included */
+
+  /* Owned by state.c. */
+  wm_state *current; /* the committed state that open statements share, or NULL */
+  wm_state *own;     /* what the transaction saw when `writes` was `own_writes`, or NULL */
+  unsigned own_writes;
+  wm_state *pool;
+
+  int references; /* of tables, sqlite3_vtab objects and undo records */
+  wm_use *next;   /* in conn->uses */
+};
+
+struct wm_table {
+  wm_conn *conn;
+  wm_use *use;
+  char *schema, *name;
+  sqlite3_stmt *statements[WM_STATEMENTS];
+  int references;
+  wm_table *next; /* in conn->tables */
+};
+
+struct wm_conn {
+  sqlite3 *db;
+  walmap_session *session;
+  wm_table *tables;
+  wm_use *uses;
+  int references; /* of modules, functions and sqlite3_vtab objects */
+  unsigned changes; /* counts changes of `tables`; what was resolved earlier is outdated */
+  struct wm_cursor *cursors; /* the pool of cursor.c */
+  struct wm_ddl *ddl;        /* the undo records of schema.c */
+  bool registered;
+  wm_conn *next; /* in the process-wide list */
+};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Connections. sqlite3_walmap_init passes the wm_conn as user data to every module and function, each with one
+** reference, and wm_conn_release as their destructor.                                                                */
+
+int wm_conn_find(sqlite3 *db, wm_conn **out); /* the connection's, made if need be, with a reference. SQLite code */
+void wm_conn_retain(wm_conn *conn);
+void wm_conn_release(void *conn);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Tables, for functions                                                                                              */
+
+/*
+** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
+** with NULL the connection's only one. An unqualified name means what it means in SQL: temp before main before attached
+** ones. The table may be one that the connection did not use yet: it is connected then.
+** Returns an SQLite code; other than SQLITE_OK comes with *err, from sqlite3_malloc. *out lives until the function that
+** asked returns.
+*/
+int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
+
+/*
+** A statement on the table, prepared once and kept. Bind, step, reset, clear the bindings; never finalize it. It is
+** finalized before the table goes and when the connection closes. *out is busy already when the same function runs
+** inside itself: then a new statement is prepared, and *temporary says that the caller finalizes it.
+** Returns an SQLite code; other than SQLITE_OK leaves its text in sqlite3_errmsg(db).
+*/
+int wm_conn_statement(wm_table *table, wm_statement which, sqlite3_stmt **out, bool *temporary);
+
+/* "schema"."table", quoted for SQL; NULL for want of memory. Free with sqlite3_free. */
+char *wm_conn_quoted_name(const wm_table *table);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Reading from a function                                                                                            */
+
+/*
+** The value of an encoded key as the statement that calls the function sees it: in a transaction that has begun on the
+** map as the transaction sees it (the key's shard is then its own until it ends: T4); otherwise in one committed state
+** for all calls of the statement (T2) until the connection itself writes. WALMAP_OK, or what walmap_txn_get and
+** wm_state_acquire return. *pin keeps entry's pointers alive: it is the statement's reference, valid while the function
+** runs; for a value without a copy take wm_state_destructor(*pin).
+*/
+int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t key_len, walmap_entry *entry,
+               wm_state **pin);
+
+/* The walmap_state that a whole-map read of the statement shall use, on the same terms. Release it. A WALMAP code. */
+int wm_use_state(wm_use *use, wm_state **out);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Transactions, one per use. SQLite's calls come in through vtab.c; functions that write make the table join SQLite's
+** transaction first, by running one of the statements above, and then may use use->txn while wm_use_is_begun.        */
+
+bool wm_use_is_begun(const wm_use *use);
+
+/* The following are for vtab.c and control.c. */
+void wm_use_begin(wm_use *use);
+void wm_use_commit(wm_use *use);
+void wm_use_rollback(wm_use *use);
+int wm_use_savepoint(wm_use *use, int n, bool catching_up); /* a WALMAP code */
+void wm_use_release_to(wm_use *use, int n);
+void wm_use_rollback_to(wm_use *use, int n);
+
+/* To be called by whoever changed something through use->txn, so that later scans see it. */
+static inline void wm_use_changed(wm_use *use) { use->writes++; }
+
+/* Connection-wide registration of uses and tables, for schema.c. */
+int wm_conn_use(wm_conn *conn, wm_map *map, wm_use **out); /* takes over the caller's reference of `map`, even failing */
+void wm_use_retain(wm_use *use);
+void wm_use_release(wm_use *use);
+void wm_table_release(wm_table *table);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+** state.h - read states of a map, counted, and values that keep them alive
+**
+** A wm_state is a begun walmap_state. Cursors, statements of functions and the values that were handed to SQLite without
+** a copy hold references; the last one ends it and puts it into the pool of its wm_use, so that a read allocates nothing.
+** All references belong to one connection, whose mutex SQLite holds whenever it calls us, so the count is a plain int.
+*/
+#ifndef WM_STATE_H
+#define WM_STATE_H
+
+#include "../core/walmap.h"
+
+#include <sqlite3ext.h>
+
+struct wm_use;
+
+typedef struct wm_state {
+  walmap_state *state;
+  struct wm_use *use;
+  int references;
+  int slot;              /* of the destructor functions; -1 when none was free */
+  struct wm_state *next; /* in the pool */
+} wm_state;
+
+/*
+** A committed state of the map: the one that the connection's open statements read already, else the newest (T2). In a
+** transaction that has begun on the map it is older than the transaction's writes and serves to keep what walmap_txn_get
+** returned alive. The reference is the caller's. Returns an SQLite code: OK or NOMEM.
+*/
+int wm_state_acquire(struct wm_use *use, wm_state **out);
+
+/*
+** In a transaction that has begun on the map: what the transaction sees now. Takes ownership of all shards, so it may
+** fail as writes do: the result is a WALMAP code.
+*/
+int wm_state_acquire_own(struct wm_use *use, wm_state **out);
+
+void wm_state_release(wm_state *state); /* NULL is allowed */
+
+/*
+** The destructor to pass to sqlite3_result_text() or _blob() with a pointer that `state` keeps alive, together with one
+** reference taken for it; SQLITE_TRANSIENT, and no reference, when the state has no destructor of its own. Call it once
+** for each value handed over.
+*/
+sqlite3_destructor_type wm_state_destructor(wm_state *state);
+
+/* For wm_use: frees the pooled states. All references must be gone. */
+void wm_state_free_pool(struct wm_use *use);
+
+#endif
