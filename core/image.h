@@ -15,13 +15,14 @@
 **   rc = walmap__image_writer_new(content, write, ctx, expected_bytes, &w);     write NULL: in memory
 **   for each run of records:                                                    any mixture of the three ways
 **     either  rc = walmap__image_writer_add_run(w, bytes, n, records);          records that nobody changes meanwhile
-**     or      to = walmap__image_writer_reserve(w, n);                          NULL: NOMEM
+**     or      rc = walmap__image_writer_reserve(w, n, &to);                     records that need mending
 **             ... copy at most n bytes of whole records to `to`, mend them there ...
-**             rc = walmap__image_writer_commit(w, bytes, records);
+**             walmap__image_writer_commit(w, bytes, records);
 **     or      rc = walmap__image_writer_add(w, &entry);
 **   rc = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
 **
-** What is added must be in the form that FORMAT.md gives for records: `next`, bits 28 to 31 and padding zero, no `prev`.
+** What is added must be in the form that FORMAT.md gives for records: `next`, bits 28 to 31 and padding zero, no
+*`prev`.
 **
 ** Reading one, chunk by chunk:
 **
@@ -37,39 +38,10 @@
 #ifndef WALMAP_IMAGE_H
 #define WALMAP_IMAGE_H
 
-#include "walmap.h"
-
-#include <string.h>
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* Numbers in FORMAT.md                                                                                               */
-
-#define WALMAP__IMAGE_BLOCK ((size_t)32) /* bytes of the header, of a chunk's frame, of the trailer */
-#define WALMAP__IMAGE_CHECKED ((size_t)24) /* of them, those before the check, which it covers */
-#define WALMAP__IMAGE_HEAD ((size_t)8)     /* bytes of a record's meta and next */
-#define WALMAP__IMAGE_LENGTHS ((size_t)16) /* bytes of a record's 64-bit lengths */
-#define WALMAP__IMAGE_VALUE_BITS 18
-#define WALMAP__IMAGE_KEY_BITS 10
-#define WALMAP__IMAGE_EXT ((1u << WALMAP__IMAGE_KEY_BITS) - 1) /* the key length in meta that means 64-bit lengths */
+#include "record.h"
 
 /* Payload at which this writer begins a new chunk, and pieces in which it copies: what stays in a core's cache. */
 #define WALMAP__IMAGE_CHUNK ((size_t)256 << 10)
-
-/* Little-endian loads and stores at any address; on little-endian machines compilers make them one instruction. */
-static inline uint32_t walmap__image_load32(const uint8_t *at) {
-  return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-static inline uint64_t walmap__image_load64(const uint8_t *at) {
-  return walmap__image_load32(at) | (uint64_t)walmap__image_load32(at + 4) << 32;
-}
-static inline void walmap__image_store32(uint8_t *at, uint32_t number) {
-  for (int i = 0; i < 4; i++)
-    at[i] = (uint8_t)(number >> 8 * i);
-}
-static inline void walmap__image_store64(uint8_t *at, uint64_t number) {
-  walmap__image_store32(at, (uint32_t)number);
-  walmap__image_store32(at + 4, (uint32_t)(number >> 32));
-}
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* image_block.c: memory for an image                                                                                 */
@@ -89,7 +61,7 @@ void *walmap__image_block_give(walmap__image_block *block, size_t used);
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* image_writer.c                                                                                                     */
 
-typedef struct walmap__image_writer walmap__image_writer;
+typedef struct walmap_image_builder walmap__image_writer; /* what walmap.h calls a builder */
 
 /*
 ** `write` NULL: the image grows in memory, with room for `expected` bytes asked for at once (an upper bound costs
@@ -99,23 +71,23 @@ typedef struct walmap__image_writer walmap__image_writer;
 int walmap__image_writer_new(uint32_t content, walmap_write_fn write, void *write_ctx, size_t expected,
                              walmap__image_writer **out);
 
-/* Errors of all that add, and of finish: NOMEM, IO, TOOBIG. After IO only abandon makes sense. */
+/* Errors of all that add: NOMEM, IO; then nothing was added. After IO only abandon makes sense. Also TOOBIG here. */
 int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *entry);
 
 /* Adds `records` records, `size` bytes at `bytes`, verbatim. A run larger than a chunk becomes one chunk, unsplit. */
 int walmap__image_writer_add_run(walmap__image_writer *writer, const uint8_t *bytes, size_t size, uint32_t records);
 
 /*
-** Room for `size` bytes at the place where the next records go: in memory that is where they stay. It is followed by
-** one commit, of no more than `size` bytes of whole records (none is allowed), before any other call. NULL: NOMEM or
-** IO, which the next commit, add or finish returns. Best speed: reserve WALMAP__IMAGE_CHUNK at a time.
+** *to is room for `size` bytes at the place where the next records go (in memory, that is where they stay), until the
+** next call. It may be followed by one commit, of whole records and at most `size` bytes. Best is to reserve
+** WALMAP__IMAGE_CHUNK at a time, and to commit what got filled.
 */
-uint8_t *walmap__image_writer_reserve(walmap__image_writer *writer, size_t size);
-int walmap__image_writer_commit(walmap__image_writer *writer, size_t bytes, uint32_t records);
+int walmap__image_writer_reserve(walmap__image_writer *writer, size_t size, uint8_t **to);
+void walmap__image_writer_commit(walmap__image_writer *writer, size_t size, uint32_t records);
 
 /*
 ** Writes the trailer and frees the writer. In memory: *image (free it with walmap_image_free) and *size are set; with a
-** write callback both may be NULL. On an error the writer is freed too.
+** write callback both may be NULL. On an error the writer is freed too. Errors: NOMEM, IO.
 */
 int walmap__image_writer_finish(walmap__image_writer *writer, void **image, size_t *size);
 void walmap__image_writer_abandon(walmap__image_writer *writer); /* NULL is allowed */
@@ -159,7 +131,8 @@ void walmap__image_decoder_stop(walmap__image_decoder *decoder);
 int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why);
 
 /*
-** The next chunk, verified: from memory in place, from a stream in the decoder's buffer, which the next call overwrites.
+** The next chunk, verified: from memory in place, from a stream in the decoder's buffer, which the next call
+*overwrites.
 ** OK; NOTFOUND when the trailer and the end of the input are verified; CORRUPT, IO, NOMEM.
 */
 int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);
@@ -167,8 +140,15 @@ int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chu
 /* Says what is wrong with the record at chunk->at: WALMAP_CORRUPT, always. */
 int walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why);
 
-/* Takes apart a record with 64-bit lengths; false when it is damaged. */
-bool walmap__image_record_long(const walmap__image_chunk *chunk, walmap__image_record *record);
+/* Takes apart a record with 64-bit lengths, leaving it on the chunk; false when it is damaged. */
+bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__image_record *record);
+
+/* Whether the last `n` bytes, 0 to 3, before `end` are zero; at least 4 bytes lie before `end`. */
+static inline bool walmap__image_padding_is_zero(const uint8_t *end, size_t n) {
+  uint32_t word;
+  memcpy(&word, end - 4, 4);
+  return (uint64_t)WALMAP__LE32(word) >> 8 * (4 - n) == 0;
+}
 
 /*
 ** Takes the next record off the chunk. OK; NOTFOUND when all are taken and the chunk ends there; CORRUPT. All that
@@ -176,29 +156,27 @@ bool walmap__image_record_long(const walmap__image_chunk *chunk, walmap__image_r
 */
 static inline int walmap__image_record_next(walmap__image_chunk *chunk, walmap__image_record *record, walmap_why *why) {
   size_t left = (size_t)(chunk->end - chunk->at);
-  if (chunk->records == 0)
-    return left == 0 ? WALMAP_NOTFOUND : walmap__image_record_damage(chunk, why);
-  if (left < WALMAP__IMAGE_HEAD)
+  if (chunk->records == 0 && left == 0)
+    return WALMAP_NOTFOUND;
+  if (chunk->records == 0 || left < WALMAP__RECORD_HEAD)
     return walmap__image_record_damage(chunk, why);
-  uint64_t head = walmap__image_load64(chunk->at); /* meta, and above it next */
-  size_t value_len = (size_t)(head & ((1u << WALMAP__IMAGE_VALUE_BITS) - 1));
-  size_t key_len = (size_t)(head >> WALMAP__IMAGE_VALUE_BITS & WALMAP__IMAGE_EXT);
-  if (key_len == WALMAP__IMAGE_EXT) {
-    if (!walmap__image_record_long(chunk, record))
+  uint64_t head = walmap__load64(chunk->at); /* meta, and next above it */
+  if (walmap__meta_extended((uint32_t)head)) {
+    if (!walmap__image_record_extended(chunk, record))
       return walmap__image_record_damage(chunk, why);
   } else {
-    size_t used = WALMAP__IMAGE_HEAD + key_len + value_len, size = (used + 3) & ~(size_t)3;
-    if (head >> (WALMAP__IMAGE_VALUE_BITS + WALMAP__IMAGE_KEY_BITS) != 0 || size > left)
+    size_t value_len = (size_t)(head & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1));
+    size_t key_len = (size_t)(head >> WALMAP__VALUE_BITS & WALMAP__KEY_EXTENDED);
+    size_t payload = key_len + value_len, padded = (payload + 3) & ~(size_t)3;
+    if (head >= WALMAP__PREV || padded > left - WALMAP__RECORD_HEAD ||
+        !walmap__image_padding_is_zero(chunk->at + WALMAP__RECORD_HEAD + padded, padded - payload))
       return walmap__image_record_damage(chunk, why);
-    /* The last word of the record, without the bytes that are not padding. */
-    if ((uint64_t)walmap__image_load32(chunk->at + size - 4) >> 8 * (4 - (size - used)) != 0)
-      return walmap__image_record_damage(chunk, why);
-    record->bytes = chunk->at;
-    record->size = size;
-    record->entry.key = chunk->at + WALMAP__IMAGE_HEAD;
+    record->entry.key = chunk->at + WALMAP__RECORD_HEAD;
     record->entry.key_len = key_len;
-    record->entry.value = chunk->at + WALMAP__IMAGE_HEAD + key_len;
+    record->entry.value = chunk->at + WALMAP__RECORD_HEAD + key_len;
     record->entry.value_len = value_len;
+    record->bytes = chunk->at;
+    record->size = WALMAP__RECORD_HEAD + padded;
   }
   chunk->at += record->size;
   chunk->records--;
