@@ -55,7 +55,7 @@ typedef struct walmap__image_block {
 /* Makes the capacity at least `capacity`, keeping what is there; `bytes` may move. False: no memory, as before. */
 bool walmap__image_block_grow(walmap__image_block *block, size_t capacity);
 
-/* Gives back what lies behind the first `used` bytes; the result is for walmap_image_free. Cannot fail. */
+/* Gives back what lies behind the first `used` bytes and hands over the rest, for walmap_image_free. Cannot fail. */
 void *walmap__image_block_give(walmap__image_block *block, size_t used);
 
 /* ------------------------------------------------------------------------------------------------------------------ */

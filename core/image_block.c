@@ -103,6 +103,7 @@ bool walmap__image_block_grow(walmap__image_block *block, size_t capacity) {
 
 void *walmap__image_block_give(walmap__image_block *block, size_t used) {
   prefix *at = prefix_of(block->bytes);
+  *block = (walmap__image_block){0};
 #if defined(__linux__)
   if (at->mapped > 0) {
     /* Only whole huge pages, which were never touched: to cut one apart costs more than it gives back. */
