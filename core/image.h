@@ -21,8 +21,8 @@
 **     or      rc = walmap__image_writer_add(w, &entry);
 **   rc = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
 **
-** What is added must be in the form that FORMAT.md gives for records: `next`, bits 28 to 31 and padding zero, no
-*`prev`.
+** What is added must have the form that FORMAT.md gives for records: `next`, bits 28 to 31 and the padding are zero, and
+** there is no `prev`.
 **
 ** Reading one, chunk by chunk:
 **
