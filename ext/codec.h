@@ -33,7 +33,7 @@
 #ifndef WM_CODEC_H
 #define WM_CODEC_H
 
-#include "walmap.h"
+#include "../core/walmap.h"
 #include <sqlite3ext.h>
 #include <stdbool.h>
 #include <stddef.h>

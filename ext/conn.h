@@ -25,6 +25,7 @@ typedef enum wm_statement {
   WM_STATEMENT_REPLACE, /* REPLACE INTO t(key, value) VALUES(?1, ?2) */
   WM_STATEMENT_DELETE,  /* DELETE FROM t WHERE key = ?1 */
   WM_STATEMENT_TOUCH,   /* DELETE FROM t WHERE 0: makes the table join the transaction, changes nothing */
+  WM_STATEMENT_CALL,    /* INSERT OR IGNORE INTO t VALUES(NULL, NULL): the way into xUpdate for call.c */
   WM_STATEMENTS
 } wm_statement;
 
@@ -51,6 +52,8 @@ struct wm_table {
   wm_use *use;
   char *schema, *name;
   sqlite3_stmt *statements[WM_STATEMENTS];
+  struct wm_call *call;          /* of call.c: work that the next xUpdate of the table does instead of its own */
+  struct wm_expression *upserts; /* the cache of upsert.c; freed with `statements`, by wm_upsert_forget */
   int references;
   wm_table *next; /* in conn->tables */
 };
