@@ -39,7 +39,7 @@ BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 
 .PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent fuzz check format shell test-sqlite \
-        bench-programs install uninstall clean FORCE
+        bench-programs objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
 
@@ -84,6 +84,7 @@ $(BUILD)/flags: FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
+objects: $(CORE_OBJECTS) $(EXT_OBJECTS)
 test-programs: $(CORE_TESTS) $(SQL_TESTS) ## builds the test programs, runs nothing
 fuzz: $(FUZZERS) ## builds the fuzzers (clang) into build/test/fuzz
 
