@@ -27,7 +27,8 @@ typedef int (*wm_call_fn)(void *ctx, wm_use *use);
 */
 int wm_call_write(wm_table *table, wm_call_fn work, void *ctx, char **err);
 
-/* For xUpdate: when work was left at the table, does it, sets *result to what xUpdate shall return, and returns true. */
+/* For xUpdate: when work was left at the table, does it, sets *result to what xUpdate shall return, and returns true.
+ */
 bool wm_call_take(wm_table *table, int *result);
 
 #endif

@@ -159,7 +159,8 @@ static void let_go(const void *bytes, void (*destructor)(void *)) {
 
 /*
 ** Hands text to SQLite together with its terminating NUL, so that sqlite3_column_text need not copy it to add one.
-** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs inside
+** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs
+*inside
 ** (that flag would be misread as UTF-16 there).
 */
 static void result_text(sqlite3_context *context, const char *text, size_t size, bool has_nuls,

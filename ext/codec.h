@@ -146,7 +146,8 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size);
 
 /*
 ** The hashes at which text look-alikes of an encoded number are found with walmap_state_each_hash and
-** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. The keys at them are a superset: other keys
+** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. The keys at them are a superset: other
+*keys
 ** may be there, take text only. For WM_KEY_INT the first is the key's own hash, so that the same walk meets the key
 ** itself; for integers within 2^46 of 0 it is the only one.
 */

@@ -30,7 +30,7 @@
 #define SMALL_INT ((int64_t)1 << 46)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Text that looks like a number: the rule of SQLite's sqlite3AtoF                                                     */
+/* Text that looks like a number: the rule of SQLite's sqlite3AtoF */
 
 #define MAX_DIGITS 40         /* more do not change the nearest real by half an ulp */
 #define MAX_EXPONENT 10000    /* SQLite's own bound on a written exponent */

@@ -214,10 +214,11 @@ int wm_options_agree(const wm_options *options, const walmap_options *existing, 
   };
   for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
     if (pairs[i].given && pairs[i].ours != pairs[i].theirs)
-      return fail(error, sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
-                                         "give that",
-                                         pairs[i].name, (unsigned long long)pairs[i].ours, pairs[i].name,
-                                         (unsigned long long)pairs[i].theirs));
+      return fail(error,
+                  sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
+                                  "give that",
+                                  pairs[i].name, (unsigned long long)pairs[i].ours, pairs[i].name,
+                                  (unsigned long long)pairs[i].theirs));
   }
   return SQLITE_OK;
 }
