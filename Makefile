@@ -26,15 +26,15 @@ SAN_address   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -f
 SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread -fno-omit-frame-pointer
 
-ALL_CFLAGS := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -pthread -Icore -MMD -MP $(SAN_$(SANITIZER)) \
+ALL_CFLAGS := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -pthread -Icore $(SAN_$(SANITIZER)) \
               $(if $(DEBUG),-DWALMAP_DEBUG) $(CPPFLAGS) $(CFLAGS)
+NOTE_HEADERS = -MMD -MP -MT $@ -MF $@.d
 # assert() is for the builds that look for mistakes
-LIB_CFLAGS := -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG)
+LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG)
 
 CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*.c))
 EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c))
-CORE_TESTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard test/core/test_*.c))
-SQL_TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c))
+TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c test/core/test_*.c))
 BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 
@@ -51,7 +51,7 @@ deps: ## installs what building and testing need (Debian, Ubuntu), or prints the
 	@test/deps build test
 
 $(WALMAP): $(CORE_OBJECTS) $(EXT_OBJECTS)
-	$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) -shared -o $@ $^ $(LDFLAGS)
+	$(CC) $(ALL_CFLAGS) -shared -o $@ $^ $(LDFLAGS)
 
 $(LIBRARY): $(CORE_OBJECTS)
 	@rm -f $@
@@ -65,17 +65,13 @@ $(BUILD)/ext/%.o: ext/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) -c -o $@ $<
 
-$(BUILD)/test/core/%: test/core/%.c $(LIBRARY) $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka
-
 $(BUILD)/test/fuzz/%: test/fuzz/%.c $(wildcard core/*.[ch])
 	@mkdir -p $(@D)
 	clang $(ALL_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< $(wildcard core/*.c)
 
 $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lsqlite3 -lm
+	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm
 
 # Other flags than last time, and everything is built again
 $(BUILD)/flags: FORCE
@@ -85,7 +81,7 @@ $(BUILD)/flags: FORCE
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 objects: $(CORE_OBJECTS) $(EXT_OBJECTS)
-test-programs: $(CORE_TESTS) $(SQL_TESTS) ## builds the test programs, runs nothing
+test-programs: $(TESTS) ## builds the test programs, runs nothing
 fuzz: $(FUZZERS) ## builds the fuzzers (clang) into build/test/fuzz
 
 demo: ## shows what walmap does, in the sqlite3 shell; installs what that needs
