@@ -1,0 +1,179 @@
+/*
+** model.h - a plain model of a map's content, and the comparison of a map with it
+**
+** Keys are numbers from 0 to n-1, each standing for a byte string: key 0 is the empty string, a few are long, the rest
+** short. A value is a version number, standing for a byte string whose length and bytes follow from it; version 0 means
+** that the key is absent. A content is then an array of versions, and a frozen copy of it is one memcpy.
+*/
+#ifndef TEST_CORE_MODEL_H
+#define TEST_CORE_MODEL_H
+
+#include "support.h"
+
+typedef struct bytes {
+  const uint8_t *at;
+  size_t len;
+} bytes;
+
+/* All keys of a test and room to make values in. One thread at a time. */
+typedef struct universe {
+  uint32_t n;
+  uint32_t huge_one_in; /* one value in this many is longer than 2^18 bytes; 0 is none */
+  bytes *keys;
+  struct value_room {
+    uint8_t *at;
+    size_t size;
+  } given, compared; /* the bytes that value_bytes gave last, and those that value_is compared with */
+} universe;
+
+static inline universe *universe_new(uint32_t n, uint32_t huge_one_in) {
+  universe *u = malloc(sizeof *u);
+  MUST(u);
+  *u = (universe){.n = n, .huge_one_in = huge_one_in, .keys = calloc(n, sizeof *u->keys)};
+  MUST(u->keys);
+  for (uint32_t i = 1; i < n; i++) {
+    size_t len = i == 1 ? 1022 : i == 2 ? 1023 : i == 3 ? 1024 : i == 4 ? 5000 : 4 + mix(i) % 13;
+    uint8_t *key = malloc(len);
+    MUST(key);
+    for (size_t at = 0; at < len; at++)
+      key[at] = (uint8_t)(at < 4 ? i >> (8 * at) : mix(i) + at);
+    u->keys[i] = (bytes){key, len};
+  }
+  return u;
+}
+
+static inline void universe_free(universe *u) {
+  for (uint32_t i = 0; i < u->n; i++)
+    free((void *)u->keys[i].at);
+  free(u->keys);
+  free(u->given.at);
+  free(u->compared.at);
+  free(u);
+}
+
+/* The number of the key with these bytes, or n. */
+static inline uint32_t universe_find(const universe *u, const void *key, size_t len) {
+  if (!len)
+    return 0;
+  if (len < 4)
+    return u->n;
+  const uint8_t *k = key;
+  uint32_t i = k[0] | (uint32_t)k[1] << 8 | (uint32_t)k[2] << 16 | (uint32_t)k[3] << 24;
+  return i && i < u->n && u->keys[i].len == len && !memcmp(u->keys[i].at, key, len) ? i : u->n;
+}
+
+static inline size_t value_length(const universe *u, uint32_t version) {
+  uint64_t h = mix(version ^ 0x76616c7565u);
+  if (u->huge_one_in && h % u->huge_one_in == 0)
+    return (1u << 18) - 2 + (h >> 40) % 70000;
+  if (h % 61 == 0)
+    return (h >> 20) % 4000;
+  return (h >> 20) % 40;
+}
+
+static inline bytes value_make(const universe *u, struct value_room *room, uint32_t version) {
+  size_t len = value_length(u, version);
+  if (room->size < len + 8) {
+    room->size = 2 * (len + 8);
+    room->at = realloc(room->at, room->size);
+    MUST(room->at);
+  }
+  for (size_t at = 0; at < len; at += 8) {
+    uint64_t word = mix(((uint64_t)version << 24) + at);
+    memcpy(room->at + at, &word, 8);
+  }
+  return (bytes){room->at, len};
+}
+
+/* The bytes of a version, valid until the next call. */
+static inline bytes value_bytes(universe *u, uint32_t version) { return value_make(u, &u->given, version); }
+
+static inline bool value_is(universe *u, const void *value, size_t len, uint32_t version) {
+  bytes v = value_make(u, &u->compared, version);
+  return v.len == len && (!len || !memcmp(v.at, value, len));
+}
+
+static inline uint32_t content_count(const universe *u, const uint32_t *content) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < u->n; i++)
+    count += content[i] != 0;
+  return count;
+}
+
+/* One lookup's outcome against the model. */
+static inline void must_be(universe *u, int result, const walmap_entry *entry, uint32_t key, uint32_t version) {
+  MUST_RESULT(result, version ? WALMAP_OK : WALMAP_NOTFOUND);
+  if (!version)
+    return;
+  MUST(entry->key_len == u->keys[key].len && !(entry->key_len && memcmp(entry->key, u->keys[key].at, entry->key_len)));
+  MUST(value_is(u, entry->value, entry->value_len, version));
+}
+
+/* Every entry of the content once, nothing else. `seen` has room for one byte per key. */
+static inline void must_scan(universe *u, walmap_state *state, const uint32_t *content, uint8_t *seen) {
+  uint32_t found = 0;
+  walmap_cursor cursor;
+  walmap_entry entry;
+  memset(seen, 0, u->n);
+  for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry); found++) {
+    uint32_t key = universe_find(u, entry.key, entry.key_len);
+    MUST(key < u->n && !seen[key] && content[key]);
+    seen[key] = 1;
+    MUST(value_is(u, entry.value, entry.value_len, content[key]));
+  }
+  MUST(!walmap_cursor_next(&cursor, &entry));
+  MUST(found == content_count(u, content));
+}
+
+/* All keys, looked up `batch` at a time. */
+static inline void must_get_many(universe *u, walmap_state *state, const uint32_t *content, uint32_t batch) {
+  walmap_entry entries[64];
+  MUST(batch && batch <= 64);
+  for (uint32_t first = 0; first < u->n; first += batch) {
+    uint32_t n = u->n - first < batch ? u->n - first : batch, expected = 0;
+    for (uint32_t i = 0; i < n; i++)
+      entries[i] = (walmap_entry){.key = u->keys[first + i].at, .key_len = u->keys[first + i].len};
+    size_t found = walmap_state_get_many(state, entries, n);
+    for (uint32_t i = 0; i < n; i++) {
+      uint32_t version = content[first + i];
+      expected += version != 0;
+      if (!version)
+        MUST(!entries[i].key && !entries[i].key_len);
+      else {
+        MUST(entries[i].key);
+        must_be(u, WALMAP_OK, &entries[i], first + i, version);
+      }
+    }
+    MUST(found == expected);
+  }
+}
+
+static inline void must_get_each(universe *u, walmap_state *state, const uint32_t *content) {
+  for (uint32_t key = 0; key < u->n; key++) {
+    walmap_entry entry;
+    int result = walmap_state_get(state, u->keys[key].at, u->keys[key].len, &entry);
+    must_be(u, result, &entry, key, content[key]);
+  }
+}
+
+/* A begun state against a content, by every way to read it. */
+static inline void must_equal(universe *u, walmap_state *state, const uint32_t *content) {
+  uint8_t *seen = malloc(u->n);
+  MUST(seen);
+  must_scan(u, state, content, seen);
+  must_get_many(u, state, content, 16);
+  must_get_each(u, state, content);
+  free(seen);
+}
+
+/* What is committed in the map now against a content. */
+static inline void must_hold(universe *u, walmap *map, const uint32_t *content) {
+  walmap_state *state;
+  MUST_OK(walmap_state_new(map, &state));
+  MUST_OK(walmap_state_begin(state));
+  must_equal(u, state, content);
+  walmap_state_free(state);
+  MUST(walmap_len(map) == content_count(u, content));
+}
+
+#endif
