@@ -7,6 +7,8 @@
 **
 ** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must last
 ** lives in them. Everything here is used under the connection's mutex only.
+**
+** conn.c has connections, uses and tables; transaction.c the transactions of uses; lookup.c what functions ask for.
 */
 #ifndef WM_CONN_H
 #define WM_CONN_H
@@ -20,12 +22,14 @@ typedef struct wm_conn wm_conn;
 typedef struct wm_use wm_use;
 typedef struct wm_table wm_table;
 
+/* The name of the module, and of each connection's default map. */
+#define WM_MODULE "walmap"
+
 /* The statements that functions keep per table; wm_conn_statement prepares them. */
 typedef enum wm_statement {
   WM_STATEMENT_REPLACE, /* REPLACE INTO t(key, value) VALUES(?1, ?2) */
   WM_STATEMENT_DELETE,  /* DELETE FROM t WHERE key = ?1 */
   WM_STATEMENT_TOUCH,   /* DELETE FROM t WHERE 0: makes the table join the transaction, changes nothing */
-  WM_STATEMENT_CALL,    /* INSERT OR IGNORE INTO t VALUES(NULL, NULL): the way into xUpdate for call.c */
   WM_STATEMENTS
 } wm_statement;
 
@@ -43,7 +47,7 @@ struct wm_use {
   unsigned own_writes;
   wm_state *pool;
 
-  int references; /* of tables, sqlite3_vtab objects and undo records */
+  int references; /* of tables and begun states */
   wm_use *next;   /* in conn->uses */
 };
 
@@ -52,10 +56,9 @@ struct wm_table {
   wm_use *use;
   char *schema, *name;
   sqlite3_stmt *statements[WM_STATEMENTS];
-  struct wm_call *call;          /* of call.c: work that the next xUpdate of the table does instead of its own */
-  struct wm_expression *upserts; /* the cache of upsert.c; freed with `statements`, by wm_upsert_forget */
-  int references;
-  wm_table *next; /* in conn->tables */
+  int references; /* of conn->tables, sqlite3_vtab objects and undo records */
+  bool listed;    /* in conn->tables */
+  wm_table *next;
 };
 
 struct wm_conn {
@@ -63,12 +66,16 @@ struct wm_conn {
   walmap_session *session;
   wm_table *tables;
   wm_use *uses;
-  int references; /* of modules, functions and sqlite3_vtab objects */
+  int references;   /* of modules, functions and sqlite3_vtab objects */
   unsigned changes; /* counts changes of `tables`; what was resolved earlier is outdated */
-  struct wm_cursor *cursors; /* the pool of cursor.c */
-  struct wm_ddl *ddl;        /* the undo records of schema.c */
-  bool registered;
-  wm_conn *next; /* in the process-wide list */
+
+  struct wm_ddl *ddl;           /* schema changes of the running transaction (ddl.c) */
+  struct wm_cursor *cursors;    /* the pool of cursor.c */
+  int pooled_cursors;           /* their number */
+  struct wm_reader *readers;    /* the pool of lookup.c */
+  struct wm_resolved *resolved; /* the last name looked up (lookup.c) */
+  bool registered;              /* modules and functions are */
+  wm_conn *next;                /* in the process-wide list */
 };
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -80,21 +87,21 @@ void wm_conn_retain(wm_conn *conn);
 void wm_conn_release(void *conn);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Tables, for functions                                                                                              */
+/* Tables, for functions (lookup.c)                                                                                   */
 
 /*
 ** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
 ** with NULL the connection's only one. An unqualified name means what it means in SQL: temp before main before attached
 ** ones. The table may be one that the connection did not use yet: it is connected then.
-** Returns an SQLite code; other than SQLITE_OK comes with *err, from sqlite3_malloc. *out lives until the function that
-** asked returns.
+** Returns an SQLite code; other than SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is out). *out lives
+** until the function that asked returns.
 */
 int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
 
 /*
-** A statement on the table, prepared once and kept. Bind, step, reset, clear the bindings; never finalize it. It is
-** finalized before the table goes and when the connection closes. *out is busy already when the same function runs
-** inside itself: then a new statement is prepared, and *temporary says that the caller finalizes it.
+** A statement on the table, prepared once and kept. Bind, step, reset, clear the bindings. It is finalized before the
+** table goes and when the connection closes. When the one that is kept is busy, because the same function runs inside
+** itself, a new one is prepared, and *temporary says that the caller finalizes it; otherwise the caller must not.
 ** Returns an SQLite code; other than SQLITE_OK leaves its text in sqlite3_errmsg(db).
 */
 int wm_conn_statement(wm_table *table, wm_statement which, sqlite3_stmt **out, bool *temporary);
@@ -103,28 +110,33 @@ int wm_conn_statement(wm_table *table, wm_statement which, sqlite3_stmt **out, b
 char *wm_conn_quoted_name(const wm_table *table);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Reading from a function                                                                                            */
+/* Reading from a function (lookup.c)                                                                                 */
 
 /*
 ** The value of an encoded key as the statement that calls the function sees it: in a transaction that has begun on the
 ** map as the transaction sees it (the key's shard is then its own until it ends: T4); otherwise in one committed state
-** for all calls of the statement (T2) until the connection itself writes. WALMAP_OK, or what walmap_txn_get and
-** wm_state_acquire return. *pin keeps entry's pointers alive: it is the statement's reference, valid while the function
-** runs; for a value without a copy take wm_state_destructor(*pin).
+** for all calls of the statement (T2) until the connection itself writes. Returns what walmap_txn_get and
+** walmap_state_get return, or WALMAP_NOMEM. On WALMAP_OK *pin keeps entry's pointers alive at least until the function
+** returns; for a value without a copy take wm_state_destructor(*pin).
 */
 int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t key_len, walmap_entry *entry,
                wm_state **pin);
 
-/* The walmap_state that a whole-map read of the statement shall use, on the same terms. Release it. A WALMAP code. */
+/*
+** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise a committed
+** state. Release it with wm_state_release. A WALMAP code.
+*/
 int wm_use_state(wm_use *use, wm_state **out);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Transactions, one per use. SQLite's calls come in through vtab.c; functions that write make the table join SQLite's
-** transaction first, by running one of the statements above, and then may use use->txn while wm_use_is_begun.        */
+/* Transactions (transaction.c). SQLite's calls come in through vtab.c. A function that writes makes the table join
+** SQLite's transaction first, by running one of the statements above; while wm_use_is_begun it may then write through
+** use->txn, with wm_registry_note_key before and wm_use_changed after each write.                                     */
 
-bool wm_use_is_begun(const wm_use *use);
+static inline bool wm_use_is_begun(const wm_use *use) { return walmap_txn_is_begun(use->txn); }
+static inline void wm_use_changed(wm_use *use) { use->writes++; }
 
-/* The following are for vtab.c and control.c. */
+/* The rest is for vtab.c, update.c and ddl.c. Each is idempotent, for several tables of one map report each event. */
 void wm_use_begin(wm_use *use);
 void wm_use_commit(wm_use *use);
 void wm_use_rollback(wm_use *use);
@@ -132,13 +144,23 @@ int wm_use_savepoint(wm_use *use, int n, bool catching_up); /* a WALMAP code */
 void wm_use_release_to(wm_use *use, int n);
 void wm_use_rollback_to(wm_use *use, int n);
 
-/* To be called by whoever changed something through use->txn, so that later scans see it. */
-static inline void wm_use_changed(wm_use *use) { use->writes++; }
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Uses and tables, for schema.c and ddl.c (conn.c)                                                                   */
 
-/* Connection-wide registration of uses and tables, for schema.c. */
-int wm_conn_use(wm_conn *conn, wm_map *map, wm_use **out); /* takes over the caller's reference of `map`, even failing */
+/* The connection's use of the map, made if need be, with a reference. A WALMAP code. */
+int wm_conn_use(wm_conn *conn, wm_map *map, wm_use **out);
 void wm_use_retain(wm_use *use);
 void wm_use_release(wm_use *use);
+
+/* A new table, not listed, with a reference; `use` gets a reference. NULL when memory is out. */
+wm_table *wm_table_new(wm_use *use, const char *schema, const char *name);
+void wm_table_retain(wm_table *table);
 void wm_table_release(wm_table *table);
+
+wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name); /* NULL when there is none */
+void wm_table_list(wm_table *table);   /* conn->tables gets a reference */
+void wm_table_unlist(wm_table *table); /* and loses it; the statements are finalized */
+void wm_table_rename(wm_table *table, char **name); /* swaps; the statements are finalized */
+void wm_conn_finalize(wm_conn *conn);  /* all statements kept for functions */
 
 #endif

@@ -8,7 +8,7 @@
 #ifndef WM_STATE_H
 #define WM_STATE_H
 
-#include "../core/walmap.h"
+#include "walmap.h"
 
 #include <sqlite3ext.h>
 
@@ -25,7 +25,7 @@ typedef struct wm_state {
 /*
 ** A committed state of the map: the one that the connection's open statements read already, else the newest (T2). In a
 ** transaction that has begun on the map it is older than the transaction's writes and serves to keep what walmap_txn_get
-** returned alive. The reference is the caller's. Returns an SQLite code: OK or NOMEM.
+** returned alive. The reference is the caller's. Returns WALMAP_OK or NOMEM.
 */
 int wm_state_acquire(struct wm_use *use, wm_state **out);
 

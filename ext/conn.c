@@ -1,0 +1,230 @@
+/*
+** conn.c - connections, their uses of maps and their tables: see conn.h
+**
+** A connection is found by its handle in a process-wide list, because loading the extension a second time must find the
+** first one's (SQLite below 3.44 has no place of its own for that). The wm_conn goes with its last reference: those of
+** modules and functions are let go by sqlite3_close, after all statements and tables are gone; sqlite3_drop_modules
+** before 3.45 lets go of a module before its tables, which therefore hold references too.
+*/
+#include "conn.h"
+
+#include "cursor.h"
+#include "ddl.h"
+#include "error.h"
+#include "lookup.h"
+
+#include <pthread.h>
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static wm_conn *all;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Connections                                                                                                        */
+
+/* sqlite3_interrupt() ends a wait for a shard, where SQLite can tell (3.41). */
+static bool is_interrupted(void *conn) {
+#if SQLITE_VERSION_NUMBER >= 3041000
+  if (sqlite3_libversion_number() >= 3041000)
+    return sqlite3_is_interrupted(((wm_conn *)conn)->db) != 0;
+#endif
+  (void)conn;
+  return false;
+}
+
+static wm_conn *known(sqlite3 *db) {
+  wm_conn *conn = all;
+  while (conn != NULL && conn->db != db)
+    conn = conn->next;
+  return conn;
+}
+
+static void destroy(wm_conn *conn) {
+  wm_lookup_free(conn);
+  wm_ddl_free(conn);
+  while (conn->tables != NULL)
+    wm_table_unlist(conn->tables);
+  wm_cursor_free_pool(conn);
+  walmap_session_free(conn->session);
+  sqlite3_free(conn);
+}
+
+static int create(sqlite3 *db, wm_conn **out) {
+  wm_conn *conn = sqlite3_malloc(sizeof *conn);
+  if (conn == NULL)
+    return SQLITE_NOMEM;
+  memset(conn, 0, sizeof *conn);
+  conn->db = db;
+  conn->references = 1;
+  int rc = wm_error_code(walmap_session_new(is_interrupted, conn, &conn->session));
+  if (rc == SQLITE_OK)
+    rc = wm_ddl_new(conn);
+  if (rc == SQLITE_OK)
+    rc = wm_lookup_new(conn);
+  if (rc != SQLITE_OK) {
+    destroy(conn);
+    return rc;
+  }
+  *out = conn;
+  return SQLITE_OK;
+}
+
+int wm_conn_find(sqlite3 *db, wm_conn **out) {
+  int rc = SQLITE_OK;
+  pthread_mutex_lock(&mutex);
+  wm_conn *conn = known(db);
+  if (conn != NULL) {
+    conn->references++;
+  } else if ((rc = create(db, &conn)) == SQLITE_OK) {
+    conn->next = all;
+    all = conn;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (rc == SQLITE_OK)
+    *out = conn;
+  return rc;
+}
+
+void wm_conn_retain(wm_conn *conn) { conn->references++; }
+
+void wm_conn_release(void *data) {
+  wm_conn *conn = data;
+  if (--conn->references > 0)
+    return;
+  pthread_mutex_lock(&mutex);
+  wm_conn **at = &all;
+  while (*at != conn)
+    at = &(*at)->next;
+  *at = conn->next;
+  pthread_mutex_unlock(&mutex);
+  destroy(conn);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Uses                                                                                                               */
+
+int wm_conn_use(wm_conn *conn, wm_map *map, wm_use **out) {
+  for (wm_use *use = conn->uses; use != NULL; use = use->next) {
+    if (use->map == map) {
+      use->references++;
+      *out = use;
+      return WALMAP_OK;
+    }
+  }
+  wm_use *use = sqlite3_malloc(sizeof *use);
+  if (use == NULL)
+    return WALMAP_NOMEM;
+  memset(use, 0, sizeof *use);
+  int rc = walmap_txn_new(map->map, conn->session, &use->txn);
+  if (rc != WALMAP_OK) {
+    sqlite3_free(use);
+    return rc;
+  }
+  wm_registry_retain(map);
+  use->conn = conn;
+  use->map = map;
+  use->references = 1;
+  use->next = conn->uses;
+  conn->uses = use;
+  *out = use;
+  return WALMAP_OK;
+}
+
+void wm_use_retain(wm_use *use) { use->references++; }
+
+void wm_use_release(wm_use *use) {
+  if (--use->references > 0)
+    return;
+  wm_use **at = &use->conn->uses;
+  while (*at != use)
+    at = &(*at)->next;
+  *at = use->next;
+  walmap_txn_free(use->txn);
+  wm_state_free_pool(use);
+  wm_registry_release(use->map);
+  sqlite3_free(use);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Tables                                                                                                             */
+
+static void finalize(wm_table *table) {
+  for (int i = 0; i < WM_STATEMENTS; i++) {
+    sqlite3_stmt *statement = table->statements[i];
+    table->statements[i] = NULL; /* first, for finalizing may disconnect the table */
+    sqlite3_finalize(statement);
+  }
+}
+
+wm_table *wm_table_new(wm_use *use, const char *schema, const char *name) {
+  wm_table *table = sqlite3_malloc(sizeof *table);
+  if (table == NULL)
+    return NULL;
+  memset(table, 0, sizeof *table);
+  table->conn = use->conn;
+  table->references = 1;
+  table->schema = sqlite3_mprintf("%s", schema);
+  table->name = sqlite3_mprintf("%s", name);
+  table->use = use;
+  wm_use_retain(use);
+  if (table->schema == NULL || table->name == NULL) {
+    wm_table_release(table);
+    return NULL;
+  }
+  return table;
+}
+
+void wm_table_retain(wm_table *table) { table->references++; }
+
+void wm_table_release(wm_table *table) {
+  if (--table->references > 0)
+    return;
+  wm_use_release(table->use);
+  sqlite3_free(table->schema);
+  sqlite3_free(table->name);
+  sqlite3_free(table);
+}
+
+wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name) {
+  for (wm_table *table = conn->tables; table != NULL; table = table->next) {
+    if (sqlite3_stricmp(table->name, name) == 0 && sqlite3_stricmp(table->schema, schema) == 0)
+      return table;
+  }
+  return NULL;
+}
+
+void wm_table_list(wm_table *table) {
+  wm_conn *conn = table->conn;
+  wm_table_retain(table);
+  table->listed = true;
+  table->next = conn->tables;
+  conn->tables = table;
+  conn->changes++;
+}
+
+void wm_table_unlist(wm_table *table) {
+  wm_conn *conn = table->conn;
+  wm_table **at = &conn->tables;
+  while (*at != table)
+    at = &(*at)->next;
+  *at = table->next;
+  table->listed = false;
+  conn->changes++;
+  finalize(table);
+  wm_table_release(table);
+}
+
+void wm_table_rename(wm_table *table, char **name) {
+  char *old = table->name;
+  table->name = *name;
+  *name = old;
+  table->conn->changes++;
+  finalize(table);
+}
+
+void wm_conn_finalize(wm_conn *conn) {
+  for (wm_table *table = conn->tables; table != NULL; table = table->next)
+    finalize(table);
+}

@@ -1,0 +1,155 @@
+/*
+** registry.c - the maps of this process: see registry.h
+**
+** A list under one mutex. It is walked when a table is created or connected, never by a read or a write.
+*/
+#include "registry.h"
+
+#include <pthread.h>
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static wm_map *maps; /* newest first, so ids fall */
+static uint64_t last_id;
+
+static bool same(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
+
+/* Table names are compared as SQLite does, the names of maps and files byte by byte. */
+static bool same_name(wm_kind kind, const char *a, const char *b) {
+  return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same(a, b);
+}
+
+static wm_map *find(wm_kind kind, const char *file, const char *name) {
+  for (wm_map *map = maps; map != NULL; map = map->next) {
+    if (map->published && map->kind == kind && same(map->file, file) && same_name(kind, map->name, name))
+      return map;
+  }
+  return NULL;
+}
+
+static void destroy(wm_map *map) {
+  walmap_close(map->map);
+  sqlite3_free(map->name);
+  sqlite3_free(map->file);
+  sqlite3_free(map);
+}
+
+static int copy(const char *text, char **out) {
+  *out = text == NULL ? NULL : sqlite3_mprintf("%s", text);
+  return *out == NULL && text != NULL ? WALMAP_NOMEM : WALMAP_OK;
+}
+
+static int create(wm_kind kind, const char *file, const char *name, const walmap_options *options, wm_map **out) {
+  wm_map *map = sqlite3_malloc(sizeof *map);
+  if (map == NULL)
+    return WALMAP_NOMEM;
+  memset(map, 0, sizeof *map);
+  map->kind = kind;
+  map->references = 1;
+  atomic_init(&map->numeric, false);
+  int rc = walmap_open(options, &map->map);
+  if (rc == WALMAP_OK)
+    rc = copy(name, &map->name);
+  if (rc == WALMAP_OK)
+    rc = copy(file, &map->file);
+  if (rc != WALMAP_OK) {
+    destroy(map);
+    return rc;
+  }
+  *out = map;
+  return WALMAP_OK;
+}
+
+int wm_registry_open(wm_kind kind, const char *file, const char *name, bool fresh, const walmap_options *options,
+                     wm_map **out) {
+  int rc = WALMAP_OK;
+  pthread_mutex_lock(&mutex);
+  wm_map *map = fresh || kind == WM_PRIVATE ? NULL : find(kind, file, name);
+  if (map != NULL) {
+    map->references++;
+  } else if ((rc = create(kind, file, name, options, &map)) == WALMAP_OK) {
+    map->published = !fresh;
+    map->id = ++last_id;
+    map->next = maps;
+    maps = map;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (rc == WALMAP_OK)
+    *out = map;
+  return rc;
+}
+
+void wm_registry_retain(wm_map *map) {
+  pthread_mutex_lock(&mutex);
+  map->references++;
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_release(wm_map *map) {
+  if (map == NULL)
+    return;
+  pthread_mutex_lock(&mutex);
+  bool last = --map->references == 0;
+  if (last) {
+    wm_map **at = &maps;
+    while (*at != map)
+      at = &(*at)->next;
+    *at = map->next;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (last) /* may take long, and nobody can find it any more */
+    destroy(map);
+}
+
+void wm_registry_publish(wm_map *map) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  wm_map *older = find(map->kind, map->file, map->name);
+  if (older != NULL && older != map) {
+    older->published = false;
+    older->retracted = true;
+  }
+  map->published = true;
+  map->retracted = false;
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_retract(wm_map *map) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  map->published = false;
+  map->retracted = true;
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_rename(wm_map *map, char **name) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  char *old = map->name;
+  map->name = *name;
+  *name = old;
+  pthread_mutex_unlock(&mutex);
+}
+
+bool wm_registry_is_retracted(wm_map *map) {
+  pthread_mutex_lock(&mutex);
+  bool retracted = map->retracted;
+  pthread_mutex_unlock(&mutex);
+  return retracted;
+}
+
+wm_map *wm_registry_next(uint64_t id) {
+  wm_map *next = NULL;
+  pthread_mutex_lock(&mutex);
+  for (wm_map *map = maps; map != NULL && map->id > id; map = map->next)
+    next = map;
+  if (next != NULL)
+    next->references++;
+  pthread_mutex_unlock(&mutex);
+  return next;
+}

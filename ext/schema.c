@@ -1,0 +1,239 @@
+/*
+** schema.c - which map a walmap table names, and its creation, removal and new name: see schema.h
+**
+**    table                                     map
+**    temp.kv USING walmap(map='name')          the process-wide map of that name
+**    kv in a database file                     one for all connections of the process to that file and table name
+**    kv in a :memory: or temp database         private to the table
+**    walmap, without CREATE                    private to the connection
+**
+** map= is refused outside temp: a database file is somebody's input, and must not reach a map that its host did not hand
+** to it. For the same reason the default map may not be used by triggers and views (vtab.c).
+**
+** The module's xCreate and xConnect must be one function, or there would be no default map, and SQLite does not tell it
+** which of the two a call means. The difference matters: CREATE makes an empty map, a connection finds what is there. So
+** is_creation looks whether a CREATE VIRTUAL TABLE statement is running.
+*/
+#include "schema.h"
+
+#include "ddl.h"
+#include "error.h"
+#include "options.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Whether a CREATE VIRTUAL TABLE is running                                                                          */
+
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* Past white space, comments and empty statements. */
+static const char *skip_blank(const char *sql) {
+  for (;;) {
+    if (is_space(*sql) || *sql == ';') {
+      sql++;
+    } else if (sql[0] == '-' && sql[1] == '-') {
+      sql += strcspn(sql, "\n");
+    } else if (sql[0] == '/' && sql[1] == '*') {
+      const char *end = strstr(sql + 2, "*/");
+      sql = end == NULL ? sql + strlen(sql) : end + 2;
+    } else if (strncmp(sql, "\xef\xbb\xbf", 3) == 0) {
+      sql += 3; /* a byte order mark counts as space */
+    } else {
+      return sql;
+    }
+  }
+}
+
+static bool starts_with(const char **sql, const char *word) {
+  size_t size = strlen(word);
+  *sql = skip_blank(*sql);
+  if (sqlite3_strnicmp(*sql, word, (int)size) != 0)
+    return false;
+  *sql += size;
+  return true;
+}
+
+/*
+** The statement runs to its end in one sqlite3_step and evaluates nothing of the user's, so while it is busy a call for a
+** table comes from it.
+*/
+static bool is_creation(sqlite3 *db) {
+  for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s)) {
+    const char *sql = sqlite3_stmt_busy(s) ? sqlite3_sql(s) : NULL;
+    if (sql != NULL && starts_with(&sql, "CREATE") && starts_with(&sql, "VIRTUAL"))
+      return true;
+  }
+  return false;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Opening                                                                                                            */
+
+/* What the arguments say. */
+typedef struct wanted {
+  const char *schema, *table;
+  bool created, is_default;
+  wm_kind kind;
+  const char *file, *name; /* of the map, NULL where its kind has none */
+  wm_options options;
+} wanted;
+
+static int fail(char **err, char *text) {
+  *err = text;
+  return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
+static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
+  w->schema = argv[1];
+  w->table = argv[2];
+  w->created = is_creation(conn->db);
+  w->is_default = sqlite3_stricmp(w->table, argv[0]) == 0 && sqlite3_stricmp(w->schema, "main") == 0;
+  w->file = w->name = NULL;
+  w->kind = WM_PRIVATE;
+  bool is_temp = sqlite3_stricmp(w->schema, "temp") == 0;
+  if (w->is_default) {
+    if (w->created || argc > 3)
+      return fail(err, sqlite3_mprintf(WM_MODULE ": a table cannot be called %s: that is the connection's default map",
+                                       argv[0]));
+    return SQLITE_OK;
+  }
+  if (w->options.map != NULL) {
+    if (!is_temp)
+      return fail(err, sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
+                                                 "TABLE temp.%s",
+                                       w->table, w->options.map, w->table));
+    w->kind = WM_NAMED;
+    w->name = w->options.map;
+    return SQLITE_OK;
+  }
+  const char *file = is_temp ? NULL : sqlite3_db_filename(conn->db, w->schema);
+  if (file != NULL && file[0] != 0) {
+    w->kind = WM_FILE;
+    w->file = file;
+    w->name = w->table;
+  }
+  return SQLITE_OK;
+}
+
+/* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
+static bool is_same(const wm_table *table, const wanted *w) {
+  const wm_map *map = table->use->map;
+  return map->kind == w->kind && !wm_registry_is_retracted(table->use->map) &&
+         (w->kind != WM_FILE || strcmp(map->file, w->file) == 0) &&
+         (w->kind != WM_NAMED || strcmp(map->name, w->name) == 0);
+}
+
+/* Lets go of file tables that another connection dropped. */
+static void purge(wm_conn *conn) {
+  for (wm_table *table = conn->tables, *next; table != NULL; table = next) {
+    next = table->next;
+    if (table->references == 1 && wm_registry_is_retracted(table->use->map))
+      wm_table_unlist(table);
+  }
+}
+
+/* A new table of the connection on its map. */
+static int make(wm_conn *conn, const wanted *w, wm_table **out, char **err) {
+  wm_map *map = NULL;
+  wm_use *use = NULL;
+  bool fresh = w->created && w->kind == WM_FILE;
+  int result = wm_registry_open(w->kind, w->file, w->name, fresh, &w->options.core, &map);
+  if (result == WALMAP_OK)
+    result = wm_conn_use(conn, map, &use);
+  int rc = wm_error_code(result);
+  if (rc == SQLITE_OK)
+    rc = wm_options_agree(&w->options, walmap_get_options(map->map), err);
+  else if (rc != SQLITE_NOMEM)
+    *err = sqlite3_mprintf("%s", walmap_result_text(result));
+  if (rc == SQLITE_OK && (*out = wm_table_new(use, w->schema, w->table)) == NULL)
+    rc = SQLITE_NOMEM;
+  if (use != NULL)
+    wm_use_release(use);
+  wm_registry_release(map);
+  return rc;
+}
+
+static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **err) {
+  int rc = SQLITE_OK;
+  out->created = w->created;
+  out->is_default = w->is_default;
+  out->recorded = false;
+  purge(conn);
+  if (w->created && (rc = wm_ddl_prepare(conn, w->schema, &out->recorded, err)) != SQLITE_OK)
+    return rc;
+  wm_table *before = wm_conn_listed(conn, w->schema, w->table);
+  if (before != NULL && !w->created && is_same(before, w)) {
+    rc = wm_options_agree(&w->options, walmap_get_options(before->use->map->map), err);
+    if (rc == SQLITE_OK)
+      wm_table_retain(out->table = before);
+    return rc;
+  }
+  wm_table *table;
+  if ((rc = make(conn, w, &table, err)) != SQLITE_OK)
+    return rc;
+  if (before != NULL) /* of a database that was detached, or dropped by another connection */
+    wm_table_unlist(before);
+  wm_table_list(table);
+  if (out->recorded)
+    wm_ddl_created(table);
+  out->table = table;
+  return SQLITE_OK;
+}
+
+int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err) {
+  wanted w;
+  char *why = NULL;
+  int rc = wm_options_parse(argc - 3, argv + 3, &w.options, &why);
+  if (rc == SQLITE_OK) {
+    rc = choose(conn, argc, argv, &w, err);
+    if (rc == SQLITE_OK)
+      rc = open_table(conn, &w, out, &why);
+    wm_options_free(&w.options);
+  }
+  if (why != NULL) {
+    *err = sqlite3_mprintf(WM_MODULE ": %s: %s", argv[2], why);
+    sqlite3_free(why);
+  }
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Dropping and renaming                                                                                              */
+
+int wm_schema_drop(wm_table *table, char **err) {
+  bool recorded;
+  int rc = wm_ddl_prepare(table->conn, table->schema, &recorded, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (recorded)
+    wm_ddl_dropped(table);
+  if (table->listed)
+    wm_table_unlist(table);
+  return SQLITE_OK;
+}
+
+int wm_schema_rename(wm_table *table, const char *name, char **err) {
+  bool recorded;
+  char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
+  int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
+  if (rc == SQLITE_OK)
+    rc = wm_ddl_prepare(table->conn, table->schema, &recorded, err);
+  if (rc != SQLITE_OK || !recorded) {
+    if (rc == SQLITE_OK)
+      wm_table_rename(table, &table_name);
+    sqlite3_free(table_name);
+    sqlite3_free(map_name);
+    return rc;
+  }
+  wm_table_rename(table, &table_name);
+  wm_ddl_renamed(table, table_name, map_name);
+  return SQLITE_OK;
+}
+
+void wm_schema_forget(wm_table *table) {
+  if (table->listed)
+    wm_table_unlist(table);
+}

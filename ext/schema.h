@@ -1,0 +1,29 @@
+/*
+** schema.h - which map a walmap table names, and its creation, removal and new name
+*/
+#ifndef WM_SCHEMA_H
+#define WM_SCHEMA_H
+
+#include "conn.h"
+
+typedef struct wm_opening {
+  wm_table *table; /* with a reference */
+  bool created;    /* by CREATE VIRTUAL TABLE, as opposed to a reconnection */
+  bool is_default; /* it is the connection's default map */
+  bool recorded;   /* `created` is undone by ddl.c; otherwise see wm_schema_forget */
+} wm_opening;
+
+/*
+** The table for xCreate's or xConnect's arguments. argv is [module, schema, table, options...].
+** An SQLite code; other than SQLITE_OK comes with *err (sqlite3_malloc) unless memory is out.
+*/
+int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err);
+
+/* DROP TABLE and ALTER TABLE ... RENAME TO. SQLite codes, with *err as above. */
+int wm_schema_drop(wm_table *table, char **err);
+int wm_schema_rename(wm_table *table, const char *name, char **err);
+
+/* The creation of the table was rolled back, and nothing recorded it. */
+void wm_schema_forget(wm_table *table);
+
+#endif

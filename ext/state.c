@@ -1,0 +1,170 @@
+/*
+** state.c - counted read states, and the destructors that keep them alive: see state.h
+**
+** SQLite gives a value's destructor nothing but the pointer to the value's bytes, which lie in the map's log and cannot
+** tell whose they are. So there are SLOTS destructor functions, all alike but for a number; a state that has slot i hands
+** out function i, and function i lets go of the state in slot i. Slots are taken when a state object is made, which is
+** once or twice per connection and map; whoever finds none left has SQLite copy its values.
+*/
+#include "state.h"
+#include "conn.h"
+
+#include <pthread.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Slots                                                                                                              */
+
+#define SLOTS 256
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static wm_state *slots[SLOTS]; /* written under the mutex; slot i is read by the connection that has it */
+
+/* One function for each number from 0x00 to 0xff. */
+#define ONE(digits)                                                                                                    \
+  static void let_go_##digits(void *value) {                                                                           \
+    (void)value;                                                                                                       \
+    wm_state_release(slots[0x##digits]);                                                                               \
+  }
+#define NAME(digits) let_go_##digits,
+#define SIXTEEN(make, d)                                                                                               \
+  make(d##0) make(d##1) make(d##2) make(d##3) make(d##4) make(d##5) make(d##6) make(d##7)                              \
+  make(d##8) make(d##9) make(d##a) make(d##b) make(d##c) make(d##d) make(d##e) make(d##f)
+#define ALL(make)                                                                                                      \
+  SIXTEEN(make, 0) SIXTEEN(make, 1) SIXTEEN(make, 2) SIXTEEN(make, 3) SIXTEEN(make, 4) SIXTEEN(make, 5)                \
+  SIXTEEN(make, 6) SIXTEEN(make, 7) SIXTEEN(make, 8) SIXTEEN(make, 9) SIXTEEN(make, a) SIXTEEN(make, b)                \
+  SIXTEEN(make, c) SIXTEEN(make, d) SIXTEEN(make, e) SIXTEEN(make, f)
+
+ALL(ONE)
+static const sqlite3_destructor_type destructors[SLOTS] = {ALL(NAME)};
+
+static int take_slot(wm_state *state) {
+  int slot = -1;
+  pthread_mutex_lock(&mutex);
+  for (int i = 0; i < SLOTS && slot < 0; i++) {
+    if (slots[i] == NULL) {
+      slots[i] = state;
+      slot = i;
+    }
+  }
+  pthread_mutex_unlock(&mutex);
+  return slot;
+}
+
+static void free_slot(int slot) {
+  if (slot < 0)
+    return;
+  pthread_mutex_lock(&mutex);
+  slots[slot] = NULL;
+  pthread_mutex_unlock(&mutex);
+}
+
+sqlite3_destructor_type wm_state_destructor(wm_state *state) {
+  if (state->slot < 0)
+    return SQLITE_TRANSIENT;
+  state->references++;
+  return destructors[state->slot];
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* States                                                                                                             */
+
+static void destroy(wm_state *state) {
+  free_slot(state->slot);
+  walmap_state_free(state->state);
+  sqlite3_free(state);
+}
+
+/* A state that is not begun, from the pool or new. A WALMAP code. */
+static int obtain(wm_use *use, wm_state **out) {
+  wm_state *state = use->pool;
+  if (state != NULL) {
+    use->pool = state->next;
+    *out = state;
+    return WALMAP_OK;
+  }
+  state = sqlite3_malloc(sizeof *state);
+  if (state == NULL)
+    return WALMAP_NOMEM;
+  int rc = walmap_state_new(use->map->map, &state->state);
+  if (rc != WALMAP_OK) {
+    sqlite3_free(state);
+    return rc;
+  }
+  state->use = use;
+  state->references = 0;
+  state->slot = take_slot(state);
+  *out = state;
+  return WALMAP_OK;
+}
+
+static void put_back(wm_state *state) {
+  state->next = state->use->pool;
+  state->use->pool = state;
+}
+
+/* Begun states hold their wm_use: values may outlive the table. */
+static wm_state *first_reference(wm_state *state) {
+  wm_use_retain(state->use);
+  state->references = 1;
+  return state;
+}
+
+int wm_state_acquire(wm_use *use, wm_state **out) {
+  if (use->current != NULL) {
+    use->current->references++;
+    *out = use->current;
+    return WALMAP_OK;
+  }
+  wm_state *state;
+  int rc = obtain(use, &state);
+  if (rc != WALMAP_OK)
+    return rc;
+  if ((rc = walmap_state_begin(state->state)) != WALMAP_OK) {
+    put_back(state);
+    return rc;
+  }
+  *out = use->current = first_reference(state);
+  return WALMAP_OK;
+}
+
+int wm_state_acquire_own(wm_use *use, wm_state **out) {
+  if (use->own != NULL && use->own_writes == use->writes) {
+    use->own->references++;
+    *out = use->own;
+    return WALMAP_OK;
+  }
+  wm_state *state;
+  int rc = obtain(use, &state);
+  if (rc != WALMAP_OK)
+    return rc;
+  if ((rc = walmap_txn_state_begin(use->txn, state->state)) != WALMAP_OK) {
+    put_back(state);
+    return rc;
+  }
+  use->own_writes = use->writes;
+  *out = use->own = first_reference(state);
+  return WALMAP_OK;
+}
+
+void wm_state_release(wm_state *state) {
+  if (state == NULL || --state->references > 0)
+    return;
+  wm_use *use = state->use;
+  if (use->current == state)
+    use->current = NULL;
+  if (use->own == state)
+    use->own = NULL;
+  walmap_state_end(state->state);
+  put_back(state);
+  wm_use_release(use); /* maybe the last reference, which frees the pool */
+}
+
+void wm_state_free_pool(wm_use *use) {
+  while (use->pool != NULL) {
+    wm_state *state = use->pool;
+    use->pool = state->next;
+    destroy(state);
+  }
+}
