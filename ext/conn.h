@@ -27,9 +27,7 @@ typedef struct wm_table wm_table;
 
 /* The statements that functions keep per table; wm_conn_statement prepares them. */
 typedef enum wm_statement {
-  WM_STATEMENT_REPLACE, /* REPLACE INTO t(key, value) VALUES(?1, ?2) */
-  WM_STATEMENT_DELETE,  /* DELETE FROM t WHERE key = ?1 */
-  WM_STATEMENT_TOUCH,   /* DELETE FROM t WHERE 0: makes the table join the transaction, changes nothing */
+  WM_STATEMENT_CALL, /* INSERT OR IGNORE INTO t VALUES(NULL, NULL): the way into xUpdate for call.c */
   WM_STATEMENTS
 } wm_statement;
 
@@ -56,6 +54,8 @@ struct wm_table {
   wm_use *use;
   char *schema, *name;
   sqlite3_stmt *statements[WM_STATEMENTS];
+  struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
+  struct wm_upsert *upserts; /* expressions prepared (upsert.c); they go when the statements go */
   int references; /* of conn->tables, sqlite3_vtab objects and undo records */
   bool listed;    /* in conn->tables */
   wm_table *next;
@@ -129,9 +129,9 @@ int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t ke
 int wm_use_state(wm_use *use, wm_state **out);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Transactions (transaction.c). SQLite's calls come in through vtab.c. A function that writes makes the table join
-** SQLite's transaction first, by running one of the statements above; while wm_use_is_begun it may then write through
-** use->txn, with wm_registry_note_key before and wm_use_changed after each write.                                     */
+/* Transactions (transaction.c). SQLite's calls come in through vtab.c. A function that writes does so in
+** wm_call_write (call.h); while wm_use_is_begun it may write there through use->txn, with wm_registry_note_key before and
+** wm_use_changed after each write.                                                                                    */
 
 static inline bool wm_use_is_begun(const wm_use *use) { return walmap_txn_is_begun(use->txn); }
 static inline void wm_use_changed(wm_use *use) { use->writes++; }

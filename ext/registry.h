@@ -9,7 +9,7 @@
 #define WM_REGISTRY_H
 
 #include "codec.h"
-#include "walmap.h"
+#include "../core/walmap.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

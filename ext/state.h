@@ -8,7 +8,7 @@
 #ifndef WM_STATE_H
 #define WM_STATE_H
 
-#include "walmap.h"
+#include "../core/walmap.h"
 
 #include <sqlite3ext.h>
 
