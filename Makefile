@@ -39,7 +39,7 @@ BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 
 .PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent fuzz check format shell test-sqlite \
-        bench-programs objects install uninstall clean FORCE
+        bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
 
@@ -95,12 +95,16 @@ test: ## builds and runs all tests; installs what they need
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
 
 bench-programs: $(BENCHES)
-bench: all bench-programs ## measures; the README says how to read it
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/bench/run full
-bench-quick: all bench-programs ## the same in a few minutes, with less data
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/bench/run quick
-bench-concurrent: all bench-programs ## readers beside a writer: walmap, cache=shared, memdb
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/bench/run concurrent
+bench: ## measures core, SQL and concurrency at full size
+	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
+bench-quick: ## the same in a few minutes, with less data
+	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=quick
+bench-concurrent: ## readers beside a writer: walmap, cache=shared, memdb
+	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full BENCHES=$(BUILD)/test/bench/bench_concurrent
+run-benches:
+	@test/deps build bench
+	@$(MAKE) --no-print-directory all bench-programs
+	@for bench in $(BENCHES); do WALMAP_SO=$(WALMAP) $$bench $(BENCH_SIZE) || exit 1; done
 
 check: all ## format, lint, shell scripts, exported names
 	@test/deps check
