@@ -135,8 +135,7 @@ static inline ptrdiff_t read_source(void *ctx, void *to, size_t size) {
   source *s = ctx;
   if (s->fails != 0 && s->at >= s->fail_at)
     return s->fails < 0 ? s->fails : (ptrdiff_t)size + s->fails;
-  s->random = s->random * 6364136223846793005u + 1442695040888963407u;
-  size_t n = s->piece > 0 ? s->piece : 1 + (s->random >> 33) % 100;
+  size_t n = s->piece > 0 ? s->piece : 1 + random_below(&s->random, 100);
   size_t left = (s->fails != 0 ? s->fail_at : s->all.size) - s->at;
   if (n > left)
     n = left;

@@ -98,15 +98,13 @@ static void test_garbage(void **unused) {
   uint64_t random = announce_seed("test_image_damage");
   size_t count = 0;
   for (int round = 0; round < 1000; round++) {
-    for (size_t i = 0; i < sizeof noise; i++) {
-      random = random * 6364136223846793005u + 1442695040888963407u;
-      noise[i] = (uint8_t)(random >> 56);
-    }
+    for (size_t i = 0; i < sizeof noise; i++)
+      noise[i] = (uint8_t)random_next(&random);
     if (round % 2 == 1)
       memcpy(noise, IMAGE_MAGIC "\1\0\0\0\0\0\0\0", 16);
     if (round % 4 == 3)
       repair((bytes){noise, sizeof noise});
-    must_refuse(&count, (bytes){noise, (size_t)(random >> 40) % sizeof noise}, "garbage", (size_t)round);
+    must_refuse(&count, (bytes){noise, random_below(&random, sizeof noise)}, "garbage", (size_t)round);
   }
 }
 
