@@ -43,10 +43,9 @@ void wm_use_rollback(wm_use *use) {
 int wm_use_savepoint(wm_use *use, int n, bool catching_up) {
   if (!wm_use_is_begun(use) || (catching_up && n < use->levels))
     return WALMAP_OK;
-  int rc = walmap_txn_savepoint(use->txn, n);
-  if (rc == WALMAP_OK)
-    use->levels = n + 1;
-  return rc;
+  walmap_txn_savepoint(use->txn, n);
+  use->levels = n + 1;
+  return WALMAP_OK;
 }
 
 void wm_use_release_to(wm_use *use, int n) {

@@ -1,0 +1,241 @@
+/* compact.c - taking dead records out of a shard's log (compact.h has the argument) */
+#include "compact.h"
+
+/* Below this many dead bytes a shard's log is left alone: a few pages are not worth the work. */
+#define WORTHWHILE ((uint64_t)16 << 10)
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Choosing a run                                                                                                     */
+
+static size_t live_bytes(const walmap__segment *s) { return walmap__segment_used(s) - (size_t)s->dead_bytes; }
+
+static walmap__segment *next_of(const walmap__segment *s) {
+  return atomic_load_explicit(&s->next, memory_order_relaxed);
+}
+
+/*
+** K1's first two conditions. A segment may be sealed long before its last record is committed, so the time that counts is
+** noted at the first look: this runs only while all of the shard's records are committed.
+*/
+static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64_t now, uint64_t oldest) {
+  if (s == g->log.active) return false;
+  if (s->sealed_time == 0) s->sealed_time = now;
+  return oldest > s->sealed_time && walmap__deaths_folded_before(g, s->pos0 + (walmap__segment_used(s) >> 2));
+}
+
+/* Whether compaction wants it: for its share of dead bytes, or (0) for anything that can be freed at all. */
+static bool is_wanted(const walmap__segment *s, uint64_t percent) {
+  if (percent > 0) return s->dead_bytes * 100 >= walmap__segment_used(s) * percent;
+  return atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0;
+}
+
+typedef struct clock_reading {
+  uint64_t now, oldest;
+} clock_reading;
+
+static clock_reading read_clock(walmap__shard *shard) {
+  walmap__epoch *epoch = &shard->map->epoch;
+  uint64_t now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
+  return (clock_reading){now, walmap__epoch_oldest(epoch)};
+}
+
+/* Neighbours join the run while their live records fit into one segment: that keeps segments from becoming many. */
+static size_t extend_run(walmap__generation *g, clock_reading clock, uint64_t percent) {
+  walmap__job *job = &g->job;
+  size_t live = live_bytes(job->first);
+  for (;;) {
+    walmap__segment *s = next_of(job->last);
+    if (!s || !is_wanted(s, percent) || !may_be_taken(g, s, clock.now, clock.oldest)) break;
+    if (live + live_bytes(s) > WALMAP__MAX_SEGMENT) break;
+    live += live_bytes(s);
+    job->last = s;
+  }
+  return live;
+}
+
+/* The segment with the greatest share of dead bytes, of those that are wanted. */
+static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, uint64_t percent) {
+  walmap__segment *best = NULL;
+  for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
+    if (!is_wanted(s, percent)) continue;
+    if (best && s->dead_bytes * walmap__segment_used(best) <= best->dead_bytes * walmap__segment_used(s)) continue;
+    if (may_be_taken(g, s, clock.now, clock.oldest)) best = s;
+  }
+  return best;
+}
+
+/* The copy has room for what is live now: less is used when more dies meanwhile, and then it is trimmed. */
+static int start_job(walmap__generation *g, walmap__segment *first, clock_reading clock, uint64_t percent) {
+  walmap__job *job = &g->job;
+  *job = (walmap__job){.first = first, .last = first, .at = first};
+  size_t live = extend_run(g, clock, percent);
+  if (live == 0) return WALMAP_OK;
+  int result;
+  job->copy = walmap__log_new_segment(&g->log, live, first->pos0, &result);
+  if (!job->copy) *job = (walmap__job){0};
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Copying                                                                                                            */
+
+enum step { STEP_DONE, STEP_ON, STEP_BLOCKED };
+
+static void copy_record(walmap__generation *g, walmap__record *record, uint32_t meta, uint32_t place) {
+  walmap__segment *copy = g->job.copy;
+  walmap_entry e;
+  walmap__record_entry(record, meta, &e);
+  uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+  walmap__slot_ref ref;
+  walmap__index_find_place(&g->index, hash, place, &ref);
+
+  size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
+  uint8_t *value = walmap__record_write(copy->base + used, e.key, e.key_len, e.value_len, 0, 0);
+  if (e.value_len > 0) memcpy(value, e.value, e.value_len);
+  uint32_t to = walmap__place(copy, used);
+  used += walmap__record_bytes(e.key_len, e.value_len, false);
+  atomic_store_explicit(&copy->used, used, memory_order_release);
+  atomic_fetch_add_explicit(&copy->records, 1, memory_order_relaxed);
+
+  walmap__segment_set_dirty(g->job.at);
+  walmap__record_set_meta(record, meta | WALMAP__MOVED); /* before next */
+  walmap__record_set_next(record, to);
+  walmap__slot_set(&ref, to);
+}
+
+static enum step copy_next(walmap__generation *g) {
+  walmap__job *job = &g->job;
+  while (job->offset == walmap__segment_used(job->at)) {
+    if (job->at == job->last) return STEP_DONE;
+    job->at = next_of(job->at);
+    job->offset = 0;
+  }
+  walmap__record *record = (walmap__record *)(job->at->base + job->offset);
+  uint32_t meta = walmap__record_meta(record);
+  if (!(meta & WALMAP__DEAD)) {
+    if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB)) return STEP_BLOCKED;
+    copy_record(g, record, meta, walmap__place(job->at, job->offset));
+  }
+  job->offset += walmap__record_size(record, meta);
+  return STEP_ON;
+}
+
+/* The run leaves the list. What it held more than the copy was dead, or `prev` words. */
+static void finish_job(walmap__shard *shard, walmap__generation *g) {
+  walmap__job *job = &g->job;
+  walmap__segment *copy = job->copy;
+  if (copy && walmap__segment_used(copy) == 0) {
+    walmap__log_free_segment(copy);
+    copy = NULL;
+  }
+  if (copy) {
+    copy->capacity = walmap__memory_trim(g->log.memory, copy->base, copy->capacity, walmap__segment_used(copy));
+    copy->sealed_time = atomic_load_explicit(&shard->map->epoch.now, memory_order_relaxed);
+  }
+  uint64_t before = g->log.bytes;
+  walmap__log_replace(&g->log, job->first, job->last, copy);
+  g->dead -= before - g->log.bytes;
+  *job = (walmap__job){0};
+}
+
+static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *budget) {
+  while (*budget > 0) {
+    enum step step = copy_next(g);
+    if (step == STEP_BLOCKED) return step;
+    if (step == STEP_DONE) {
+      finish_job(shard, g);
+      return step;
+    }
+    --*budget;
+  }
+  return STEP_ON;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* A little, or all                                                                                                   */
+
+static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
+  return g->dead >= WORTHWHILE && g->dead * 100 >= g->log.bytes * percent;
+}
+
+void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
+  enum { REST = 64 }; /* commits without a new look at the segments after one in vain */
+  walmap__generation *g = walmap__shard_generation(shard);
+  uint32_t percent = shard->map->options.auto_compact;
+  if (!g || percent == 0) return;
+  bool changed = false;
+  while (budget > 0) {
+    if (!g->job.first) {
+      if (!too_many_dead(g, percent)) break;
+      if (shard->compact_rest > 0) {
+        shard->compact_rest--;
+        break;
+      }
+      clock_reading clock = read_clock(shard);
+      walmap__segment *first = deadest(g, clock, (percent + 1) / 2);
+      if (!first || start_job(g, first, clock, (percent + 1) / 2) != WALMAP_OK) {
+        shard->compact_rest = REST;
+        break;
+      }
+    }
+    enum step step = run_job(shard, g, &budget);
+    if (step == STEP_BLOCKED) break;
+    changed |= step == STEP_DONE;
+  }
+  if (changed) walmap__store_figures(shard->map, shard);
+}
+
+/* Deaths that are in a batch, and then those that were not yet. */
+static void tidy_all(walmap__shard *shard) {
+  walmap__shard_tidy(shard, UINT64_MAX, true);
+  walmap__shard_tidy(shard, UINT64_MAX, true);
+}
+
+/* One job after another, over the list as it was at the start. */
+static int compact_list(walmap__shard *shard, walmap__generation *g, clock_reading clock) {
+  uint64_t unlimited = UINT64_MAX;
+  const walmap__segment *end = g->log.last;
+  walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  for (bool at_end = false; !at_end;) {
+    const walmap__segment *last = s;
+    walmap__segment *next = next_of(s);
+    if (is_wanted(s, 0) && may_be_taken(g, s, clock.now, clock.oldest)) {
+      int result = start_job(g, s, clock, 0);
+      if (result != WALMAP_OK) return result;
+      last = g->job.last;
+      next = next_of(last);
+      if (run_job(shard, g, &unlimited) == STEP_BLOCKED) break;
+    }
+    at_end = last == end;
+    s = next;
+  }
+  return WALMAP_OK;
+}
+
+int walmap__compact_all(walmap__shard *shard) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g) return WALMAP_OK;
+  tidy_all(shard);
+  uint64_t unlimited = UINT64_MAX;
+  bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;
+  int result = WALMAP_OK;
+  if (!blocked && g->dead > 0) {
+    walmap__log_seal(&g->log);
+    clock_reading before = read_clock(shard);
+    for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
+      (void)may_be_taken(g, s, before.now, 0); /* notes the time */
+    }
+    walmap__epoch_advance(&shard->map->epoch);
+    result = compact_list(shard, g, read_clock(shard));
+    tidy_all(shard);
+  }
+  walmap__store_figures(shard->map, shard);
+  return result;
+}
+
+/* Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. */
+void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
+  enum { FOLDED_PER_RECORD = 4, COPIED_PER_RECORD = 8 };
+  walmap__shard_tidy(shard, records * FOLDED_PER_RECORD + 2 * FOLDED_PER_RECORD, false);
+  walmap__compact_some(shard, records * COPIED_PER_RECORD);
+}

@@ -1,0 +1,256 @@
+/* index.c - one shard's hash index: everything that changes it (index.h has the picture and the search) */
+#include "index.h"
+
+#define MAX_BITS 7 /* 128 buckets: 8 KiB, one page of memory.h */
+
+static size_t bucket_bytes(unsigned bits) { return sizeof(walmap__bucket) << bits; }
+
+/* Filled to four fifths, a bucket overflows seldom, and there is always a free slot. */
+static uint32_t limit_of(unsigned bits) {
+  uint32_t slots = (uint32_t)WALMAP__BUCKET_SLOTS << bits;
+  return slots - slots / 5;
+}
+
+static walmap__directory *directory_of(const walmap__index *index) {
+  return atomic_load_explicit(&index->directory, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Making and freeing                                                                                                 */
+
+static void free_subtable(walmap__memory *memory, walmap__retired *self) {
+  walmap__subtable *t = (walmap__subtable *)self;
+  walmap__memory_free(memory, t->buckets, bucket_bytes(t->bits));
+  walmap__memory_free(memory, t, sizeof *t);
+}
+
+static walmap__subtable *new_subtable(walmap__memory *memory, unsigned bits, unsigned depth) {
+  walmap__subtable *t = walmap__memory_alloc(memory, sizeof *t);
+  if (!t) return NULL;
+  memset(t, 0, sizeof *t);
+  t->buckets = walmap__memory_alloc(memory, bucket_bytes(bits));
+  if (!t->buckets) {
+    walmap__memory_free(memory, t, sizeof *t);
+    return NULL;
+  }
+  memset(t->buckets, 0, bucket_bytes(bits));
+  t->retired.free = free_subtable;
+  t->bits = (uint8_t)bits;
+  t->depth = (uint8_t)depth;
+  return t;
+}
+
+static size_t directory_bytes(unsigned depth) {
+  return sizeof(walmap__directory) + (((size_t)1 << depth) * (sizeof(uintptr_t) + sizeof(walmap__subtable *)));
+}
+
+static void free_directory(walmap__memory *memory, walmap__retired *self) {
+  walmap__directory *d = (walmap__directory *)self;
+  walmap__memory_free(memory, d, directory_bytes(d->depth));
+}
+
+static walmap__directory *new_directory(walmap__memory *memory, unsigned depth) {
+  walmap__directory *d = walmap__memory_alloc(memory, directory_bytes(depth));
+  if (!d) return NULL;
+  memset(d, 0, sizeof *d);
+  d->retired.free = free_directory;
+  d->depth = (uint8_t)depth;
+  d->subtables = (walmap__subtable **)(d->words + ((size_t)1 << depth));
+  return d;
+}
+
+static void set_word(walmap__directory *d, size_t i, walmap__subtable *t) {
+  d->subtables[i] = t;
+  atomic_store_explicit(&d->words[i], (uintptr_t)t->buckets | t->bits, memory_order_release);
+}
+
+int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__memory *memory, walmap__limbo *limbo,
+                       const walmap_options *options, uint64_t capacity) {
+  memset(index, 0, sizeof *index);
+  index->log = log;
+  index->memory = memory;
+  index->limbo = limbo;
+  index->shard_bits = (uint8_t)__builtin_ctz(options->shards);
+  index->hash = options->hash;
+  index->seed = options->seed;
+  unsigned bits = 0, depth = 0;
+  while (bits < MAX_BITS && limit_of(bits) < capacity) bits++;
+  while (depth < 24 && (uint64_t)limit_of(bits) << depth < capacity) depth++;
+  walmap__directory *d = new_directory(memory, depth);
+  if (!d) return WALMAP_NOMEM;
+  atomic_store_explicit(&index->directory, d, memory_order_release);
+  for (size_t i = 0; i < (size_t)1 << depth; i++) {
+    walmap__subtable *t = new_subtable(memory, bits, depth);
+    if (!t) {
+      walmap__index_destroy(index);
+      return WALMAP_NOMEM;
+    }
+    set_word(d, i, t);
+    index->n_subtables++;
+  }
+  return WALMAP_OK;
+}
+
+void walmap__index_destroy(walmap__index *index) {
+  walmap__directory *d = directory_of(index);
+  if (!d) return;
+  for (size_t i = 0; i < (size_t)1 << d->depth; i++) {
+    walmap__subtable *t = d->subtables[i];
+    bool first = i == 0 || d->subtables[i - 1] != t; /* a subtable's words are neighbours */
+    if (t && first) free_subtable(index->memory, &t->retired);
+  }
+  free_directory(index->memory, &d->retired);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Entries                                                                                                            */
+
+static void raise_passed(walmap__bucket *bucket, int by) {
+  uint32_t passed = atomic_load_explicit(&bucket->passed, memory_order_relaxed);
+  atomic_store_explicit(&bucket->passed, passed + (uint32_t)by, memory_order_release);
+}
+
+/* I1: passed first, then the place, then the tag. */
+static void add_to(walmap__subtable *t, uint64_t hash, uint32_t place) {
+  uint32_t mask = (1u << t->bits) - 1;
+  uint32_t b = (uint32_t)(hash >> 8) & mask;
+  uint32_t empty;
+  while ((empty = walmap__bucket_match(&t->buckets[b], 0)) == 0) {
+    raise_passed(&t->buckets[b], 1);
+    b = (b + 1) & mask;
+  }
+  unsigned slot = (unsigned)__builtin_ctz(empty);
+  atomic_store_explicit(&t->buckets[b].place[slot], place, memory_order_release);
+  atomic_store_explicit(&t->buckets[b].tag[slot], walmap__tag(hash), memory_order_release);
+  t->count++;
+}
+
+static walmap__subtable *subtable_of(const walmap__index *index, uint64_t hash) {
+  walmap__directory *d = directory_of(index);
+  return d->subtables[walmap__directory_slot(index, d, hash)];
+}
+
+void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place) {
+  add_to(subtable_of(index, hash), hash, place);
+}
+
+void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref) {
+  walmap__subtable *t = subtable_of(index, hash);
+  uint32_t mask = (1u << t->bits) - 1;
+  atomic_store_explicit(&ref->bucket->tag[ref->slot], 0, memory_order_release);
+  for (uint32_t b = (uint32_t)(hash >> 8) & mask; &t->buckets[b] != ref->bucket; b = (b + 1) & mask) {
+    raise_passed(&t->buckets[b], -1);
+  }
+  t->count--;
+}
+
+void walmap__index_find_place(const walmap__index *index, uint64_t hash, uint32_t place, walmap__slot_ref *ref) {
+  walmap__index_seek(index, hash, ref);
+  while (walmap__index_next(ref, hash) != place) {
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Growth                                                                                                             */
+
+static uint64_t hash_of(const walmap__index *index, uint32_t place) {
+  walmap__record *record = walmap__log_at(index->log, place);
+  walmap_entry e;
+  walmap__record_entry(record, walmap__record_meta(record), &e);
+  return index->hash(e.key, e.key_len, index->seed);
+}
+
+static void prefetch_records(const walmap__index *index, const walmap__bucket *bucket) {
+  for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
+    if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0) continue;
+    __builtin_prefetch(walmap__log_at(index->log, atomic_load_explicit(&bucket->place[i], memory_order_relaxed)));
+  }
+}
+
+/* Spreads the entries of `from` over `to[0]` and `to[1]` by a bit of the hash; both may be the same. */
+static void spread(const walmap__index *index, const walmap__subtable *from, walmap__subtable *const to[2],
+                   unsigned shift) {
+  uint32_t n = 1u << from->bits;
+  prefetch_records(index, &from->buckets[0]);
+  for (uint32_t b = 0; b < n; b++) {
+    const walmap__bucket *bucket = &from->buckets[b];
+    if (b + 1 < n) prefetch_records(index, bucket + 1);
+    for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
+      if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0) continue;
+      uint32_t place = atomic_load_explicit(&bucket->place[i], memory_order_relaxed);
+      uint64_t hash = hash_of(index, place);
+      add_to(to[(hash >> shift) & 1], hash, place);
+    }
+  }
+}
+
+/* The words that point to t: `hash` leads to one of them, and they are neighbours, 2^(directory - subtable depth). */
+static size_t first_word(const walmap__index *index, const walmap__directory *d, const walmap__subtable *t,
+                         uint64_t hash, size_t *n) {
+  *n = (size_t)1 << (d->depth - t->depth);
+  return walmap__directory_slot(index, d, hash) & ~(*n - 1);
+}
+
+static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t hash) {
+  walmap__subtable *wide = new_subtable(index->memory, t->bits + 1u, t->depth);
+  if (!wide) return WALMAP_NOMEM;
+  spread(index, t, (walmap__subtable *const[2]){wide, wide}, 0);
+  walmap__directory *d = directory_of(index);
+  size_t n, first = first_word(index, d, t, hash, &n);
+  for (size_t i = first; i < first + n; i++) set_word(d, i, wide);
+  walmap__limbo_add(index->limbo, &t->retired);
+  return WALMAP_OK;
+}
+
+static int double_directory(walmap__index *index) {
+  walmap__directory *old = directory_of(index);
+  walmap__directory *d = new_directory(index->memory, old->depth + 1u);
+  if (!d) return WALMAP_NOMEM;
+  for (size_t i = 0; i < (size_t)1 << d->depth; i++) set_word(d, i, old->subtables[i / 2]);
+  atomic_store_explicit(&index->directory, d, memory_order_release);
+  walmap__limbo_add(index->limbo, &old->retired);
+  return WALMAP_OK;
+}
+
+static int split_subtable(walmap__index *index, walmap__subtable *t, uint64_t hash) {
+  walmap__subtable *to[2] = {new_subtable(index->memory, t->bits, t->depth + 1u),
+                             new_subtable(index->memory, t->bits, t->depth + 1u)};
+  if (!to[0] || !to[1]) {
+    for (int i = 0; i < 2; i++) {
+      if (to[i]) free_subtable(index->memory, &to[i]->retired);
+    }
+    return WALMAP_NOMEM;
+  }
+  spread(index, t, to, 63u - index->shard_bits - t->depth);
+  walmap__directory *d = directory_of(index);
+  size_t n, first = first_word(index, d, t, hash, &n);
+  for (size_t i = 0; i < n; i++) set_word(d, first + i, to[i >= n / 2]);
+  walmap__limbo_add(index->limbo, &t->retired);
+  index->n_subtables++;
+  return WALMAP_OK;
+}
+
+/* Good hashes give a directory of at most some twice as many words as subtables. */
+static bool directory_may_double(const walmap__index *index) {
+  walmap__directory *d = directory_of(index);
+  return index->shard_bits + d->depth < 40 && ((uint64_t)1 << d->depth) < 8 + 4 * (uint64_t)index->n_subtables;
+}
+
+/* A split may leave all entries on the side that is asked for, so this goes round until there is room. */
+int walmap__index_reserve(walmap__index *index, uint64_t hash) {
+  for (;;) {
+    walmap__subtable *t = subtable_of(index, hash);
+    if (t->count < limit_of(t->bits)) return WALMAP_OK;
+    int result;
+    if (t->bits < MAX_BITS) {
+      result = double_subtable(index, t, hash);
+    } else if (t->depth < directory_of(index)->depth) {
+      result = split_subtable(index, t, hash);
+    } else if (directory_may_double(index)) {
+      result = double_directory(index);
+    } else {
+      result = double_subtable(index, t, hash);
+    }
+    if (result != WALMAP_OK) return result;
+  }
+}

@@ -1,0 +1,181 @@
+/*
+** index.h - one shard's hash index: hash of a key -> place of its newest record
+**
+**   hash, 64 bits:  [ shard | directory ...        ...     | bucket ... | tag 8 ]
+**
+**   directory (2^depth words)          subtable                   bucket, one cache line
+**   [ ]--------------------------->  [bucket][bucket]...          tag[12]  8 bits of the hash, 0 = empty
+**   [ ]--+                             1 to 128 buckets           passed   entries that found no room here
+**   [ ]--+------------------------>  [bucket][bucket]...          place[12]
+**
+** Extendible hashing: a subtable that is full splits alone, in some 25 us, and nothing else moves. While it has less
+** than 128 buckets it is doubled instead. An entry goes to the first bucket with room from its home bucket on; `passed`
+** of each bucket that it passes counts it, so a search ends at the first bucket with passed = 0.
+** If many keys have one hash, splitting does not help: then the directory would outgrow the subtables, and the subtable
+** is doubled instead, so that bad hashes cost time, never memory without bound.
+**
+** Readers take no lock. Why that is right (I1): a place that a reader finds is only a candidate, the record's own key
+** decides. A key's slot, once filled, keeps its key until no reader needs the key (shard.c clears a slot when its
+** tombstone is visible to all); until then only its place changes, by one store. Filling a slot stores the place before
+** the tag. `passed` is raised before the slot is filled. A split builds new subtables aside and then swings the directory
+** words; a reader still in the old subtable sees the index as it was then: every record that its state can see was
+** committed before the state began, thus indexed before the reader loaded the directory.
+**
+** Threads: the shard's owner writes; readers call walmap__index_find and _next, protected by their epoch.
+*/
+#ifndef WALMAP_INDEX_H
+#define WALMAP_INDEX_H
+
+#include "log.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define WALMAP__INDEX_SCALAR 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WALMAP__INDEX_SCALAR 1
+#endif
+#endif
+#if defined(__SSE2__) && !defined(WALMAP__INDEX_SCALAR)
+#include <emmintrin.h>
+#define WALMAP__INDEX_SSE2 1
+#endif
+
+#define WALMAP__BUCKET_SLOTS 12
+
+typedef struct walmap__bucket {
+  _Alignas(64) _Atomic uint8_t tag[WALMAP__BUCKET_SLOTS];
+  _Atomic uint32_t passed;
+  _Atomic uint32_t place[WALMAP__BUCKET_SLOTS];
+} walmap__bucket;
+
+/* What the owner knows of a subtable; readers see only its buckets. */
+typedef struct walmap__subtable {
+  walmap__retired retired;
+  walmap__bucket *buckets;
+  uint32_t count;
+  uint8_t bits;  /* 2^bits buckets */
+  uint8_t depth; /* bits of the directory that all its entries share */
+} walmap__subtable;
+
+typedef struct walmap__directory {
+  walmap__retired retired;
+  uint8_t depth;
+  walmap__subtable **subtables;  /* owner only; lies behind words */
+  _Atomic uintptr_t words[];     /* address of the buckets, and their bits in the low 6 bits */
+} walmap__directory;
+
+typedef struct walmap__index {
+  _Atomic(walmap__directory *) directory;
+  const walmap__log *log;
+  uint32_t n_subtables;
+  uint8_t shard_bits;
+  walmap__memory *memory;
+  walmap__limbo *limbo;
+  walmap_hash_fn hash;
+  uint64_t seed;
+} walmap__index;
+
+/* A filled slot. Also where the search for further candidates goes on. */
+typedef struct walmap__slot_ref {
+  walmap__bucket *bucket, *buckets;
+  uint32_t mask, steps; /* buckets - 1; buckets that the search has left */
+  uint32_t left;        /* bits of the slots in this bucket that also have the tag */
+  uint32_t slot;
+} walmap__slot_ref;
+
+/* An index of one bucket, or with room for `capacity` entries: OK or NOMEM. */
+int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__memory *memory, walmap__limbo *limbo,
+                       const walmap_options *options, uint64_t capacity);
+void walmap__index_destroy(walmap__index *index);
+
+/* Makes room for one entry with this hash: OK or NOMEM. The next walmap__index_add of it cannot fail. */
+int walmap__index_reserve(walmap__index *index, uint64_t hash);
+
+/* Adds an entry for a key that has none. */
+void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place);
+
+/* Empties a slot. */
+void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref);
+
+/* The slot of a hash that holds this very place; it must exist. */
+void walmap__index_find_place(const walmap__index *index, uint64_t hash, uint32_t place, walmap__slot_ref *ref);
+
+static inline void walmap__slot_set(const walmap__slot_ref *ref, uint32_t place) {
+  atomic_store_explicit(&ref->bucket->place[ref->slot], place, memory_order_release);
+}
+static inline uint32_t walmap__slot_place(const walmap__slot_ref *ref) {
+  return atomic_load_explicit(&ref->bucket->place[ref->slot], memory_order_acquire);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The search                                                                                                         */
+
+static inline uint8_t walmap__tag(uint64_t hash) {
+  uint8_t tag = (uint8_t)hash;
+  return tag == 0 ? 1 : tag;
+}
+
+static inline size_t walmap__directory_slot(const walmap__index *index, const walmap__directory *d, uint64_t hash) {
+  return (size_t)((hash << index->shard_bits) >> 1 >> (63 - d->depth));
+}
+
+/* One bit for each slot of the bucket that has the tag. */
+static inline uint32_t walmap__bucket_match(const walmap__bucket *bucket, uint8_t tag) {
+#ifdef WALMAP__INDEX_SSE2
+  __m128i tags = _mm_load_si128((const __m128i *)(const void *)bucket);
+  uint32_t match = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag)));
+  atomic_thread_fence(memory_order_acquire); /* tags before places */
+  return match & ((1u << WALMAP__BUCKET_SLOTS) - 1);
+#else
+  uint32_t match = 0;
+  for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
+    match |= (uint32_t)(atomic_load_explicit(&bucket->tag[i], memory_order_acquire) == tag) << i;
+  }
+  return match;
+#endif
+}
+
+static inline walmap__bucket *walmap__index_home(const walmap__index *index, uint64_t hash, uint32_t *mask) {
+  walmap__directory *d = atomic_load_explicit(&index->directory, memory_order_acquire);
+  uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(index, d, hash)], memory_order_acquire);
+  *mask = (1u << (word & 63)) - 1;
+  return (walmap__bucket *)(word & ~(uintptr_t)63);
+}
+
+/* Starts a search for the entries with this hash's tag; walmap__index_next gives them. */
+static inline void walmap__index_seek(const walmap__index *index, uint64_t hash, walmap__slot_ref *ref) {
+  ref->buckets = walmap__index_home(index, hash, &ref->mask);
+  ref->bucket = ref->buckets + ((uint32_t)(hash >> 8) & ref->mask);
+  ref->steps = 0;
+  ref->left = walmap__bucket_match(ref->bucket, walmap__tag(hash));
+}
+
+/* Next candidate: its place, or 0 at the end. */
+static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) {
+  for (;;) {
+    if (ref->left != 0) {
+      ref->slot = (uint32_t)__builtin_ctz(ref->left);
+      ref->left &= ref->left - 1;
+      uint32_t place = walmap__slot_place(ref);
+      if (place != 0) return place;
+      continue; /* not filled yet: tags and places are two loads */
+    }
+    if (atomic_load_explicit(&ref->bucket->passed, memory_order_acquire) == 0 || ref->steps == ref->mask) return 0;
+    ref->steps++;
+    ref->bucket = ref->buckets + ((uint32_t)(ref->bucket - ref->buckets + 1) & ref->mask);
+    ref->left = walmap__bucket_match(ref->bucket, walmap__tag(hash));
+  }
+}
+
+/* The newest record of a key, committed or not, a tombstone too; NULL when the index has none. */
+static inline walmap__record *walmap__index_find(const walmap__index *index, uint64_t hash, const void *key,
+                                                 size_t key_len, walmap__slot_ref *ref, uint32_t *place) {
+  walmap__index_seek(index, hash, ref);
+  while ((*place = walmap__index_next(ref, hash)) != 0) {
+    walmap__record *record = walmap__log_at(index->log, *place);
+    if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len)) return record;
+  }
+  return NULL;
+}
+
+#endif

@@ -1,0 +1,147 @@
+/*
+** log.h - one shard's append-only log: segments, places, positions
+**
+**    first                                                 active
+**   [segment 3] -> [segment 1] -> [segment 7] -> ... -> [segment 4]
+**    pos0 = 1       pos0 = 257     pos0 = 900             pos0 = ...
+**
+** A place (32 bits: segment id, offset in units of 4 bytes) says where a record lies; 0 is no place. A position (64
+** bits, units of 4 bytes) says when it was written: positions only grow and are never used twice by records that a
+** reader could mix up. position = segment's pos0 + offset. Keeping the two apart lets ids be used again, and
+** lets compaction put the live records of a run of segments into a new one that covers the same positions (compact.c).
+**
+** Segments never move once published. They grow with the log, from first_segment to 127 pages, so that an empty map is
+** small and a large one has few; a record that is larger gets a segment of its own. A sealed segment gives back
+** the pages that it did not use.
+**
+** Threads: the shard's owner writes; readers use the inline functions, protected by their epoch (epoch.h).
+*/
+#ifndef WALMAP_LOG_H
+#define WALMAP_LOG_H
+
+#include "epoch.h"
+#include "record.h"
+
+#define WALMAP__OFFSET_BITS 18
+#define WALMAP__MAX_SEGMENTS ((uint32_t)1 << (32 - WALMAP__OFFSET_BITS))
+#define WALMAP__MAX_SEGMENT (WALMAP__MAX_RUN * WALMAP__PAGE)
+
+/* Things unlinked, to be freed when no reader can see them any more; oldest first (shard.c frees them). */
+typedef struct walmap__limbo {
+  walmap__retired *first, **last;
+} walmap__limbo;
+
+static inline void walmap__limbo_add(walmap__limbo *limbo, walmap__retired *item) {
+  item->next = NULL;
+  *limbo->last = item;
+  limbo->last = &item->next;
+}
+
+typedef struct walmap__segment {
+  walmap__retired retired;
+  struct walmap__log *log;
+  uint8_t *base;
+  size_t capacity;
+  uint64_t pos0;
+  _Atomic size_t used;      /* bytes */
+  _Atomic uint32_t records; /* in these bytes; final once there is a next segment */
+  _Atomic(struct walmap__segment *) next;
+  struct walmap__segment *previous; /* owner only */
+  uint32_t id;
+  _Atomic bool dirty;   /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
+  uint64_t dead_bytes;  /* superseded by a commit or by the running transaction: a hint for compaction; owner only */
+  uint64_t sealed_time; /* epoch's time when it was sealed and committed; 0: not noted yet (compact.c); owner only */
+} walmap__segment;
+
+typedef struct walmap__segment_entry {
+  uint8_t *base;
+  uint64_t pos0;
+  walmap__segment *segment; /* NULL: the id is free */
+} walmap__segment_entry;
+
+typedef struct walmap__segment_table {
+  walmap__retired retired;
+  uint32_t capacity;
+  walmap__segment_entry entries[];
+} walmap__segment_table;
+
+typedef struct walmap__log {
+  _Atomic(walmap__segment_table *) table;
+  _Atomic(walmap__segment *) first;
+  walmap__segment *active; /* NULL: the next append makes one */
+  walmap__segment *last;   /* of the list; equal to active, if that is not NULL */
+  uint64_t end;            /* position of the next record; never goes back, whatever compaction unlinks */
+  size_t min_segment;
+  uint32_t next_id; /* where the search for a free id starts */
+  uint64_t bytes;   /* of all records in the list */
+  walmap__memory *memory;
+  walmap__limbo *limbo;
+} walmap__log;
+
+void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
+                      size_t min_segment);
+
+/* Frees all segments that are linked, and the table. No reader may be left. */
+void walmap__log_destroy(walmap__log *log);
+
+/* Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. */
+int walmap__log_reserve(walmap__log *log, size_t bytes);
+
+/* Ends the active segment, so that compaction may take it. */
+void walmap__log_seal(walmap__log *log);
+
+/* A segment outside of the list, with an id of its own: for compaction to fill. NULL with *result set. */
+walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_t pos0, int *result);
+
+/* Frees it at once: no reader may know it. */
+void walmap__log_free_segment(walmap__segment *segment);
+
+/* Takes the run first..last out of the list and puts `by` in its place (NULL: nothing); the run is retired. */
+void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segment *last, walmap__segment *by);
+
+static inline uint32_t walmap__place(const walmap__segment *segment, size_t offset) {
+  return segment->id << WALMAP__OFFSET_BITS | (uint32_t)(offset >> 2);
+}
+
+static inline size_t walmap__place_offset(uint32_t place) {
+  return (size_t)(place & (((uint32_t)1 << WALMAP__OFFSET_BITS) - 1)) << 2;
+}
+
+static inline walmap__segment_entry *walmap__log_entry(const walmap__log *log, uint32_t place) {
+  walmap__segment_table *table = atomic_load_explicit(&log->table, memory_order_acquire);
+  return &table->entries[place >> WALMAP__OFFSET_BITS];
+}
+
+static inline walmap__record *walmap__log_at(const walmap__log *log, uint32_t place) {
+  return (walmap__record *)(walmap__log_entry(log, place)->base + walmap__place_offset(place));
+}
+
+static inline uint64_t walmap__log_position(const walmap__log *log, uint32_t place) {
+  return walmap__log_entry(log, place)->pos0 + (walmap__place_offset(place) >> 2);
+}
+
+/* Bytes in use, as a reader may see them. */
+static inline size_t walmap__segment_used(const walmap__segment *segment) {
+  return atomic_load_explicit(&segment->used, memory_order_acquire);
+}
+
+/* Room for a record of so many bytes, reserved before. */
+static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t *place) {
+  walmap__segment *segment = log->active;
+  size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
+  *place = walmap__place(segment, used);
+  atomic_store_explicit(&segment->used, used + bytes, memory_order_release);
+  uint32_t records = atomic_load_explicit(&segment->records, memory_order_relaxed);
+  atomic_store_explicit(&segment->records, records + 1, memory_order_relaxed);
+  log->bytes += bytes;
+  log->end += bytes >> 2;
+  return segment->base + used;
+}
+
+static inline void walmap__segment_set_dirty(walmap__segment *segment) {
+  if (!atomic_load_explicit(&segment->dirty, memory_order_relaxed)) {
+    atomic_store_explicit(&segment->dirty, true, memory_order_release);
+  }
+}
+
+#endif

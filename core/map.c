@@ -1,0 +1,240 @@
+/* map.c - making and closing maps, tails and figures (map.h has the argument) */
+#define _GNU_SOURCE
+#include "map.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+static uint64_t xxh3(const void *key, size_t key_len, uint64_t seed) {
+  return XXH3_64bits_withSeed(key, key_len, seed);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Options                                                                                                            */
+
+#define DEFAULT_FIRST_SEGMENT 1024
+
+void walmap_options_init(walmap_options *o) {
+  memset(o, 0, sizeof *o);
+  o->shards = WALMAP_DEFAULT_SHARDS;
+  o->first_segment = DEFAULT_FIRST_SEGMENT;
+  o->auto_compact = WALMAP_DEFAULT_AUTO_COMPACT;
+  o->busy_timeout = WALMAP_DEFAULT_BUSY_TIMEOUT;
+  o->hash = xxh3;
+  o->allocator = walmap__default_allocator;
+}
+
+/* The seed keeps strangers from choosing keys that collide. */
+static uint64_t random_seed(void) {
+  uint64_t seed;
+  if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed) return seed;
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  seed = (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)(uintptr_t)&seed;
+  return XXH3_64bits(&seed, sizeof seed);
+}
+
+static int check_options(const walmap_options *given, walmap_options *o) {
+  if (given) {
+    *o = *given;
+  } else {
+    walmap_options_init(o);
+  }
+  if (o->shards == 0) o->shards = WALMAP_DEFAULT_SHARDS;
+  if (o->first_segment == 0) o->first_segment = DEFAULT_FIRST_SEGMENT;
+  if (!o->hash) o->hash = xxh3;
+  if (!o->allocator.alloc) o->allocator = walmap__default_allocator;
+  if (!o->seed_given) o->seed = random_seed();
+  if (o->shards > WALMAP_MAX_SHARDS || (o->shards & (o->shards - 1)) != 0) return WALMAP_INVALID;
+  if (o->first_segment < 256 || o->first_segment > 1 << 20) return WALMAP_INVALID;
+  if (o->auto_compact > 99) return WALMAP_INVALID;
+  if (!o->allocator.free) return WALMAP_INVALID;
+  return WALMAP_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Making and closing                                                                                                 */
+
+/* One block holds the map, its shards and the arrays, each part beginning at a cache line. */
+typedef struct layout {
+  size_t shards, tails, pending, figures, bytes;
+} layout;
+
+static size_t part(size_t *at, size_t bytes) {
+  size_t start = *at;
+  *at += (bytes + 63) & ~(size_t)63;
+  return start;
+}
+
+static layout layout_of(uint32_t shards) {
+  size_t at = 0;
+  part(&at, sizeof(walmap));
+  layout l;
+  l.shards = part(&at, shards * sizeof(walmap__shard));
+  l.tails = part(&at, shards * sizeof(uint64_t));
+  l.pending = part(&at, shards * sizeof(uint64_t));
+  l.figures = part(&at, shards * sizeof(walmap__figures[2]));
+  l.bytes = at;
+  return l;
+}
+
+int walmap_open(const walmap_options *options, walmap **out) {
+  walmap_options o;
+  int result = check_options(options, &o);
+  if (result != WALMAP_OK) return result;
+  layout l = layout_of(o.shards);
+  uint8_t *block = o.allocator.alloc(o.allocator.ctx, l.bytes, 64);
+  if (!block) return WALMAP_NOMEM;
+  memset(block, 0, l.bytes);
+  walmap *map = (walmap *)block;
+  map->options = o;
+  map->n_shards = o.shards;
+  map->shard_shift = 63u - (uint32_t)__builtin_ctz(o.shards);
+  map->shards = (walmap__shard *)(block + l.shards);
+  map->tails = (_Atomic uint64_t *)(block + l.tails);
+  map->pending_tails = (_Atomic uint64_t *)(block + l.pending);
+  map->figures = (walmap__figures(*)[2])(block + l.figures);
+  walmap__epoch_init(&map->epoch);
+  walmap__memory_init(&map->memory, &o.allocator);
+  atomic_fetch_add(&map->memory.bytes, l.bytes);
+  pthread_mutex_init(&map->committing, NULL);
+  for (uint32_t i = 0; i < o.shards; i++) {
+    walmap__shard_init(&map->shards[i], map, i);
+    atomic_init(&map->tails[i], WALMAP__FIRST_POSITION);
+    atomic_init(&map->figures[i][0].tail, WALMAP__FIRST_POSITION);
+  }
+  *out = map;
+  return WALMAP_OK;
+}
+
+void walmap_close(walmap *map) {
+  if (!map) return;
+  for (uint32_t i = 0; i < map->n_shards; i++) walmap__shard_destroy(&map->shards[i]);
+  walmap__epoch_destroy(&map->epoch, &map->memory);
+  walmap__memory_destroy(&map->memory);
+  pthread_mutex_destroy(&map->committing);
+  walmap_allocator allocator = map->options.allocator;
+  allocator.free(allocator.ctx, map, layout_of(map->n_shards).bytes, 64);
+}
+
+const walmap_options *walmap_get_options(const walmap *map) { return &map->options; }
+
+uint64_t walmap_hash(const walmap *map, const void *key, size_t key_len) { return walmap__hash_of(map, key, key_len); }
+
+uint64_t walmap_memory(walmap *map) { return atomic_load_explicit(&map->memory.bytes, memory_order_relaxed); }
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Tails                                                                                                              */
+
+uint64_t walmap__tail_while_committing(walmap *map, uint32_t shard) {
+  for (;;) {
+    uint64_t commits = atomic_load_explicit(&map->commits, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&map->tails[shard], memory_order_acquire);
+    if (!(commits & 1)) return tail;
+    uint64_t pending = atomic_load_explicit(&map->pending_tails[shard], memory_order_acquire);
+    if (atomic_load_explicit(&map->commits, memory_order_acquire) == commits) return pending > tail ? pending : tail;
+  }
+}
+
+static void collect_once(walmap *map, bool committing, uint64_t *tails) {
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    tails[i] = atomic_load_explicit(&map->tails[i], memory_order_acquire);
+  }
+  for (uint32_t i = 0; committing && i < map->n_shards; i++) {
+    uint64_t pending = atomic_load_explicit(&map->pending_tails[i], memory_order_acquire);
+    if (pending > tails[i]) tails[i] = pending;
+  }
+}
+
+void walmap__collect_tails(walmap *map, uint64_t *tails) {
+  uint64_t again[WALMAP_MAX_SHARDS];
+  for (;;) {
+    uint64_t commits = atomic_load_explicit(&map->commits, memory_order_acquire);
+    collect_once(map, commits & 1, tails);
+    collect_once(map, commits & 1, again);
+    if (atomic_load_explicit(&map->commits, memory_order_acquire) == commits &&
+        memcmp(tails, again, map->n_shards * sizeof *tails) == 0) {
+      return;
+    }
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Figures                                                                                                            */
+
+void walmap__store_figures(walmap *map, const walmap__shard *shard) {
+  const walmap__generation *g = walmap__shard_generation(shard);
+  uint64_t present = atomic_load_explicit(&map->tails[shard->id], memory_order_relaxed);
+  uint64_t tail = walmap__shard_end(shard);
+  walmap__figures *two = map->figures[shard->id];
+  unsigned stale = atomic_load_explicit(&two[0].tail, memory_order_relaxed) == present;
+  walmap__figures *f = &two[stale];
+  atomic_store_explicit(&f->tail, 0, memory_order_release);
+  atomic_store_explicit(&f->len, g->len, memory_order_release);
+  atomic_store_explicit(&f->bytes, g->log.bytes, memory_order_release);
+  atomic_store_explicit(&f->dead, g->dead, memory_order_release);
+  atomic_store_explicit(&f->tail, tail, memory_order_release);
+  if (tail == present) atomic_store_explicit(&two[1 - stale].tail, 0, memory_order_release);
+}
+
+static bool load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sums *sums) {
+  for (int i = 0; i < 2; i++) {
+    walmap__figures *f = &map->figures[shard][i];
+    if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail) continue;
+    walmap__sums s = {atomic_load_explicit(&f->len, memory_order_acquire),
+                      atomic_load_explicit(&f->bytes, memory_order_acquire),
+                      atomic_load_explicit(&f->dead, memory_order_acquire)};
+    if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail) return false;
+    sums->len += s.len;
+    sums->bytes += s.bytes;
+    sums->dead += s.dead;
+    return true;
+  }
+  return false;
+}
+
+walmap__sums walmap__collect_sums(walmap *map) {
+  uint64_t tails[WALMAP_MAX_SHARDS];
+  for (;;) {
+    walmap__collect_tails(map, tails);
+    walmap__sums sums = {0, 0, 0};
+    uint32_t i = 0;
+    while (i < map->n_shards && load_figures(map, i, tails[i], &sums)) i++;
+    if (i == map->n_shards) return sums;
+  }
+}
+
+uint64_t walmap_len(walmap *map) { return walmap__collect_sums(map).len; }
+uint64_t walmap_size(walmap *map) { return walmap__collect_sums(map).bytes; }
+uint64_t walmap_reclaimable(walmap *map) { return walmap__collect_sums(map).dead; }
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Commits                                                                                                            */
+
+static void store_tail(walmap *map, const walmap__shard *shard) {
+  atomic_store_explicit(&map->tails[shard->id], walmap__shard_end(shard), memory_order_release);
+}
+
+void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) walmap__store_figures(map, shards[i]);
+  if (n == 1) {
+    store_tail(map, shards[0]);
+    return;
+  }
+  pthread_mutex_lock(&map->committing);
+  uint64_t commits = atomic_load_explicit(&map->commits, memory_order_relaxed);
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    atomic_store_explicit(&map->pending_tails[i], 0, memory_order_release);
+  }
+  for (uint32_t i = 0; i < n; i++) {
+    atomic_store_explicit(&map->pending_tails[shards[i]->id], walmap__shard_end(shards[i]), memory_order_release);
+  }
+  atomic_store_explicit(&map->commits, commits + 1, memory_order_release); /* this is the commit */
+  for (uint32_t i = 0; i < n; i++) store_tail(map, shards[i]);
+  atomic_store_explicit(&map->commits, commits + 2, memory_order_release);
+  pthread_mutex_unlock(&map->committing);
+}

@@ -1,0 +1,83 @@
+/*
+** map.h - a map: shards, and the tails that say what is committed
+**
+** The tail of a shard is the position up to which its log is committed. A state is a vector of all tails, taken at one point
+** in time. Why the vector is one state (S1):
+**
+**   - A transaction that wrote one shard commits by one store of that shard's tail.
+**   - One that wrote several makes `commits` odd, with the new heads in `pending`; that store is the commit. Then it stores
+**     the tails and makes `commits` even again. One such commit runs at a time.
+**   - A reader takes, for an odd `commits`, the greater of tail and pending tail. It collects the vector twice, until nothing
+**     changed in between, `commits` included. Tails only grow, so both collections being equal means that at the moment between
+**     them the vector was just that. It starts over only when somebody committed meanwhile: it waits for nobody, even if a
+**     committing thread is preempted half way.
+*/
+#ifndef WALMAP_MAP_H
+#define WALMAP_MAP_H
+
+#include "shard.h"
+
+/*
+** Figures of a shard as of a tail. Two for each shard: a commit fills the one that is out of date and then stores the tail,
+** so a reader finds the figures of the tail that it collected, or else two commits have passed and it collects anew.
+*/
+typedef struct walmap__figures {
+  _Atomic uint64_t tail; /* 0: being filled */
+  _Atomic uint64_t len, bytes, dead;
+} walmap__figures;
+
+typedef struct walmap__sums {
+  uint64_t len, bytes, dead;
+} walmap__sums;
+
+struct walmap {
+  walmap__epoch epoch;
+  walmap_options options;
+  walmap__memory memory;
+  uint32_t n_shards;
+  uint32_t shard_shift; /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */
+  walmap__shard *shards;
+  _Atomic uint64_t *tails;
+  walmap__figures (*figures)[2];
+
+  _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */
+  pthread_mutex_t committing;
+  _Atomic uint64_t *pending_tails; /* 0: this shard is not part of the commit */
+};
+
+static inline uint64_t walmap__hash_of(const walmap *map, const void *key, size_t key_len) {
+  return map->options.hash(key, key_len, map->options.seed);
+}
+
+static inline walmap__shard *walmap__shard_of(const walmap *map, uint64_t hash) {
+  return &map->shards[hash >> 1 >> map->shard_shift];
+}
+
+/* The committed tail of one shard, a commit on its way included (S1). */
+uint64_t walmap__tail_while_committing(walmap *map, uint32_t shard);
+static inline uint64_t walmap__tail(walmap *map, uint32_t shard) {
+  if (__builtin_expect(atomic_load_explicit(&map->commits, memory_order_acquire) & 1, 0)) {
+    return walmap__tail_while_committing(map, shard);
+  }
+  return atomic_load_explicit(&map->tails[shard], memory_order_acquire);
+}
+
+/* The vector of all tails (S1). */
+void walmap__collect_tails(walmap *map, uint64_t *tails);
+
+/* The sums of all shards' figures, of one committed state. */
+walmap__sums walmap__collect_sums(walmap *map);
+
+/* Commits what the shards hold up to now, in one step. The caller owns them. */
+void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n);
+
+/* Notes the figures as of now for the tail that would commit all that the shard holds. The caller owns it. */
+void walmap__store_figures(walmap *map, const walmap__shard *shard);
+
+/*
+** What is due after a write of `records` records, committed, by the shard's owner: freeing, folding, and compaction steps in
+** proportion to the write.
+*/
+void walmap__shard_after_commit(walmap__shard *shard, uint64_t records);
+
+#endif

@@ -1,0 +1,230 @@
+/* memory.c - where a map's memory comes from (memory.h has the picture) */
+#define _GNU_SOURCE
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define CACHE_LINE ((size_t)64)
+
+typedef struct walmap__region {
+  struct walmap__region *next, *previous;
+  uint64_t used[WALMAP__REGION_PAGES / 64]; /* one bit a page; page 0 is this head */
+  uint32_t free_pages;
+} walmap__region;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The default allocator                                                                                              */
+
+static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+/* Maps more than is asked for and cuts the ends off, which leaves an aligned block. */
+static void *map_aligned(size_t size, size_t align) {
+  if (size > SIZE_MAX - align) return NULL;
+  size_t whole = size + align;
+  uint8_t *base = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) return NULL;
+  size_t head = (align - (uintptr_t)base % align) % align;
+  if (head > 0) munmap(base, head);
+  munmap(base + head + size, whole - head - size);
+  return base + head;
+}
+
+static void *default_alloc(void *ctx, size_t size, size_t align) {
+  (void)ctx;
+  if (align >= WALMAP__REGION) return map_aligned(round_up(size, WALMAP__PAGE), align);
+  void *block = NULL;
+  return posix_memalign(&block, align, size) == 0 ? block : NULL;
+}
+
+static void default_free(void *ctx, void *block, size_t size, size_t align) {
+  (void)ctx;
+  if (align >= WALMAP__REGION) {
+    munmap(block, round_up(size, WALMAP__PAGE));
+  } else {
+    free(block);
+  }
+}
+
+const walmap_allocator walmap__default_allocator = {default_alloc, default_free, NULL};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Regions                                                                                                            */
+
+static void *obtain(walmap__memory *m, size_t size, size_t align) {
+  void *block = m->allocator.alloc(m->allocator.ctx, size, align);
+  if (block) atomic_fetch_add_explicit(&m->bytes, size, memory_order_relaxed);
+  return block;
+}
+
+static void give_back(walmap__memory *m, void *block, size_t size, size_t align) {
+  m->allocator.free(m->allocator.ctx, block, size, align);
+  atomic_fetch_sub_explicit(&m->bytes, size, memory_order_relaxed);
+}
+
+/* Huge pages are asked for, never required; a custom allocator decides for itself. */
+static void ask_for_huge_pages(const walmap__memory *m, void *block, size_t size) {
+#ifdef MADV_HUGEPAGE
+  if (m->own_allocator) (void)madvise(block, size, MADV_HUGEPAGE);
+#else
+  (void)m, (void)block, (void)size;
+#endif
+}
+
+static void unlink_region(walmap__memory *m, walmap__region *region) {
+  if (region->previous) {
+    region->previous->next = region->next;
+  } else {
+    m->regions = region->next;
+  }
+  if (region->next) region->next->previous = region->previous;
+}
+
+static void link_first(walmap__memory *m, walmap__region *region) {
+  region->previous = NULL;
+  region->next = m->regions;
+  if (m->regions) m->regions->previous = region;
+  m->regions = region;
+}
+
+static walmap__region *new_region(walmap__memory *m) {
+  walmap__region *region = obtain(m, WALMAP__REGION, WALMAP__REGION);
+  if (!region) return NULL;
+  if (m->n_regions > 0) ask_for_huge_pages(m, region, WALMAP__REGION);
+  memset(region, 0, sizeof *region);
+  region->used[0] = 1;
+  region->free_pages = WALMAP__REGION_PAGES - 1;
+  m->n_regions++;
+  link_first(m, region);
+  return region;
+}
+
+static bool page_used(const walmap__region *region, unsigned page) {
+  return (region->used[page / 64] >> (page % 64)) & 1;
+}
+
+static void mark_pages(walmap__region *region, unsigned first, unsigned n, bool used) {
+  for (unsigned page = first; page < first + n; page++) {
+    uint64_t bit = (uint64_t)1 << (page % 64);
+    if (used) {
+      region->used[page / 64] |= bit;
+    } else {
+      region->used[page / 64] &= ~bit;
+    }
+  }
+  region->free_pages += used ? -n : n;
+}
+
+/* First page of the first free run of n pages, or 0. */
+static unsigned find_run(const walmap__region *region, unsigned n) {
+  unsigned run = 0;
+  for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
+    if (page % 64 == 0 && region->used[page / 64] == UINT64_MAX) {
+      run = 0;
+      page += 63;
+      continue;
+    }
+    run = page_used(region, page) ? 0 : run + 1;
+    if (run == n) return page + 1 - n;
+  }
+  return 0;
+}
+
+/*
+** A full region leaves the list until a page of it is freed, so the search sees only regions with room. A region that
+** has free pages but no run long enough is passed over; a few such are looked at, then a new region is made.
+*/
+static void *alloc_pages(walmap__memory *m, unsigned n) {
+  enum { MAX_LOOKS = 8 };
+  pthread_mutex_lock(&m->mutex);
+  unsigned first = 0, looks = 0;
+  walmap__region *region = m->regions;
+  for (; region && looks < MAX_LOOKS; region = region->next, looks++) {
+    if (region->free_pages >= n && (first = find_run(region, n)) != 0) break;
+  }
+  if (first == 0 && (region = new_region(m)) != NULL) first = 1;
+  void *block = NULL;
+  if (first != 0) {
+    mark_pages(region, first, n, true);
+    if (region->free_pages == 0) unlink_region(m, region);
+    block = (uint8_t *)region + first * WALMAP__PAGE;
+  }
+  pthread_mutex_unlock(&m->mutex);
+  return block;
+}
+
+/* The last empty region is kept: a map at the edge of one must not map and unmap with every step. */
+static void free_pages(walmap__memory *m, void *block, unsigned n) {
+  uintptr_t base = (uintptr_t)block & ~(uintptr_t)(WALMAP__REGION - 1);
+  walmap__region *region = (walmap__region *)base;
+  unsigned first = (unsigned)(((uintptr_t)block - base) / WALMAP__PAGE);
+  pthread_mutex_lock(&m->mutex);
+  bool was_full = region->free_pages == 0;
+  mark_pages(region, first, n, false);
+  if (was_full) link_first(m, region);
+  if (region->free_pages == WALMAP__REGION_PAGES - 1 && m->n_regions > 1) {
+    unlink_region(m, region);
+    m->n_regions--;
+    give_back(m, region, WALMAP__REGION, WALMAP__REGION);
+  }
+  pthread_mutex_unlock(&m->mutex);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Blocks                                                                                                             */
+
+static unsigned pages_of(size_t size) { return (unsigned)((size + WALMAP__PAGE - 1) / WALMAP__PAGE); }
+
+static bool is_small(size_t size) { return size < WALMAP__PAGE; }
+static bool is_run(size_t size) { return size <= WALMAP__MAX_RUN * WALMAP__PAGE; }
+
+static size_t large_align(size_t size) { return size >= WALMAP__REGION ? WALMAP__REGION : CACHE_LINE; }
+
+size_t walmap__memory_usable(size_t size) {
+  return is_small(size) || !is_run(size) ? size : pages_of(size) * WALMAP__PAGE;
+}
+
+void *walmap__memory_alloc(walmap__memory *m, size_t size) {
+  if (is_small(size)) return obtain(m, size, CACHE_LINE);
+  if (is_run(size)) return alloc_pages(m, pages_of(size));
+  void *block = obtain(m, size, large_align(size));
+  if (block && large_align(size) == WALMAP__REGION) ask_for_huge_pages(m, block, size);
+  return block;
+}
+
+void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
+  if (is_small(size)) {
+    give_back(m, block, size, CACHE_LINE);
+  } else if (is_run(size)) {
+    free_pages(m, block, pages_of(size));
+  } else {
+    give_back(m, block, size, large_align(size));
+  }
+}
+
+size_t walmap__memory_trim(walmap__memory *m, void *block, size_t from, size_t to) {
+  if (is_small(from) || !is_run(from)) return from;
+  if (to < WALMAP__PAGE) to = WALMAP__PAGE;
+  unsigned old_pages = pages_of(from), new_pages = pages_of(to);
+  if (new_pages < old_pages) {
+    free_pages(m, (uint8_t *)block + new_pages * WALMAP__PAGE, old_pages - new_pages);
+  }
+  return new_pages * WALMAP__PAGE;
+}
+
+void walmap__memory_init(walmap__memory *m, const walmap_allocator *allocator) {
+  memset(m, 0, sizeof *m);
+  m->own_allocator = allocator->alloc == walmap__default_allocator.alloc;
+  m->allocator = *allocator;
+  pthread_mutex_init(&m->mutex, NULL);
+}
+
+void walmap__memory_destroy(walmap__memory *m) {
+  while (m->regions) {
+    walmap__region *region = m->regions;
+    unlink_region(m, region);
+    give_back(m, region, WALMAP__REGION, WALMAP__REGION);
+  }
+  pthread_mutex_destroy(&m->mutex);
+}

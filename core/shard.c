@@ -1,0 +1,169 @@
+/* shard.c - generations, deaths, and freeing what no reader sees (shard.h has the picture) */
+#include "map.h"
+
+#define FIRST_RING 64
+#define MIN_BATCH 32 /* deaths that pay for a look at all readers */
+#define REST 16      /* commits without such a look after one that found an old reader */
+
+void walmap__shard_init(walmap__shard *shard, walmap *map, uint32_t id) {
+  memset(shard, 0, sizeof *shard);
+  shard->limbo.last = &shard->limbo.first;
+  shard->id = id;
+  shard->map = map;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Generations                                                                                                        */
+
+void walmap__generation_free(walmap__memory *memory, walmap__generation *g) {
+  if (g->job.copy) walmap__log_free_segment(g->job.copy);
+  walmap__index_destroy(&g->index);
+  walmap__log_destroy(&g->log);
+  if (g->deaths.ring) walmap__memory_free(memory, g->deaths.ring, g->deaths.capacity * sizeof g->deaths.ring[0]);
+  walmap__memory_free(memory, g, sizeof *g);
+}
+
+static void free_retired_generation(walmap__memory *memory, walmap__retired *self) {
+  walmap__generation_free(memory, (walmap__generation *)self);
+}
+
+/* A guess at the segment that a shard with so many entries will want, of some 32 bytes each. */
+static size_t first_segment(const walmap *map, uint64_t capacity) {
+  uint64_t wanted = capacity < WALMAP__MAX_SEGMENT ? capacity * 32 : WALMAP__MAX_SEGMENT;
+  if (wanted < map->options.first_segment) wanted = map->options.first_segment;
+  return wanted < WALMAP__MAX_SEGMENT ? (size_t)wanted : WALMAP__MAX_SEGMENT;
+}
+
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity) {
+  walmap *map = shard->map;
+  walmap__generation *g = walmap__memory_alloc(&map->memory, sizeof *g);
+  if (!g) return NULL;
+  memset(g, 0, sizeof *g);
+  g->retired.free = free_retired_generation;
+  g->start = start;
+  walmap__log_init(&g->log, &map->memory, &shard->limbo, start + 1, first_segment(map, capacity));
+  if (walmap__index_init(&g->index, &g->log, &map->memory, &shard->limbo, &map->options, capacity) != WALMAP_OK) {
+    walmap__memory_free(&map->memory, g, sizeof *g);
+    return NULL;
+  }
+  return g;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Deaths                                                                                                             */
+
+int walmap__deaths_reserve(walmap__generation *g, unsigned n) {
+  walmap__deaths *d = &g->deaths;
+  if (d->end - d->first + n <= d->capacity) return WALMAP_OK;
+  uint64_t capacity = d->capacity ? d->capacity * 2 : FIRST_RING;
+  uint32_t *ring = walmap__memory_alloc(g->log.memory, capacity * sizeof ring[0]);
+  if (!ring) return WALMAP_NOMEM;
+  for (uint64_t i = d->first; i < d->end; i++) ring[i & (capacity - 1)] = d->ring[i & (d->capacity - 1)];
+  if (d->ring) walmap__memory_free(g->log.memory, d->ring, d->capacity * sizeof d->ring[0]);
+  d->ring = ring;
+  d->capacity = capacity;
+  return WALMAP_OK;
+}
+
+/* After a burst the ring gives its memory back. */
+static void shrink_when_empty(walmap__generation *g) {
+  walmap__deaths *d = &g->deaths;
+  if (d->first != d->end || d->capacity <= 16 * FIRST_RING) return;
+  walmap__memory_free(g->log.memory, d->ring, d->capacity * sizeof d->ring[0]);
+  d->ring = NULL;
+  d->capacity = 0;
+}
+
+static void fold(walmap__generation *g, uint32_t place) {
+  walmap__record *record = walmap__log_at(&g->log, place);
+  uint32_t meta = walmap__record_meta(record);
+  if ((meta & WALMAP__TOMB) && walmap__record_next(record) == 0) {
+    walmap_entry e;
+    walmap__record_entry(record, meta, &e);
+    uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+    walmap__slot_ref ref;
+    walmap__index_find_place(&g->index, hash, place, &ref);
+    walmap__index_remove(&g->index, hash, &ref);
+  }
+  walmap__record_set_meta(record, meta | WALMAP__DEAD);
+}
+
+static void fold_batch(walmap__generation *g, uint64_t budget) {
+  walmap__deaths *d = &g->deaths;
+  enum { AHEAD = 8 };
+  while (d->first < d->batch_end && budget-- > 0) {
+    if (d->first + AHEAD < d->batch_end) {
+      __builtin_prefetch(walmap__log_at(&g->log, d->ring[(d->first + AHEAD) & (d->capacity - 1)]), 1);
+    }
+    fold(g, d->ring[d->first++ & (d->capacity - 1)]);
+  }
+  shrink_when_empty(g);
+}
+
+bool walmap__deaths_folded_before(const walmap__generation *g, uint64_t position) {
+  const walmap__deaths *d = &g->deaths;
+  if (d->first == d->end) return true;
+  uint32_t place = d->ring[d->first & (d->capacity - 1)];
+  walmap__record *record = walmap__log_at(&g->log, place);
+  bool tomb = walmap__record_meta(record) & WALMAP__TOMB;
+  uint64_t died_at = walmap__log_position(&g->log, tomb ? place : walmap__record_next(record));
+  return died_at >= position;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Freeing                                                                                                            */
+
+static void free_waiting(walmap__shard *shard) {
+  walmap__memory *memory = &shard->map->memory;
+  walmap__retired *item = shard->waiting;
+  shard->waiting = NULL;
+  while (item) {
+    walmap__retired *next = item->next;
+    item->free(memory, item);
+    item = next;
+  }
+}
+
+/* A batch is closed by advancing the clock: what it holds was unlinked, or died, before that. */
+static void close_batches(walmap__shard *shard, walmap__generation *g, bool force) {
+  walmap__deaths *d = &g->deaths;
+  bool deaths = d->first == d->batch_end && (d->end - d->first >= MIN_BATCH || (force && d->end > d->first));
+  bool memory = !shard->waiting && shard->limbo.first;
+  if (!deaths && !memory) return;
+  uint64_t time = walmap__epoch_advance(&shard->map->epoch);
+  if (deaths) {
+    d->batch_end = d->end;
+    d->batch_time = time;
+  }
+  if (memory) {
+    shard->waiting = shard->limbo.first;
+    shard->waiting_time = time;
+    shard->limbo.first = NULL;
+    shard->limbo.last = &shard->limbo.first;
+  }
+}
+
+void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g) return;
+  close_batches(shard, g, force);
+  walmap__deaths *d = &g->deaths;
+  if (d->first == d->batch_end && !shard->waiting) return;
+  if (shard->tidy_rest > 0 && !force) {
+    shard->tidy_rest--;
+    return;
+  }
+  uint64_t oldest = walmap__epoch_oldest(&shard->map->epoch);
+  if (d->first < d->batch_end && oldest > d->batch_time) fold_batch(g, budget);
+  if (shard->waiting && oldest > shard->waiting_time) free_waiting(shard);
+  bool held = oldest <= (shard->waiting ? shard->waiting_time : d->batch_time);
+  shard->tidy_rest = held ? REST : 0;
+}
+
+void walmap__shard_destroy(walmap__shard *shard) {
+  free_waiting(shard);
+  shard->waiting = shard->limbo.first;
+  free_waiting(shard);
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (g) walmap__generation_free(&shard->map->memory, g);
+}

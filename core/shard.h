@@ -1,0 +1,135 @@
+/*
+** shard.h - one shard: its owner, and generations of log + index
+**
+**   shard -> generation -> previous generation -> ...
+**              |  start, log, index, deaths, counters, compaction job
+**
+** A generation is what a shard holds between two restores. It begins at position `start` and is visible to a reader whose
+** tail is greater; a reader with an older tail goes on to the previous one. So replacing all content is committed, and
+** rolled back, by the same tail as everything else.
+**
+** Visibility (V1). Let P be a reader's tail for the shard: every record before P was committed when the reader began. The
+** version of a key at P is found from the index's newest record by following `prev` to the first record with position < P;
+** a tombstone there means absent. A scan meets records in the log's order and takes a record at p < P unless it is a
+** tombstone, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy is asked instead).
+** Both hold because `next`, the flags and the index are written before the tail that commits them is, and are changed by
+** the shard's owner alone.
+**
+** Deaths. A superseded record, and a tombstone itself, is queued in the order of the positions at which it died. When every
+** reader that may have a tail before that has gone (epoch.h), the entry is folded: the record gets DEAD, and a tombstone that is
+** still the newest record of its key leaves the index. So DEAD means: no reader can see it, now or later.
+**
+** Threads: everything but the inline readers' part is for the owner of the shard.
+*/
+#ifndef WALMAP_SHARD_H
+#define WALMAP_SHARD_H
+
+#include "index.h"
+#include "owner.h"
+
+/* Places of dead records, a ring in the order of their deaths; entries are counted from the ring's making. */
+typedef struct walmap__deaths {
+  uint32_t *ring;
+  uint64_t first, end, capacity; /* capacity: a power of two */
+  uint64_t batch_end;            /* entries before it died before batch_time */
+  uint64_t batch_time;
+} walmap__deaths;
+
+/* A run of segments whose live records are being copied, a few at a time (compact.c). first NULL: there is no job. */
+typedef struct walmap__job {
+  walmap__segment *first, *last, *copy;
+  walmap__segment *at;
+  size_t offset;
+} walmap__job;
+
+typedef struct walmap__generation {
+  walmap__retired retired;
+  uint64_t start;
+  struct walmap__generation *previous;
+  walmap__log log;
+  walmap__index index;
+  walmap__deaths deaths;
+  walmap__job job;
+  uint64_t len;  /* live entries */
+  uint64_t dead; /* bytes that compaction would free: records that died, and `prev` words of live ones */
+} walmap__generation;
+
+typedef struct walmap__shard {
+  _Alignas(64) walmap__owner owner;
+  _Atomic(walmap__generation *) generation; /* NULL: empty, nothing was written yet */
+  walmap__limbo limbo;                      /* unlinked since the last batch */
+  walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
+  uint64_t waiting_time;
+  uint32_t id;
+  uint32_t tidy_rest, compact_rest; /* commits until readers are looked at again, after a look in vain */
+  struct walmap *map;
+} walmap__shard;
+
+void walmap__shard_init(walmap__shard *shard, struct walmap *map, uint32_t id);
+void walmap__shard_destroy(walmap__shard *shard);
+
+/* An empty generation that is not linked yet. `start` is the position that its first record comes after. */
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity);
+void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
+
+/* Room for n deaths: OK or NOMEM. */
+int walmap__deaths_reserve(walmap__generation *generation, unsigned n);
+static inline void walmap__deaths_push(walmap__deaths *deaths, uint32_t place) {
+  deaths->ring[deaths->end++ & (deaths->capacity - 1)] = place;
+}
+
+/*
+** Frees what no reader can see any more, and folds deaths, at most `budget` of them. `force`: even where it hardly pays.
+** Only when all of the shard's records are committed.
+*/
+void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force);
+
+/* True when every death before this position is folded. */
+bool walmap__deaths_folded_before(const walmap__generation *generation, uint64_t position);
+
+/* Position of the next record: the tail that would commit all that is there. */
+static inline walmap__generation *walmap__shard_generation(const walmap__shard *shard) {
+  return atomic_load_explicit(&shard->generation, memory_order_relaxed);
+}
+#define WALMAP__FIRST_POSITION 1
+static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
+  walmap__generation *generation = walmap__shard_generation(shard);
+  return generation ? generation->log.end : WALMAP__FIRST_POSITION;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Readers                                                                                                            */
+
+/* The generation that a reader with this tail sees; NULL: an empty one. */
+static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, uint64_t tail) {
+  walmap__generation *g = atomic_load_explicit(&shard->generation, memory_order_acquire);
+  while (g && g->start >= tail) g = g->previous;
+  return g;
+}
+
+/* V1: from the newest record of a key to its version at `tail`; NULL when absent then. */
+static inline walmap__record *walmap__version_at(const walmap__generation *g, walmap__record *record, uint32_t place,
+                                                 uint64_t tail, uint32_t *meta) {
+  *meta = walmap__record_meta(record);
+  while (__builtin_expect(walmap__log_position(&g->log, place) >= tail, 0)) {
+    place = walmap__record_prev(record, *meta);
+    if (place == 0) return NULL;
+    record = walmap__log_at(&g->log, place);
+    *meta = walmap__record_meta(record);
+  }
+  return *meta & WALMAP__TOMB ? NULL : record;
+}
+
+/* V1: whether a scan at `tail` takes this record, whose position is less than it. */
+static inline bool walmap__record_visible(const walmap__log *log, const walmap__record *record, uint64_t tail) {
+  for (;;) {
+    uint32_t next = walmap__record_next(record);
+    uint32_t meta = walmap__record_meta(record); /* after next: a next that is a copy's comes with MOVED (compact.c) */
+    if (meta & (WALMAP__TOMB | WALMAP__DEAD)) return false;
+    if (next == 0) return true;
+    if (!(meta & WALMAP__MOVED)) return walmap__log_position(log, next) >= tail;
+    record = walmap__log_at(log, next);
+  }
+}
+
+#endif

@@ -1,0 +1,55 @@
+/*
+** txn.h - a write transaction: the shards that it owns, and how to undo what it wrote
+**
+** A mark is what a shard was like when the transaction, or a savepoint, first wrote it: where its log ended, its generation and
+** figures. Undoing a mark walks the log from there and points the index at each record's `prev` again; the records stay,
+** dead. Marks are made only at the first write of a shard after a savepoint, so a savepoint costs nothing by itself,
+** and SQLite's many statement savepoints stay cheap.
+**
+**   level   0       1         1        2
+**   marks [shard 3][shard 3][shard 5][shard 3]      level of savepoint n is n + 1; 0 is the begin
+*/
+#ifndef WALMAP_TXN_H
+#define WALMAP_TXN_H
+
+#include "map.h"
+
+typedef struct walmap__mark {
+  walmap__generation *generation;
+  walmap__segment *segment; /* the log's last one; NULL: none */
+  size_t offset;            /* bytes used in it */
+  uint64_t position;
+  uint64_t deaths_end, len, bytes, dead;
+  uint32_t shard;
+  int level, previous_level; /* of the shard's mark before this one; -1: none */
+} walmap__mark;
+
+/* What the transaction knows of one shard. */
+typedef struct walmap__share {
+  bool owned;
+  int level;        /* of its last mark; -1: not written */
+  uint64_t written; /* records, undone ones included */
+} walmap__share;
+
+struct walmap_txn {
+  walmap *map;
+  walmap_session *session;
+  bool begun;
+  int level; /* of the innermost savepoint + 1; 0: none */
+  walmap__mark *marks;
+  uint32_t n_marks, max_marks;
+  uint32_t n_owned;
+  walmap__shard **owned; /* in the order of their being taken */
+  walmap__share shares[];
+};
+
+/* Takes ownership: OK, BUSY, DEADLOCK, INTERRUPT. */
+int walmap__txn_own(walmap_txn *txn, walmap__shard *shard);
+
+/* All shards, in order. On an error those taken so far stay owned. */
+int walmap__txn_own_all(walmap_txn *txn);
+
+/* To be called before each change of an owned shard that has a generation. NOMEM. */
+int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard);
+
+#endif

@@ -1,0 +1,409 @@
+/*
+** walmap.h - the public interface of the walmap core library
+**
+** A walmap is an in-memory key/value map shared by the threads of a process. Keys and values are byte strings of any
+** length, the empty one included. The map is split into shards; each shard is an append-only log with a hash index
+** over it (Bitcask's design, in memory). Readers take no lock; writers of different shards run side by side.
+**
+** Conventions, valid for every function here unless its comment says otherwise:
+**
+**  1. Result. Functions that can fail return one of the WALMAP_* codes below; WALMAP_OK is 0. Output parameters are
+**     written only on WALMAP_OK (a NULL output parameter is allowed where the comment says "may be NULL").
+**  2. Failure changes nothing. After any result but WALMAP_OK the map, and the transaction if there is one, are as they
+**     were before the call. This includes WALMAP_NOMEM.
+**  3. Units. Lengths and sizes are bytes, times are milliseconds.
+**  4. Ownership. The map copies what it is given: keys and values passed in may be freed on return. Pointers handed out
+**     point into the map's log, are read-only, have no alignment, and live as long as the comment says.
+**  5. Threads. A walmap may be used by any number of threads at once. A walmap_state, walmap_txn, walmap_session or
+**     walmap_cursor is used by one thread at a time; it may move between threads. No thread needs to register itself.
+**  6. NULL. A key or value pointer may be NULL when its length is 0. Other pointers must not be NULL.
+**  7. Callbacks run in the calling thread. They must not call back into the same map unless their comment allows it.
+**
+** Guarantees named C1 to C7 are proved in core/DESIGN.md, next to the mechanism that keeps them:
+**
+**  C1 A reader (walmap_get, walmap_state_*, walmap_cursor_*) never waits for a writer and never fails with WALMAP_BUSY.
+**  C2 A walmap_state shows one committed state of the whole map, from walmap_state_begin to walmap_state_end.
+**  C3 A transaction is all or nothing, and so is each of its savepoints.
+**  C4 What a transaction has read or written stays as it saw it until it ends (its shards are its own until then).
+**  C5 Writers of different shards run side by side; writers of one shard queue, at most busy_timeout long. A deadlock
+**     is found at once.
+**  C6 An image is one committed state, taken while writers go on.
+**  C7 walmap_txn_commit and walmap_txn_rollback cannot fail.
+*/
+#ifndef WALMAP_H
+#define WALMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WALMAP_VERSION "0.1.0"
+#define WALMAP_FORMAT_VERSION 1 /* of images: core/FORMAT.md */
+
+enum walmap_result {
+  WALMAP_OK = 0,
+  WALMAP_NOTFOUND,  /* the key is absent */
+  WALMAP_NOMEM,     /* an allocation failed */
+  WALMAP_BUSY,      /* another transaction kept the shard for longer than busy_timeout */
+  WALMAP_DEADLOCK,  /* waiting would never have ended: each party waits for the other. Roll back and try again */
+  WALMAP_INTERRUPT, /* the session's interrupt callback said so while waiting */
+  WALMAP_TOOBIG,    /* the key, the value, or the shard's log would exceed a limit (see "Limits" below) */
+  WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry */
+  WALMAP_IO,        /* a read or write callback failed */
+  WALMAP_INVALID,   /* an option's value is not allowed */
+};
+
+/* One English phrase for a result code; static storage, never NULL. */
+const char *walmap_result_text(int result);
+
+/* "0.1.0": the version of the library that runs, as opposed to the header's. */
+const char *walmap_version(void);
+
+/*
+** Limits. A key and a value are each at most WALMAP_MAX_LENGTH bytes. One shard's log holds at most 16 GiB (places in
+** it are 32-bit numbers of 4-byte units), so a map holds shards x 16 GiB.
+*/
+#define WALMAP_MAX_LENGTH ((size_t)1 << 33)
+#define WALMAP_MAX_SHARDS 256
+
+typedef struct walmap walmap;                 /* a map */
+typedef struct walmap_state walmap_state;     /* one committed state of a map, for reading */
+typedef struct walmap_txn walmap_txn;         /* a write transaction on one map */
+typedef struct walmap_session walmap_session; /* a party to transactions: a thread, or a database connection */
+
+typedef struct walmap_entry {
+  const void *key;
+  size_t key_len;
+  const void *value;
+  size_t value_len;
+} walmap_entry;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Maps                                                                                                               */
+
+/*
+** Source of all memory of a map. `alloc` returns `size` bytes aligned to `align` (a power of two), or NULL; `free` gets
+** the size and alignment that were asked for. Both are called from any thread, also from several at once. The default
+** takes malloc for what is small and, for blocks aligned to 2 MiB, mmap with a request for huge pages.
+*/
+typedef struct walmap_allocator {
+  void *(*alloc)(void *ctx, size_t size, size_t align);
+  void (*free)(void *ctx, void *block, size_t size, size_t align);
+  void *ctx;
+} walmap_allocator;
+
+/*
+** A hash of the key's bytes. Equal keys must have equal hashes; all 64 bits are used. Called from any thread. The
+** default is XXH3 of 64 bits. A hash that gives many keys one value is correct and slow.
+*/
+typedef uint64_t (*walmap_hash_fn)(const void *key, size_t key_len, uint64_t seed);
+
+typedef struct walmap_options {
+  uint32_t shards;            /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
+  uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none */
+  uint32_t first_segment;     /* bytes of a shard's first log segment, 256 to 1 MiB; 0 is the default, 1024 */
+  uint32_t auto_compact;      /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
+  uint32_t busy_timeout;      /* ms that a writer waits for a shard; 0 is not at all */
+  walmap_hash_fn hash;        /* NULL is XXH3 */
+  bool seed_given;            /* false: the seed is random, drawn from the system; true: it is `seed` */
+  uint64_t seed;              /* mixed into every hash */
+  uint32_t content;           /* what the keys and values are, in the caller's numbering; written into images */
+  walmap_allocator allocator; /* alloc NULL is the default */
+} walmap_options;
+
+#define WALMAP_DEFAULT_SHARDS 16
+#define WALMAP_DEFAULT_AUTO_COMPACT 50
+#define WALMAP_DEFAULT_BUSY_TIMEOUT 5000
+
+/* Fills in the defaults. Always call it first: later versions may add fields. */
+void walmap_options_init(walmap_options *options);
+
+/*
+** Makes an empty map of a few KiB. `options` may be NULL for the defaults.
+** Errors: NOMEM; INVALID when an option is out of its range.
+*/
+int walmap_open(const walmap_options *options, walmap **out);
+
+/*
+** Frees the map and all its memory. No other call on it may run or follow; its states, transactions and cursors must
+** have been freed before. NULL is allowed.
+*/
+void walmap_close(walmap *map);
+
+/* The options that the map has, defaults and the drawn seed filled in. Never changes; lives as long as the map. */
+const walmap_options *walmap_get_options(const walmap *map);
+
+/*
+** Figures of one committed state, each in O(shards). Not one moment with any walmap_state.
+**   len          entries
+**   size         bytes of log records, dead ones included
+**   reclaimable  bytes of them that compaction frees when no older state is being read: exactly, not an estimate
+**   memory       bytes obtained from the allocator and not given back: log, index and all the rest
+*/
+uint64_t walmap_len(walmap *map);
+uint64_t walmap_size(walmap *map);
+uint64_t walmap_reclaimable(walmap *map);
+uint64_t walmap_memory(walmap *map);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Single operations: each is a transaction of its own, on one shard                                                  */
+
+/*
+** The functions that write may wait for a transaction that owns the key's shard, up to the map's busy_timeout.
+** Errors: NOMEM, BUSY, TOOBIG. A thread that has a transaction open on the map must write through that transaction:
+** here it would wait for itself, and get BUSY.
+*/
+int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len);
+
+/* NOTFOUND when the key is absent. */
+int walmap_remove(walmap *map, const void *key, size_t key_len);
+
+/* *done (may be NULL) tells whether the key was absent and is now set. */
+int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len, bool *done);
+
+/*
+** A look at a present value, which lives until the callback returns. For walmap_set_if and walmap_remove_if the result
+** says whether to go on; the shard is owned by the call meanwhile, so the value is the latest and stays it.
+*/
+typedef bool (*walmap_test_fn)(void *ctx, const void *value, size_t value_len);
+
+/* Replaces the value of a present key for which `test` is true. *done may be NULL. NOTFOUND when the key is absent. */
+int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                  walmap_test_fn test, void *ctx, bool *done);
+
+/* Removes a present key for whose value `test` is true. *done may be NULL. NOTFOUND when the key is absent. */
+int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done);
+
+/*
+** The new value for a key: `old` is NULL when the key is absent. The callback stores a pointer to the new value, which
+** must stay valid until walmap_upsert returns, and its length. Any result but WALMAP_OK ends the upsert with that
+** result and changes nothing.
+*/
+typedef int (*walmap_upsert_fn)(void *ctx, const void *old, size_t old_len, const void **value, size_t *value_len);
+int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx);
+
+/*
+** The committed value, copied. NOTFOUND when absent. At most `buffer_size` bytes are copied; *value_len is the whole
+** length, so a call with buffer_size 0 asks for the length. Never waits; cannot fail but for NOMEM when more than 4096
+** states are open.
+*/
+int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_t buffer_size, size_t *value_len);
+
+/* The committed value, shown to `view` (whose result is ignored) where it lies. NOTFOUND when absent. Never waits. */
+int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn view, void *ctx);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* States: reading one committed state of the whole map (C2)                                                          */
+
+/*
+** A state object is made once and used for many reads: begin, read, end, begin, ... Memory that a begun state can see
+** is not freed, and compaction leaves alone what it still needs, so end it soon. `new` may fail with NOMEM; `free` ends
+** it first if it is begun; NULL is allowed.
+*/
+int walmap_state_new(walmap *map, walmap_state **out);
+void walmap_state_free(walmap_state *state);
+
+/*
+** Begins to show the newest committed state. Never waits; NOMEM only when more than 4096 states are open at once.
+** Must not be begun already.
+*/
+int walmap_state_begin(walmap_state *state);
+
+/* All pointers that were read from the state die. */
+void walmap_state_end(walmap_state *state);
+
+/* NOTFOUND when absent. entry->key and entry->value live until walmap_state_end. */
+int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walmap_entry *entry);
+
+/*
+** Looks up `n` keys at once, overlapping their cache misses: several times faster than n calls. entries[i].key and
+** entries[i].key_len hold the key to look up on entry; on return entries[i] is the present entry, or has key NULL and
+** key_len 0 where it is absent. The number of those found is returned.
+*/
+size_t walmap_state_get_many(walmap_state *state, walmap_entry *entries, size_t n);
+
+/*
+** Calls `each` for every present entry whose key has this hash (walmap_hash gives a key's), until it returns false.
+** For callers whose hash makes different keys look alike on purpose.
+*/
+typedef bool (*walmap_each_fn)(void *ctx, const walmap_entry *entry);
+void walmap_state_each_hash(walmap_state *state, uint64_t hash, walmap_each_fn each, void *ctx);
+uint64_t walmap_hash(const walmap *map, const void *key, size_t key_len);
+
+/*
+** A walk over all entries of a state, each once, in no order that means anything. The cursor holds no memory: place it
+** where you like, start it on a begun state, and forget it. Its fields are private. walmap_cursor_next returns false at
+** the end; the entry's pointers live until walmap_state_end.
+*/
+typedef struct walmap_cursor {
+  walmap_state *state;
+  const void *segment;
+  const uint8_t *at, *end;
+  uint32_t shard;
+} walmap_cursor;
+void walmap_cursor_start(walmap_cursor *cursor, walmap_state *state);
+bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Transactions                                                                                                       */
+
+/*
+** A session is what waits and what is waited for. All transactions that one thread (or one database connection) has
+** open at the same time, on whatever maps, must belong to one session: deadlocks are then found across maps.
+** `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; true ends the wait with
+** WALMAP_INTERRUPT. The session must outlive its transactions.
+*/
+int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
+void walmap_session_free(walmap_session *session);
+
+/*
+** A transaction object is made once and used for many transactions, one after another. `free` rolls back first if it
+** is begun; NULL is allowed.
+*/
+int walmap_txn_new(walmap *map, walmap_session *session, walmap_txn **out);
+void walmap_txn_free(walmap_txn *txn);
+
+/* Begins. Owns nothing yet, cannot fail. Must not be begun already. */
+void walmap_txn_begin(walmap_txn *txn);
+bool walmap_txn_is_begun(const walmap_txn *txn);
+
+/* Makes all changes visible to other readers in one step, ends the transaction. Cannot fail (C7). */
+void walmap_txn_commit(walmap_txn *txn);
+
+/* Undoes all changes, ends the transaction. Cannot fail (C7). */
+void walmap_txn_rollback(walmap_txn *txn);
+
+/*
+** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables.
+** savepoint(n) drops the levels n and above, then marks the present state as level n, and as every level below n that is
+** missing.
+** release(n) drops the levels n and above, keeping the changes.
+** rollback_to(n) restores the state at level n, drops the levels above n, and keeps level n. A level that is not held
+** means there is nothing to undo; n = -1 means the state at begin. Shards stay owned. None of the three can fail.
+*/
+void walmap_txn_savepoint(walmap_txn *txn, int n);
+void walmap_txn_release(walmap_txn *txn, int n);
+void walmap_txn_rollback_to(walmap_txn *txn, int n);
+
+/*
+** Reads and writes see the transaction's own changes. The first touch of a key's shard, to read or to write, takes
+** ownership of the shard until the transaction ends, waiting up to busy_timeout. Errors of all of them: BUSY, DEADLOCK,
+** INTERRUPT (in each case the transaction goes on as it was); of those that write, also NOMEM and TOOBIG.
+**
+** Lifetime of the pointers in `entry`: until the transaction ends; and if a state of the same map was begun before the
+** call, until that state ends.
+*/
+int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry); /* NOTFOUND */
+int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, void *ctx);
+int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len);
+int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTFOUND */
+
+/*
+** As walmap_txn_set, but the value's `value_len` bytes are left for the caller to fill in, at *value, before its next
+** call on this transaction. Spares a copy.
+*/
+int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value);
+
+/*
+** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Takes
+** ownership of all shards, in order. The state stays as it is when the transaction goes on, and may outlive it.
+** Also NOMEM as walmap_state_begin.
+*/
+int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state);
+
+/* As walmap_len, _size and _reclaimable, with the transaction's own changes. They take no ownership. */
+uint64_t walmap_txn_len(walmap_txn *txn);
+uint64_t walmap_txn_size(walmap_txn *txn);
+uint64_t walmap_txn_reclaimable(walmap_txn *txn);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Compaction                                                                                                         */
+
+/*
+** Compacts all shards now, one after another, beside readers and the writers of the other shards. Readers that began
+** before may hold some of the dead records; those stay, and go with a later compaction. `txn` may be NULL; otherwise it
+** is a begun transaction of the calling thread on this map, whose own uncommitted records are left alone.
+** Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; what was compacted before the error stays compacted.
+** Without this call compaction runs in small steps inside writes, as the option auto_compact says.
+*/
+int walmap_compact(walmap *map, walmap_txn *txn);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Images: core/FORMAT.md                                                                                             */
+
+/* What is wrong with an image, or why a call failed: one line of English, without a newline. */
+typedef struct walmap_why {
+  char text[160];
+} walmap_why;
+
+/*
+** The image of a begun state, as one block of memory that the caller frees with walmap_image_free(). Takes no lock.
+** The map's allocator is not used: the block comes from malloc or mmap. Errors: NOMEM.
+*/
+int walmap_state_image(walmap_state *state, void **image, size_t *size);
+void walmap_image_free(void *image);
+
+/*
+** The same image, written in pieces of at most 1 MiB. `write` returns 0, or anything else to stop: then WALMAP_IO.
+*/
+typedef int (*walmap_write_fn)(void *ctx, const void *data, size_t size);
+int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
+
+/*
+** Replaces the map's content with the image's, inside the transaction: takes ownership of all shards, and readers see
+** the old content until commit. The image may come from any version, machine, shard count or seed.
+**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text
+**   entries  may be NULL; their number
+**   why      may be NULL; set on CORRUPT and IO
+** Errors: CORRUPT (damage, a content number other than the map's, a duplicate key, a refused entry), NOMEM, BUSY,
+** DEADLOCK, INTERRUPT, TOOBIG. Memory allocated is bounded by a small multiple of `size`.
+*/
+typedef const char *(*walmap_check_fn)(void *ctx, const walmap_entry *entry);
+int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_check_fn check, void *ctx,
+                       uint64_t *entries, walmap_why *why);
+
+/*
+** The same from a stream. `read` stores up to `size` bytes at `buffer` and returns how many: any number from 1 to
+** `size`, 0 at the end, or -1 for an error (WALMAP_IO).
+*/
+typedef ptrdiff_t (*walmap_read_fn)(void *ctx, void *buffer, size_t size);
+int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
+                            uint64_t *entries, walmap_why *why);
+
+/*
+** Reading an image without a map. `open` verifies the header, the frame of every chunk, all checksums and the trailer;
+** `next` then walks the entries in place. The reader holds no memory, the image must outlive it, its fields are private.
+** next: OK, NOTFOUND at the end, CORRUPT. Duplicate keys are not looked for.
+*/
+typedef struct walmap_image_reader {
+  const uint8_t *image, *at, *chunk_end;
+  size_t size;
+  uint64_t entries, chunk_left; /* entries: of the whole image, valid after open */
+  uint32_t content;             /* valid after open */
+} walmap_image_reader;
+int walmap_image_open(walmap_image_reader *reader, const void *image, size_t size, walmap_why *why);
+int walmap_image_next(walmap_image_reader *reader, walmap_entry *entry, walmap_why *why);
+
+/*
+** Building an image without a map, entry by entry. Keys must differ: a duplicate makes an image that restore refuses.
+** finish hands over the image (free it with walmap_image_free) and frees the builder; abandon only frees it.
+** Errors: NOMEM, TOOBIG.
+*/
+typedef struct walmap_image_builder walmap_image_builder;
+int walmap_image_builder_new(uint32_t content, walmap_image_builder **out);
+int walmap_image_builder_add(walmap_image_builder *builder, const walmap_entry *entry);
+int walmap_image_builder_finish(walmap_image_builder *builder, void **image, size_t *size);
+void walmap_image_builder_abandon(walmap_image_builder *builder);
+
+/* Convenience: each is one state or one transaction of its own. */
+int walmap_snapshot(walmap *map, void **image, size_t *size);
+int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entries, walmap_why *why);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,71 @@
+/* write.c - one change of one key (write.h) */
+#include "write.h"
+
+int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key, size_t key_len) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g) {
+    uint64_t capacity = shard->map->options.capacity / shard->map->n_shards;
+    g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, capacity);
+    if (!g) return WALMAP_NOMEM;
+    atomic_store_explicit(&shard->generation, g, memory_order_release);
+  }
+  w->shard = shard;
+  w->generation = g;
+  w->key = key;
+  w->key_len = key_len;
+  w->hash = hash;
+  w->old = walmap__index_find(&g->index, hash, key, key_len, &w->slot, &w->old_place);
+  w->old_meta = w->old ? walmap__record_meta(w->old) : 0;
+  return WALMAP_OK;
+}
+
+int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
+  if (w->key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
+  walmap__generation *g = w->generation;
+  size_t bytes = walmap__record_bytes(w->key_len, remove ? 0 : value_len, w->old != NULL);
+  int result = walmap__log_reserve(&g->log, bytes);
+  if (result == WALMAP_OK && !w->old) result = walmap__index_reserve(&g->index, w->hash);
+  if (result == WALMAP_OK && w->old) result = walmap__deaths_reserve(g, 2);
+  return result;
+}
+
+/* The old record dies; a tombstone did so when it was written. */
+static void supersede(walmap__write *w, uint32_t by) {
+  walmap__generation *g = w->generation;
+  walmap__segment *segment = walmap__log_entry(&g->log, w->old_place)->segment;
+  walmap__segment_set_dirty(segment);
+  walmap__record_set_next(w->old, by);
+  if (w->old_meta & WALMAP__TOMB) return;
+  size_t size = walmap__record_size(w->old, w->old_meta);
+  segment->dead_bytes += size;
+  g->dead += size - (w->old_meta & WALMAP__PREV ? 4 : 0); /* its prev word was counted when it was written */
+  g->len--;
+  walmap__deaths_push(&g->deaths, w->old_place);
+}
+
+void *walmap__write_apply(walmap__write *w, size_t value_len, bool remove) {
+  walmap__generation *g = w->generation;
+  bool prev = w->old != NULL;
+  uint32_t flags = (prev ? WALMAP__PREV : 0) | (remove ? WALMAP__TOMB : 0);
+  if (remove) value_len = 0;
+  size_t bytes = walmap__record_bytes(w->key_len, value_len, prev);
+  uint32_t place;
+  if (flags != 0) walmap__segment_set_dirty(g->log.active);
+  void *record = walmap__log_append(&g->log, bytes, &place);
+  void *value = walmap__record_write(record, w->key, w->key_len, value_len, flags, w->old_place);
+  if (prev) {
+    supersede(w, place);
+    walmap__slot_set(&w->slot, place);
+  } else {
+    walmap__index_add(&g->index, w->hash, place);
+  }
+  if (remove) {
+    g->log.active->dead_bytes += bytes;
+    g->dead += bytes;
+    walmap__deaths_push(&g->deaths, place);
+  } else {
+    g->dead += prev ? 4 : 0;
+    g->len++;
+  }
+  return value;
+}
