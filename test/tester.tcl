@@ -60,14 +60,15 @@ proc do_catchsql_test {args} {
 # table that the script made. `errors` are the texts of all errors that the script meets, in order: so a slip in the
 # script, which fails on both sides alike, does not pass. Rows are compared in order only where ORDER BY asks for it.
 proc do_same_test {name script {errors {}}} {
-  set ours [tester::transcript $script]
-  set native [tester::transcript [tester::native $script]]
+  set ends [tester::ends $script]
+  set ours [tester::transcript $script $ends]
+  set native [tester::transcript [tester::native $script] $ends]
   set met [lmap entry $ours {
-    if {[dict get $entry code] == 0} continue
+    if {[dict get $entry code] != 1} continue
     dict get $entry result
   }]
   foreach a $ours b $native {
-    if {[dict get $a code] in {0 1} && $a ne [dict replace $b sql [dict get $a sql]]} {
+    if {$a ne [dict replace $b sql [dict get $a sql]]} {
       return [tester::judge "$name: [dict get $a sql]" $b $a]
     }
   }
@@ -184,39 +185,49 @@ proc tester::statements {script} {
   return $statements
 }
 
-# What each statement of a script did, on a fresh connection: a list of dictionaries.
-proc tester::transcript {script} {
-  open_db twin
-  set entries {}
-  set statements [statements $script]
-  foreach {- table} [regexp -all -inline -nocase {CREATE\s+(?:VIRTUAL\s+)?TABLE\s+([\w.]+)} $script] {
-    lappend statements "SELECT '$table', quote(a.key) AS k, quote(a.value) AS v FROM $table AS a ORDER BY key /*end*/"
+# Statements that show the content of every table that a script makes.
+proc tester::ends {script} {
+  lmap {- virtual table} [regexp -all -inline -nocase {CREATE\s+(VIRTUAL\s+|TEMP\s+)?TABLE\s+([\w.]+)} $script] {
+    if {[string match -nocase "virtual*" $virtual]} {
+      string cat "SELECT quote(key) AS k, quote(value) AS v FROM $table"
+    } else {
+      string cat "SELECT * FROM $table"
+    }
   }
-  foreach sql $statements {
-    set before [twin total_changes]
-    set rows {}
-    set code [catch {
-      twin eval $sql row { lappend rows [lmap column $row(*) { set row($column) }] }
-    } message]
-    if {$code == 1} {
-      set rows $message
-    } elseif {![regexp -nocase {ORDER\s+BY} $sql]} {
-      set rows [lsort $rows]
-    }
-    if {[string match "*/\\*end\\*/" $sql]} {
-      # Content of a table at the end: not there when the script rolled its CREATE back or dropped it.
-      if {$code == 1} { set code 2 }
-    }
-    set entry [dict create sql $sql code $code result $rows autocommit [autocommit twin]]
-    if {[regexp -nocase {^\s*(INSERT|REPLACE|UPDATE|DELETE|WITH)} $sql]} {
-      dict set entry changes [twin changes]
-      dict set entry total_changes [expr {[twin total_changes] - $before}]
-      dict set entry last_insert_rowid [twin last_insert_rowid]
-    }
+}
+
+# What each statement of a script did, on a fresh connection: a list of dictionaries. At the end a table may be missing
+# (code 2), for the script may have dropped it, or rolled its CREATE back.
+proc tester::transcript {script ends} {
+  open_db twin
+  set entries [lmap sql [statements $script] { observe $sql }]
+  foreach sql $ends {
+    set entry [observe $sql]
+    if {[dict get $entry code]} { dict set entry code 2 }
     lappend entries $entry
   }
   close_db twin
   return $entries
+}
+
+proc tester::observe {sql} {
+  set before [twin total_changes]
+  set rows {}
+  set code [catch {
+    twin eval $sql row { lappend rows [lmap column $row(*) { set row($column) }] }
+  } message]
+  if {$code == 1} {
+    set rows $message
+  } elseif {![regexp -nocase {ORDER\s+BY} $sql]} {
+    set rows [lsort $rows]
+  }
+  set entry [dict create sql $sql code $code result $rows autocommit [autocommit twin]]
+  if {[regexp -nocase {^\s*(INSERT|REPLACE|UPDATE|DELETE|WITH)} $sql]} {
+    dict set entry changes [twin changes]
+    dict set entry total_changes [expr {[twin total_changes] - $before}]
+    dict set entry last_insert_rowid [twin last_insert_rowid]
+  }
+  return $entry
 }
 
 # `db complete` without a connection.
