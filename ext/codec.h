@@ -33,7 +33,7 @@
 #ifndef WM_CODEC_H
 #define WM_CODEC_H
 
-#include "../core/walmap.h"
+#include "walmap.h"
 #include <sqlite3ext.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -101,6 +101,13 @@ void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to);
 void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *));
 void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *));
 
+/*
+** Binds the entry's key to the parameter `index` and its value to the next. Text and blobs are not copied: the entry
+*must
+** live until the bindings are cleared. An SQLite code.
+*/
+int wm_codec_bind(sqlite3_stmt *statement, int index, const walmap_entry *entry);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* On encoded bytes                                                                                                   */
 
@@ -110,6 +117,18 @@ static inline bool wm_codec_key_is_text(const void *key) { return ((const uint8_
 /* The form of an entry's key, as its value's header byte has it. */
 static inline uint8_t wm_codec_entry_form(const walmap_entry *entry) {
   return (uint8_t)(((const uint8_t *)entry->value)[0] >> 3 & 3);
+}
+
+/* For an encoded value that was copied from an entry to one whose key has another form. */
+static inline void wm_codec_set_form(void *value, uint8_t key_form) {
+  uint8_t *header = value;
+  *header = (uint8_t)((*header & 7) | key_form << 3);
+}
+
+/* Bytes of the entry's value without the header byte and the NUL that ends text. */
+static inline size_t wm_codec_payload_size(const walmap_entry *entry) {
+  uint8_t type = ((const uint8_t *)entry->value)[0] & 7;
+  return entry->value_len - 1 - (type == WM_VALUE_TEXT || type == WM_VALUE_NULS);
 }
 
 /*

@@ -12,6 +12,8 @@
 #include "ddl.h"
 #include "error.h"
 #include "lookup.h"
+#include "upsert.h"
+#include "upsert.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -151,11 +153,13 @@ void wm_use_release(wm_use *use) {
 /* Tables                                                                                                             */
 
 static void finalize(wm_table *table) {
+  wm_upsert_forget(table);
   for (int i = 0; i < WM_STATEMENTS; i++) {
     sqlite3_stmt *statement = table->statements[i];
     table->statements[i] = NULL; /* first, for finalizing may disconnect the table */
     sqlite3_finalize(statement);
   }
+  wm_upsert_forget(table);
 }
 
 wm_table *wm_table_new(wm_use *use, const char *schema, const char *name) {

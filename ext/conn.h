@@ -74,7 +74,7 @@ struct wm_conn {
   int pooled_cursors;           /* their number */
   struct wm_reader *readers;    /* the pool of lookup.c */
   struct wm_resolved *resolved; /* the last name looked up (lookup.c) */
-  bool registered;              /* modules and functions are */
+  bool registered;              /* the module is, see vtab.c */
   wm_conn *next;                /* in the process-wide list */
 };
 

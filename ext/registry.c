@@ -49,6 +49,7 @@ static int create(wm_kind kind, const char *file, const char *name, const walmap
   map->kind = kind;
   map->references = 1;
   atomic_init(&map->numeric, false);
+  atomic_init(&map->retracted, false);
   int rc = walmap_open(options, &map->map);
   if (rc == WALMAP_OK)
     rc = copy(name, &map->name);
@@ -110,10 +111,10 @@ void wm_registry_publish(wm_map *map) {
   wm_map *older = find(map->kind, map->file, map->name);
   if (older != NULL && older != map) {
     older->published = false;
-    older->retracted = true;
+    atomic_store(&older->retracted, true);
   }
   map->published = true;
-  map->retracted = false;
+  atomic_store(&map->retracted, false);
   pthread_mutex_unlock(&mutex);
 }
 
@@ -122,7 +123,7 @@ void wm_registry_retract(wm_map *map) {
     return;
   pthread_mutex_lock(&mutex);
   map->published = false;
-  map->retracted = true;
+  atomic_store(&map->retracted, true);
   pthread_mutex_unlock(&mutex);
 }
 
@@ -134,13 +135,6 @@ void wm_registry_rename(wm_map *map, char **name) {
   map->name = *name;
   *name = old;
   pthread_mutex_unlock(&mutex);
-}
-
-bool wm_registry_is_retracted(wm_map *map) {
-  pthread_mutex_lock(&mutex);
-  bool retracted = map->retracted;
-  pthread_mutex_unlock(&mutex);
-  return retracted;
 }
 
 wm_map *wm_registry_next(uint64_t id) {

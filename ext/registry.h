@@ -26,7 +26,8 @@ typedef struct wm_map {
 
   /* Owned by registry.c, under its mutex. */
   int references;
-  bool published, retracted;
+  bool published;
+  atomic_bool retracted; /* read without the mutex */
   struct wm_map *next;
 } wm_map;
 
@@ -51,7 +52,9 @@ void wm_registry_release(wm_map *map); /* NULL is allowed */
 void wm_registry_publish(wm_map *map);
 void wm_registry_retract(wm_map *map);
 void wm_registry_rename(wm_map *map, char **name);
-bool wm_registry_is_retracted(wm_map *map);
+static inline bool wm_registry_is_retracted(wm_map *map) {
+  return atomic_load_explicit(&map->retracted, memory_order_relaxed);
+}
 
 /* For walmap_stats: the map with the smallest id above `id`, with a reference that is the caller's, or NULL. */
 wm_map *wm_registry_next(uint64_t id);

@@ -28,9 +28,9 @@ static wm_state *slots[SLOTS]; /* written under the mutex; slot i is read by the
     wm_state_release(slots[0x##digits]);                                                                               \
   }
 #define NAME(digits) let_go_##digits,
-#define SIXTEEN(make, d)                                                                                               \
-  make(d##0) make(d##1) make(d##2) make(d##3) make(d##4) make(d##5) make(d##6) make(d##7)                              \
-  make(d##8) make(d##9) make(d##a) make(d##b) make(d##c) make(d##d) make(d##e) make(d##f)
+#define SIXTEEN(make, h)                                                                                               \
+  make(h##0) make(h##1) make(h##2) make(h##3) make(h##4) make(h##5) make(h##6) make(h##7)                              \
+  make(h##8) make(h##9) make(h##a) make(h##b) make(h##c) make(h##d) make(h##e) make(h##f)
 #define ALL(make)                                                                                                      \
   SIXTEEN(make, 0) SIXTEEN(make, 1) SIXTEEN(make, 2) SIXTEEN(make, 3) SIXTEEN(make, 4) SIXTEEN(make, 5)                \
   SIXTEEN(make, 6) SIXTEEN(make, 7) SIXTEEN(make, 8) SIXTEEN(make, 9) SIXTEEN(make, a) SIXTEEN(make, b)                \

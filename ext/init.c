@@ -1,0 +1,45 @@
+/*
+** init.c - the entry point of the extension, the only symbol that the library exports
+**
+** It may be loaded any number of times, by any number of connections, which may close in any order: the library stays for
+** the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
+** connection that loaded it. Loading it again on a connection changes nothing. Compiled with -DSQLITE_CORE it is part of
+** an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
+**
+** Needs SQLite 3.40.0 or later.
+*/
+#include "conn.h"
+#include "ddl.h"
+#include "functions.h"
+#include "vtab.h"
+
+SQLITE_EXTENSION_INIT1
+
+#define OLDEST_SQLITE 3040000
+
+#ifdef _WIN32
+__declspec(dllexport)
+#elif defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
+int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
+  SQLITE_EXTENSION_INIT2(api)
+  (void)api;
+  if (sqlite3_libversion_number() < OLDEST_SQLITE) {
+    *err = sqlite3_mprintf(WM_MODULE ": SQLite %s is too old, 3.40.0 is needed", sqlite3_libversion());
+    return SQLITE_ERROR;
+  }
+  wm_conn *conn;
+  int rc = wm_conn_find(db, &conn);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (!wm_vtab_is_registered(conn)) {
+    rc = wm_ddl_register(conn);
+    if (rc == SQLITE_OK)
+      rc = wm_functions_register(conn);
+    if (rc == SQLITE_OK)
+      rc = wm_vtab_register(conn); /* last: it marks the connection as done */
+  }
+  wm_conn_release(conn);
+  return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
+}

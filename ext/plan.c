@@ -1,0 +1,98 @@
+/*
+** plan.c - xBestIndex: see plan.h
+*/
+#include "plan.h"
+
+#include "vtab.h"
+
+SQLITE_EXTENSION_INIT3
+
+#define SMALL_MAP 1024
+#define LIST_LENGTH 25
+
+/* The constraints that are used, by their places in aConstraint; -1 is none. */
+typedef struct choice {
+  int key, list, lower, upper;
+} choice;
+
+static bool has_collation(sqlite3_index_info *info, int i, const char *name) {
+  return sqlite3_stricmp(sqlite3_vtab_collation(info, i), name) == 0;
+}
+
+static void consider(sqlite3_index_info *info, int i, choice *chosen) {
+  bool is_binary = has_collation(info, i, "BINARY");
+  switch (info->aConstraint[i].op) {
+  case SQLITE_INDEX_CONSTRAINT_EQ:
+  case SQLITE_INDEX_CONSTRAINT_IS:
+    if (is_binary && sqlite3_vtab_in(info, i, -1))
+      chosen->list = i;
+    else if (is_binary)
+      chosen->key = i;
+    break;
+  case SQLITE_INDEX_CONSTRAINT_GT:
+  case SQLITE_INDEX_CONSTRAINT_GE:
+    if (chosen->lower < 0 && (is_binary || has_collation(info, i, "NOCASE")))
+      chosen->lower = i;
+    break;
+  case SQLITE_INDEX_CONSTRAINT_LT:
+  case SQLITE_INDEX_CONSTRAINT_LE:
+    if (chosen->upper < 0 && (is_binary || has_collation(info, i, "NOCASE")))
+      chosen->upper = i;
+    break;
+  }
+}
+
+/* Whether the right side is known to be a text or blob: then the one entry with that key is the exact answer. */
+static bool is_known_bytes(sqlite3_index_info *info, int i) {
+  sqlite3_value *value;
+  if (sqlite3_vtab_rhs_value(info, i, &value) != SQLITE_OK)
+    return false;
+  int type = sqlite3_value_type(value);
+  return type == SQLITE_TEXT || type == SQLITE_BLOB;
+}
+
+static int bound(sqlite3_index_info *info, int i, int *argument) {
+  if (i < 0)
+    return 0;
+  int op = info->aConstraint[i].op;
+  info->aConstraintUsage[i].argvIndex = ++*argument;
+  return WM_PLAN_BOUND | (has_collation(info, i, "NOCASE") ? WM_PLAN_NOCASE : 0) |
+         (op == SQLITE_INDEX_CONSTRAINT_GE || op == SQLITE_INDEX_CONSTRAINT_LE ? WM_PLAN_INCLUSIVE : 0);
+}
+
+static void plan_scan(sqlite3_vtab *vtab, sqlite3_index_info *info, const choice *chosen) {
+  uint64_t entries = walmap_len(((wm_vtab *)vtab)->table->use->map->map);
+  double rows = entries < SMALL_MAP ? SMALL_MAP : (double)entries;
+  int arguments = 0;
+  info->estimatedCost = rows;
+  info->idxNum = WM_PLAN_SCAN | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
+                 bound(info, chosen->upper, &arguments) << WM_PLAN_UPPER;
+  for (int i = 0; i < arguments; i++)
+    rows /= 4;
+  info->estimatedRows = rows < 1 ? 1 : (sqlite3_int64)rows;
+}
+
+int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info) {
+  choice chosen = {-1, -1, -1, -1};
+  for (int i = 0; i < info->nConstraint; i++) {
+    if (info->aConstraint[i].usable && info->aConstraint[i].iColumn == 0)
+      consider(info, i, &chosen);
+  }
+  if (chosen.key >= 0) {
+    info->idxNum = WM_PLAN_KEY;
+    info->aConstraintUsage[chosen.key].argvIndex = 1;
+    info->aConstraintUsage[chosen.key].omit = is_known_bytes(info, chosen.key);
+    info->idxFlags = SQLITE_INDEX_SCAN_UNIQUE;
+    info->estimatedCost = 1;
+    info->estimatedRows = 1;
+  } else if (chosen.list >= 0) {
+    sqlite3_vtab_in(info, chosen.list, 1);
+    info->idxNum = WM_PLAN_LIST;
+    info->aConstraintUsage[chosen.list].argvIndex = 1;
+    info->estimatedCost = LIST_LENGTH;
+    info->estimatedRows = LIST_LENGTH;
+  } else {
+    plan_scan(vtab, info, &chosen);
+  }
+  return SQLITE_OK;
+}

@@ -1,0 +1,45 @@
+/*
+** plan.h - how a statement reads a walmap table: xBestIndex, and what it tells xFilter
+**
+** idxNum says which way, and what xFilter's arguments are:
+**
+**    way            arguments               returns
+**    WM_PLAN_SCAN   lower bound, upper      all entries, or those within the bounds that the bits below say are there
+**                   bound, each if there
+**    WM_PLAN_KEY    the key                 the entry; for a number also text keys that look like numbers
+**    WM_PLAN_LIST   the list of IN          the entries of all keys in it, with their look-alikes, each once
+**
+** What they return may be more than was asked for, never less; SQLite checks each row again, but where the key is a
+** text or blob that is known when the statement is prepared.
+**
+** Costs, in rows that SQLite looks at. n is the number of entries, at least SMALL_MAP for the sake of statements that
+** are prepared before the map is filled. All of a map must be walked for a scan, in whatever bounds.
+**
+**    way            cost              rows                     unique
+**    WM_PLAN_KEY    1                 1                        yes
+**    WM_PLAN_LIST   LIST_LENGTH       LIST_LENGTH
+**    WM_PLAN_SCAN   n                 n, a quarter for each bound
+**
+** Unique, though a number may have look-alikes: without it UPDATE and DELETE by key take two passes and several times
+** longer. A SELECT goes on after the first row all the same. A one-pass UPDATE or DELETE does not: where the right side
+** has numeric affinity (key = CAST(x AS INTEGER), key = t.integer_column), it stops at the first match, where a native
+** table would change '1' and '01' beside 1. The exact match comes first.
+*/
+#ifndef WM_PLAN_H
+#define WM_PLAN_H
+
+#include <sqlite3ext.h>
+
+enum wm_plan_way { WM_PLAN_SCAN, WM_PLAN_KEY, WM_PLAN_LIST };
+#define WM_PLAN_WAY(plan) ((plan) & 3)
+
+/* Bits of a bound, shifted by WM_PLAN_LOWER or WM_PLAN_UPPER. */
+#define WM_PLAN_BOUND 1     /* there is one */
+#define WM_PLAN_INCLUSIVE 2 /* >= or <= */
+#define WM_PLAN_NOCASE 4    /* with collation NOCASE, as LIKE 'a%' gives; otherwise BINARY */
+#define WM_PLAN_LOWER 2
+#define WM_PLAN_UPPER 5
+
+int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info);
+
+#endif

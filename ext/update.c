@@ -1,0 +1,206 @@
+/*
+** update.c - xUpdate: INSERT, UPDATE and DELETE as a native table WITHOUT ROWID does them
+**
+** T3: what xUpdate changes is all or nothing by itself, for SQLite makes no savepoint around a statement that can change
+** one row only. T7: everything that can fail does so here; xSync, xCommit and xRollback cannot.
+**
+** Conflicts. The module has SQLITE_VTAB_CONSTRAINT_SUPPORT, so it reports a duplicate key under OR IGNORE too, and SQLite
+** skips the row; only OR REPLACE is done here.
+*/
+#include "call.h"
+#include "codec.h"
+#include "ddl.h"
+#include "error.h"
+#include "vtab.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Errors                                                                                                             */
+
+static int fail(wm_vtab *vtab, int rc, char *text) {
+  if (text == NULL)
+    return SQLITE_NOMEM;
+  sqlite3_free(vtab->base.zErrMsg);
+  vtab->base.zErrMsg = text;
+  return rc;
+}
+
+static int fail_null(wm_vtab *vtab) {
+  return fail(vtab, SQLITE_CONSTRAINT_NOTNULL,
+              sqlite3_mprintf("NOT NULL constraint failed: %s.key", vtab->table->name));
+}
+
+static int fail_duplicate(wm_vtab *vtab) {
+  return fail(vtab, SQLITE_CONSTRAINT_PRIMARYKEY,
+              sqlite3_mprintf("UNIQUE constraint failed: %s.key", vtab->table->name));
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The length limit                                                                                                   */
+
+static size_t varint_size(uint64_t number) {
+  size_t size = 1;
+  while (size < 9 && (number >>= 7) != 0)
+    size++;
+  return size;
+}
+
+/*
+** Whether the row would be too long for a native table, whose limit is on the record: the payloads, a header with a
+** varint for each that tells its length, and one for the header. The bytes of numbers, here up to 8 each, make a
+** difference only to a limit that somebody set to less than a few dozen bytes more than the row.
+*/
+static bool is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
+  uint64_t limit = (uint64_t)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, -1);
+  uint64_t header = 1 + varint_size(13 + 2 * (uint64_t)key->size) + varint_size(13 + 2 * (uint64_t)value_size);
+  uint64_t key_payload = key->size - 1 - wm_codec_key_is_text(key->data);
+  return header + key_payload + value_size > limit;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Writing                                                                                                            */
+
+/*
+** Makes sure that the transaction on the map has begun. SQLite calls xBegin before xUpdate, but not for a table that the
+** transaction has created: nor does it announce the savepoints that are open then.
+*/
+static int begin(wm_use *use) {
+  if (wm_use_is_begun(use))
+    return WALMAP_OK;
+  wm_use_begin(use);
+  int levels = wm_ddl_levels(use->conn);
+  int rc = levels > 0 ? wm_use_savepoint(use, levels - 1, false) : WALMAP_OK;
+  if (rc != WALMAP_OK)
+    wm_use_rollback(use);
+  return rc;
+}
+
+/* What becomes the entry's value: the sqlite3_value, or what another entry has when that is NULL. */
+typedef struct content {
+  wm_value value;
+  bool is_entry;
+  walmap_entry entry;
+} content;
+
+static int put(wm_use *use, const wm_key *key, const content *from) {
+  size_t size = from->is_entry ? from->entry.value_len : wm_codec_value_size(&from->value);
+  void *to;
+  wm_registry_note_key(use->map, key->data, key->size);
+  int rc = walmap_txn_reserve(use->txn, key->data, key->size, size, &to);
+  if (rc != WALMAP_OK)
+    return rc;
+  wm_use_changed(use);
+  if (from->is_entry) {
+    memcpy(to, from->entry.value, size);
+    wm_codec_set_form(to, key->form);
+  } else {
+    wm_codec_write_value(&from->value, key->form, to);
+  }
+  return WALMAP_OK;
+}
+
+static int drop(wm_use *use, const void *key, size_t key_size) {
+  int rc = walmap_txn_remove(use->txn, key, key_size);
+  if (rc == WALMAP_OK)
+    wm_use_changed(use);
+  return rc;
+}
+
+static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
+  wm_key key;
+  int rc = wm_codec_encode_key(argv[0], &key);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_NOMEM ? rc : SQLITE_OK; /* there is no NULL key to delete */
+  rc = wm_error_table(&vtab->base, drop(vtab->table->use, key.data, key.size), vtab->table);
+  wm_codec_release_key(&key);
+  return rc;
+}
+
+static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, bool replace) {
+  wm_use *use = vtab->table->use;
+  if (!replace) {
+    walmap_entry present;
+    int rc = walmap_txn_get(use->txn, key->data, key->size, &present);
+    if (rc == WALMAP_OK)
+      return fail_duplicate(vtab);
+    if (rc != WALMAP_NOTFOUND)
+      return wm_error_table(&vtab->base, rc, vtab->table);
+  }
+  return wm_error_table(&vtab->base, put(use, key, from), vtab->table);
+}
+
+/* Gives the entry of key `old` the key `key`. Two changes, of which the second may want for memory. */
+static int move_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, const content *from, bool replace) {
+  wm_use *use = vtab->table->use;
+  int level = use->levels;
+  int rc = wm_error_table(&vtab->base, wm_use_savepoint(use, level, false), vtab->table);
+  if (rc != SQLITE_OK)
+    return rc;
+  rc = insert_row(vtab, key, from, replace);
+  if (rc == SQLITE_OK)
+    rc = wm_error_table(&vtab->base, drop(use, old->data, old->size), vtab->table);
+  if (rc != SQLITE_OK)
+    wm_use_rollback_to(use, level);
+  wm_use_release_to(use, level);
+  return rc;
+}
+
+/*
+** A row that is gone by now, because an earlier row of the statement replaced it, stays gone. A value that the statement
+** does not set is the one that the row has now, not the one that it had when the statement read it.
+*/
+static int update_row(wm_vtab *vtab, sqlite3_value **argv, const wm_key *key, content *from, bool replace) {
+  wm_use *use = vtab->table->use;
+  wm_key old;
+  int rc = wm_codec_encode_key(argv[0], &old);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_NOMEM ? rc : SQLITE_OK;
+  int result = walmap_txn_get(use->txn, old.data, old.size, &from->entry);
+  if (result != WALMAP_OK)
+    rc = wm_error_table(&vtab->base, result, vtab->table);
+  else if (from->is_entry && is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
+    rc = SQLITE_TOOBIG;
+  else if (old.size == key->size && memcmp(old.data, key->data, key->size) == 0)
+    rc = wm_error_table(&vtab->base, put(use, key, from), vtab->table);
+  else
+    rc = move_row(vtab, &old, key, from, replace);
+  wm_codec_release_key(&old);
+  return rc;
+}
+
+/* INSERT: argv is NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
+static int write_row(wm_vtab *vtab, sqlite3_value **argv) {
+  sqlite3 *db = vtab->table->conn->db;
+  bool replace = sqlite3_vtab_on_conflict(db) == SQLITE_REPLACE;
+  bool is_update = sqlite3_value_type(argv[0]) != SQLITE_NULL;
+  content from;
+  from.is_entry = is_update && sqlite3_value_nochange(argv[3]);
+  wm_key key;
+  int rc = wm_codec_encode_key(argv[2], &key);
+  if (rc == SQLITE_CONSTRAINT_NOTNULL)
+    return fail_null(vtab);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (!from.is_entry)
+    rc = wm_codec_read_value(argv[3], &from.value);
+  if (rc == SQLITE_OK && !from.is_entry && is_too_big(db, &key, from.value.payload_size))
+    rc = SQLITE_TOOBIG;
+  if (rc == SQLITE_OK)
+    rc = is_update ? update_row(vtab, argv, &key, &from, replace) : insert_row(vtab, &key, &from, replace);
+  wm_codec_release_key(&key);
+  return rc;
+}
+
+int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
+  wm_vtab *vtab = (wm_vtab *)base;
+  int rc = wm_error_table(base, begin(vtab->table->use), vtab->table);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (wm_call_take(vtab->table, rowid, &rc))
+    return rc;
+  *rowid = sqlite3_last_insert_rowid(vtab->table->conn->db); /* SQLite sets it to this: native tables leave it alone */
+  return argc == 1 ? delete_row(vtab, argv) : write_row(vtab, argv);
+}
