@@ -14,21 +14,25 @@
 
 #include "conn.h"
 
-/* What the work returns besides the WALMAP codes: it succeeded and changed no row, so changes() counts none. */
+/*
+** The work. An SQLite code, with *err from sqlite3_malloc, or NULL for the text that goes with the code; or
+** WM_CALL_UNCHANGED: it succeeded and changed no row, so changes() counts none. It may run SQL, work on the same table
+** included; then it must look at wm_use_is_begun() before it goes on.
+*/
 #define WM_CALL_UNCHANGED (-1)
-
-typedef int (*wm_call_fn)(void *ctx, wm_use *use);
+typedef int (*wm_call_fn)(void *ctx, wm_table *table, char **err);
 
 /*
-** Runs work(ctx, use of the table) in the running transaction, or in one of its own. `use->txn` is begun meanwhile. The
-** result is an SQLite code; other than SQLITE_OK comes with *err, from sqlite3_malloc, or NULL for the text that goes
-** with the code. The work may set its own text with *err before it fails.
-** It may run SQL, work on the same table included, and must then look at wm_use_is_begun() before it goes on.
+** Runs the work in the running transaction, or in one of its own; table->use->txn is begun meanwhile. The result is the
+** work's, SQLITE_OK for WM_CALL_UNCHANGED, or the error by which the statement around it failed.
 */
 int wm_call_write(wm_table *table, wm_call_fn work, void *ctx, char **err);
 
+/* What the work returns when the core failed with a WALMAP code: the SQLite code, with its text in *err. */
+int wm_call_failed(wm_table *table, int result, char **err);
+
 /* For xUpdate: when work was left at the table, does it, sets *result to what xUpdate shall return, and returns true.
  */
-bool wm_call_take(wm_table *table, int *result);
+bool wm_call_take(wm_table *table, sqlite3_int64 *rowid, int *result);
 
 #endif

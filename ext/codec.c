@@ -151,6 +151,53 @@ void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* To SQLite                                                                                                          */
 
+/* A key or value on its way out. */
+typedef struct decoded {
+  uint8_t type; /* an enum wm_value_type */
+  int64_t integer;
+  double real;
+  const void *bytes; /* of text (a NUL follows) and blobs */
+  size_t size;
+} decoded;
+
+static void decode_key(const walmap_entry *entry, decoded *out) {
+  const uint8_t *key = entry->key;
+  uint8_t form = wm_codec_entry_form(entry);
+  out->bytes = key + 1;
+  out->size = entry->key_len - 1;
+  switch (key[0]) {
+  case WM_KEY_INT:
+    out->integer = wm_number_load_int(key + 1, out->size);
+    out->real = form == WM_FORM_MINUS ? -0.0 : (double)out->integer;
+    out->type = form == WM_FORM_PLAIN ? WM_VALUE_INT : WM_VALUE_REAL;
+    break;
+  case WM_KEY_REAL:
+    out->real = wm_number_load_real(key + 1);
+    out->type = WM_VALUE_REAL;
+    break;
+  case WM_KEY_TEXT:
+    out->size--;
+    out->type = form == WM_FORM_NULS ? WM_VALUE_NULS : WM_VALUE_TEXT;
+    break;
+  default:
+    out->type = WM_VALUE_BLOB;
+    break;
+  }
+}
+
+static void decode_value(const walmap_entry *entry, decoded *out) {
+  const uint8_t *value = entry->value;
+  out->type = value[0] & 7;
+  out->bytes = value + 1;
+  out->size = entry->value_len - 1;
+  if (out->type == WM_VALUE_INT)
+    out->integer = wm_number_load_int(value + 1, out->size);
+  else if (out->type == WM_VALUE_REAL)
+    out->real = wm_number_load_real(value + 1);
+  else if (type_is_text(out->type))
+    out->size--;
+}
+
 /* For a result that SQLite keeps no pointer to. */
 static void let_go(const void *bytes, void (*destructor)(void *)) {
   if (destructor != SQLITE_TRANSIENT && destructor != SQLITE_STATIC)
@@ -158,71 +205,74 @@ static void let_go(const void *bytes, void (*destructor)(void *)) {
 }
 
 /*
-** Hands text to SQLite together with its terminating NUL, so that sqlite3_column_text need not copy it to add one.
+** Text is handed over together with the NUL that follows it, so that sqlite3_column_text need not copy it to add one.
 ** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs
 *inside
 ** (that flag would be misread as UTF-16 there).
 */
-static void result_text(sqlite3_context *context, const char *text, size_t size, bool has_nuls,
-                        void (*destructor)(void *)) {
-  if (sqlite3_libversion_number() >= 3053000)
-    sqlite3_result_text64(context, text, size, destructor, SQLITE_UTF8_ZERO_TERMINATED);
-  else if (has_nuls)
-    sqlite3_result_text64(context, text, size, destructor, SQLITE_UTF8);
-  else
-    sqlite3_result_text(context, text, -1, destructor);
-}
-
-void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
-  const uint8_t *key = entry->key;
-  size_t size = entry->key_len - 1;
-  uint8_t form = wm_codec_entry_form(entry);
-  switch (*key++) {
-  case WM_KEY_INT:
-    if (form == WM_FORM_PLAIN)
-      sqlite3_result_int64(context, wm_number_load_int(key, size));
-    else
-      sqlite3_result_double(context, form == WM_FORM_MINUS ? -0.0 : (double)wm_number_load_int(key, size));
-    let_go(key, destructor);
-    break;
-  case WM_KEY_REAL:
-    sqlite3_result_double(context, wm_number_load_real(key));
-    let_go(key, destructor);
-    break;
-  case WM_KEY_TEXT:
-    result_text(context, (const char *)key, size - 1, form == WM_FORM_NULS, destructor);
-    break;
-  default:
-    sqlite3_result_blob64(context, key, size, destructor);
-    break;
-  }
-}
-
-void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
-  const uint8_t *value = entry->value;
-  size_t size = entry->value_len - 1;
-  uint8_t type = *value++ & 7;
-  switch (type) {
+static void set_result(sqlite3_context *context, const decoded *from, void (*destructor)(void *)) {
+  switch (from->type) {
   case WM_VALUE_INT:
-    sqlite3_result_int64(context, wm_number_load_int(value, size));
-    let_go(value, destructor);
+    sqlite3_result_int64(context, from->integer);
+    let_go(from->bytes, destructor);
     break;
   case WM_VALUE_REAL:
-    sqlite3_result_double(context, wm_number_load_real(value));
-    let_go(value, destructor);
+    sqlite3_result_double(context, from->real);
+    let_go(from->bytes, destructor);
     break;
   case WM_VALUE_TEXT:
   case WM_VALUE_NULS:
-    result_text(context, (const char *)value, size - 1, type == WM_VALUE_NULS, destructor);
+    if (sqlite3_libversion_number() >= 3053000)
+      sqlite3_result_text64(context, from->bytes, from->size, destructor, SQLITE_UTF8_ZERO_TERMINATED);
+    else if (from->type == WM_VALUE_NULS)
+      sqlite3_result_text64(context, from->bytes, from->size, destructor, SQLITE_UTF8);
+    else
+      sqlite3_result_text(context, from->bytes, -1, destructor);
     break;
   case WM_VALUE_BLOB:
-    sqlite3_result_blob64(context, value, size, destructor);
+    sqlite3_result_blob64(context, from->bytes, from->size, destructor);
     break;
   default:
     sqlite3_result_null(context);
-    let_go(value, destructor);
+    let_go(from->bytes, destructor);
     break;
   }
+}
+
+static int bind(sqlite3_stmt *statement, int index, const decoded *from) {
+  switch (from->type) {
+  case WM_VALUE_INT:
+    return sqlite3_bind_int64(statement, index, from->integer);
+  case WM_VALUE_REAL:
+    return sqlite3_bind_double(statement, index, from->real);
+  case WM_VALUE_TEXT:
+  case WM_VALUE_NULS:
+    return sqlite3_bind_text64(statement, index, from->bytes, from->size, SQLITE_STATIC, SQLITE_UTF8);
+  case WM_VALUE_BLOB:
+    return sqlite3_bind_blob64(statement, index, from->bytes, from->size, SQLITE_STATIC);
+  default:
+    return sqlite3_bind_null(statement, index);
+  }
+}
+
+void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
+  decoded key;
+  decode_key(entry, &key);
+  set_result(context, &key, destructor);
+}
+
+void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
+  decoded value;
+  decode_value(entry, &value);
+  set_result(context, &value, destructor);
+}
+
+int wm_codec_bind(sqlite3_stmt *statement, int index, const walmap_entry *entry) {
+  decoded key, value;
+  decode_key(entry, &key);
+  decode_value(entry, &value);
+  int rc = bind(statement, index, &key);
+  return rc == SQLITE_OK ? bind(statement, index + 1, &value) : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

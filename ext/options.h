@@ -13,7 +13,7 @@
 #ifndef WM_OPTIONS_H
 #define WM_OPTIONS_H
 
-#include "../core/walmap.h"
+#include "walmap.h"
 #include <sqlite3ext.h>
 #include <stdbool.h>
 

@@ -1,0 +1,225 @@
+/*
+** each.c - walmap_each(image): the rows of an image that nobody restored
+**
+** A table-valued function, in SQLite's terms an eponymous-only virtual table
+**
+**    CREATE TABLE x(key, value, image HIDDEN)
+**
+** that streams: opening verifies the whole image once, and each step then decodes one entry in place. The bytes of the
+** argument may change under a cursor (SQLite may reuse the register they are in), so the cursor keeps a copy.
+** It reaches nothing but its argument, so it is SQLITE_VTAB_INNOCUOUS.
+**
+** idxNum bit 0: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
+** affinity of the comparison: a number lets text that looks like a number pass here.
+*/
+#include "functions.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE };
+#define PLAN_BY_KEY 1
+
+#define KEY_COST 3   /* of comparing a key, against */
+#define EACH_COST 10 /* handing a row to SQLite */
+#define GUESSED_ENTRIES 10000
+
+typedef struct each_cursor {
+  sqlite3_vtab_cursor base;
+  sqlite3_value *image; /* NULL before xFilter */
+  walmap_image_reader reader;
+  walmap_entry entry;
+  sqlite3_int64 row;
+  bool by_key, at_end;
+  wm_key key; /* while by_key */
+} each_cursor;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The table                                                                                                          */
+
+static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+  (void)unused, (void)argc, (void)argv, (void)err;
+  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(key, value, image HIDDEN)");
+  if (rc != SQLITE_OK)
+    return rc;
+  sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
+  if ((*out = sqlite3_malloc(sizeof **out)) == NULL)
+    return SQLITE_NOMEM;
+  memset(*out, 0, sizeof **out);
+  return SQLITE_OK;
+}
+
+static int disconnect_table(sqlite3_vtab *table) {
+  sqlite3_free(table);
+  return SQLITE_OK;
+}
+
+static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+  int image = -1, key = -1;
+  bool image_unusable = false;
+  for (int i = 0; i < info->nConstraint; i++) {
+    const struct sqlite3_index_constraint *constraint = &info->aConstraint[i];
+    if (constraint->op != SQLITE_INDEX_CONSTRAINT_EQ)
+      continue;
+    if (constraint->iColumn == COLUMN_IMAGE) {
+      image_unusable |= !constraint->usable;
+      image = constraint->usable ? i : image;
+    } else if (constraint->iColumn == COLUMN_KEY && constraint->usable &&
+               sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0) {
+      key = i;
+    }
+  }
+  if (image_unusable)
+    return SQLITE_CONSTRAINT; /* the planner must read what the image depends on first */
+  if (image < 0) {
+    table->zErrMsg = sqlite3_mprintf("walmap_each needs an image: walmap_each(image)");
+    return SQLITE_ERROR;
+  }
+  info->aConstraintUsage[image].argvIndex = 1;
+  info->aConstraintUsage[image].omit = 1;
+  info->estimatedRows = GUESSED_ENTRIES;
+  info->estimatedCost = (double)GUESSED_ENTRIES * EACH_COST;
+  if (key >= 0) {
+    info->aConstraintUsage[key].argvIndex = 2;
+    info->idxNum = PLAN_BY_KEY;
+    info->estimatedRows = 1;
+    info->estimatedCost = (double)GUESSED_ENTRIES * KEY_COST;
+  }
+  return SQLITE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The cursor                                                                                                         */
+
+static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
+  (void)table;
+  each_cursor *cursor = sqlite3_malloc(sizeof *cursor);
+  if (cursor == NULL)
+    return SQLITE_NOMEM;
+  memset(cursor, 0, sizeof *cursor);
+  *out = &cursor->base;
+  return SQLITE_OK;
+}
+
+static void clear(each_cursor *cursor) {
+  sqlite3_value_free(cursor->image);
+  cursor->image = NULL;
+  if (cursor->by_key)
+    wm_codec_release_key(&cursor->key);
+  cursor->by_key = false;
+}
+
+static int close_cursor(sqlite3_vtab_cursor *base) {
+  each_cursor *cursor = (each_cursor *)base;
+  clear(cursor);
+  sqlite3_free(cursor);
+  return SQLITE_OK;
+}
+
+static int fail(each_cursor *cursor, int rc, char *text) {
+  sqlite3_vtab *table = cursor->base.pVtab;
+  sqlite3_free(table->zErrMsg);
+  table->zErrMsg = text;
+  cursor->at_end = true;
+  return rc;
+}
+
+/* Whether the row may be wanted: the key is equal, or a look-alike. */
+static bool may_match(const each_cursor *cursor) {
+  const wm_key *key = &cursor->key;
+  const walmap_entry *entry = &cursor->entry;
+  if (!cursor->by_key)
+    return true;
+  if (entry->key_len == key->size && memcmp(entry->key, key->data, key->size) == 0)
+    return true;
+  return wm_codec_key_is_number(key->data) && wm_codec_looks_numeric(entry->key, entry->key_len);
+}
+
+static int next_row(sqlite3_vtab_cursor *base) {
+  each_cursor *cursor = (each_cursor *)base;
+  walmap_why why;
+  const char *wrong;
+  do {
+    int result = walmap_image_next(&cursor->reader, &cursor->entry, &why);
+    if (result == WALMAP_NOTFOUND) {
+      cursor->at_end = true;
+      return SQLITE_OK;
+    }
+    if (result != WALMAP_OK)
+      return fail(cursor, SQLITE_CORRUPT, sqlite3_mprintf("walmap_each: %s", why.text));
+    if ((wrong = wm_codec_check(NULL, &cursor->entry)) != NULL)
+      return fail(cursor, SQLITE_CORRUPT, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
+    cursor->row++;
+  } while (!may_match(cursor));
+  return SQLITE_OK;
+}
+
+static int open_image(each_cursor *cursor, sqlite3_value *value) {
+  size_t size;
+  char *err;
+  walmap_why why;
+  if ((cursor->image = sqlite3_value_dup(value)) == NULL)
+    return SQLITE_NOMEM;
+  const void *bytes = wm_functions_image("walmap_each", cursor->image, &size, &err);
+  if (bytes == NULL)
+    return err != NULL ? fail(cursor, SQLITE_MISMATCH, err) : SQLITE_NOMEM;
+  if (walmap_image_open(&cursor->reader, bytes, size, &why) != WALMAP_OK)
+    return fail(cursor, SQLITE_CORRUPT, sqlite3_mprintf("walmap_each: %s", why.text));
+  if (cursor->reader.content != WM_CONTENT_SQL)
+    return fail(cursor, SQLITE_CORRUPT,
+                sqlite3_mprintf("walmap_each: the image's content is of kind %u, not SQL values (kind %d)",
+                                cursor->reader.content, WM_CONTENT_SQL));
+  return SQLITE_OK;
+}
+
+static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+  (void)unused, (void)argc;
+  each_cursor *cursor = (each_cursor *)base;
+  clear(cursor);
+  cursor->at_end = false;
+  cursor->row = 0;
+  int rc = open_image(cursor, argv[0]);
+  if (rc == SQLITE_OK && plan == PLAN_BY_KEY) {
+    rc = wm_codec_encode_key(argv[1], &cursor->key);
+    cursor->by_key = rc == SQLITE_OK;
+    if (rc == SQLITE_CONSTRAINT_NOTNULL) { /* nothing equals NULL */
+      cursor->at_end = true;
+      return SQLITE_OK;
+    }
+  }
+  return rc == SQLITE_OK ? next_row(base) : rc;
+}
+
+static int at_end(sqlite3_vtab_cursor *base) { return ((each_cursor *)base)->at_end; }
+
+static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
+  each_cursor *cursor = (each_cursor *)base;
+  if (which == COLUMN_KEY)
+    wm_codec_result_key(context, &cursor->entry, SQLITE_TRANSIENT);
+  else if (which == COLUMN_VALUE)
+    wm_codec_result_value(context, &cursor->entry, SQLITE_TRANSIENT);
+  else
+    sqlite3_result_value(context, cursor->image);
+  return SQLITE_OK;
+}
+
+static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
+  *out = ((each_cursor *)base)->row;
+  return SQLITE_OK;
+}
+
+static const sqlite3_module module = {
+    .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
+    .xBestIndex = best_index,
+    .xDisconnect = disconnect_table,
+    .xOpen = open_cursor,
+    .xClose = close_cursor,
+    .xFilter = filter,
+    .xNext = next_row,
+    .xEof = at_end,
+    .xColumn = column,
+    .xRowid = rowid,
+};
+
+int wm_each_register(wm_conn *conn) { return sqlite3_create_module_v2(conn->db, "walmap_each", &module, NULL, NULL); }

@@ -1,0 +1,129 @@
+/*
+** function_image.c - the SQL functions that make and take images of a whole map
+*/
+#include "call.h"
+#include "error.h"
+#include "functions.h"
+
+SQLITE_EXTENSION_INIT3
+
+void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size) {
+  int limit = sqlite3_limit(sqlite3_context_db_handle(context), SQLITE_LIMIT_LENGTH, -1);
+  if (size <= (size_t)limit) {
+    sqlite3_result_blob64(context, image, size, walmap_image_free);
+    return;
+  }
+  walmap_image_free(image);
+  wm_functions_fail(context, SQLITE_TOOBIG,
+                    sqlite3_mprintf("%s: the image has %llu bytes, and this connection allows %d in a BLOB "
+                                    "(SQLITE_LIMIT_LENGTH)",
+                                    function, (unsigned long long)size, limit));
+}
+
+const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err) {
+  static const char *const names[] = {"an integer", "a real", "a text", "", "NULL"}; /* by SQLITE_INTEGER to _NULL */
+  int type = sqlite3_value_type(value);
+  *err = NULL;
+  if (type != SQLITE_BLOB) {
+    *err = sqlite3_mprintf("%s: the image is %s, not a BLOB", function, names[type - SQLITE_INTEGER]);
+    return NULL;
+  }
+  const void *bytes = sqlite3_value_blob(value);
+  *size = (size_t)sqlite3_value_bytes(value);
+  if (bytes == NULL && *size == 0)
+    return ""; /* an empty BLOB is a bad image, but one to be looked at */
+  return bytes;
+}
+
+/* The image of what the connection sees of the map, as the result. */
+static void result_image(sqlite3_context *context, const char *function, wm_table *table) {
+  wm_state *state;
+  void *image;
+  size_t size;
+  int result = wm_use_state(table->use, &state);
+  if (result == WALMAP_OK) {
+    result = walmap_state_image(state->state, &image, &size);
+    wm_state_release(state);
+  }
+  if (result == WALMAP_OK)
+    wm_functions_result_image(context, function, image, size);
+  else
+    wm_error_result(context, result, table);
+}
+
+/* walmap_snapshot([t]): one committed state with the connection's own changes (T6). */
+void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table != NULL)
+    result_image(context, "walmap_snapshot", table);
+}
+
+/*
+** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so it needs no transaction; but it
+*must
+** know of one that is open, whose shards it may otherwise wait for in vain.
+*/
+void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
+  wm_use *use = table->use;
+  int result = walmap_compact(use->map->map, wm_use_is_begun(use) ? use->txn : NULL);
+  if (result == WALMAP_OK)
+    result_image(context, "walmap_compact", table);
+  else
+    wm_error_result(context, result, table);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* walmap_restore([t,] image)                                                                                         */
+
+typedef struct restoration {
+  const void *image;
+  size_t size;
+  wm_map *map;
+  uint64_t entries;
+} restoration;
+
+static const char *check(void *ctx, const walmap_entry *entry) {
+  restoration *restoration = ctx;
+  const char *wrong = wm_codec_check(NULL, entry);
+  if (wrong == NULL)
+    wm_registry_note_key(restoration->map, entry->key, entry->key_len);
+  return wrong;
+}
+
+static int do_restore(void *ctx, wm_table *table, char **err) {
+  restoration *restoration = ctx;
+  walmap_why why;
+  restoration->map = table->use->map;
+  int result = walmap_txn_restore(table->use->txn, restoration->image, restoration->size, check, restoration,
+                                  &restoration->entries, &why);
+  if (result == WALMAP_CORRUPT) {
+    *err = sqlite3_mprintf("walmap_restore: %s", why.text);
+    return SQLITE_CORRUPT;
+  }
+  if (result != WALMAP_OK)
+    return wm_call_failed(table, result, err);
+  wm_use_changed(table->use);
+  return SQLITE_OK;
+}
+
+/* Part of the running transaction as every write, so ROLLBACK brings the old content back. */
+void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  if (table == NULL)
+    return;
+  restoration restoration = {0};
+  char *err;
+  restoration.image = wm_functions_image("walmap_restore", argv[0], &restoration.size, &err);
+  if (restoration.image == NULL) {
+    wm_functions_fail(context, err != NULL ? SQLITE_MISMATCH : SQLITE_NOMEM, err);
+    return;
+  }
+  int rc = wm_call_write(table, do_restore, &restoration, &err);
+  if (rc != SQLITE_OK)
+    wm_functions_fail(context, rc, err);
+  else
+    sqlite3_result_int64(context, (int64_t)restoration.entries);
+}

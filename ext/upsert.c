@@ -1,0 +1,155 @@
+/*
+** upsert.c - the expressions of walmap_upsert: see upsert.h
+**
+** The cache is a list with the expression used last in front, at most KEPT long.
+*/
+#include "upsert.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+#define KEPT 8
+
+typedef struct wm_upsert {
+  sqlite3_stmt *statement;
+  struct wm_upsert *next;
+  int size;
+  char text[]; /* of `size` bytes */
+} wm_upsert;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Preparing                                                                                                          */
+
+static int refuse(char **err, const char *why) {
+  *err = sqlite3_mprintf("walmap_upsert: the third argument must be one expression over key and value: %s", why);
+  return SQLITE_ERROR;
+}
+
+static bool is_blank(const char *text) {
+  while (*text == ' ' || (*text >= '\t' && *text <= '\r'))
+    text++;
+  return *text == 0;
+}
+
+/* The line end after the expression ends a comment in it. */
+static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, char **err) {
+  if (memchr(text, 0, (size_t)size) != NULL)
+    return refuse(err, "it has a NUL inside");
+  char *sql = sqlite3_mprintf("SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value)", size, text);
+  if (sql == NULL)
+    return SQLITE_NOMEM;
+  const char *tail;
+  sqlite3_stmt *statement = NULL;
+  int rc = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, &tail);
+  if (rc != SQLITE_OK)
+    rc = rc == SQLITE_ERROR ? refuse(err, sqlite3_errmsg(db)) : rc;
+  else if (!is_blank(tail))
+    rc = refuse(err, "it is more than one statement");
+  else if (sqlite3_column_count(statement) != 1)
+    rc = refuse(err, "it is more than one value");
+  else if (sqlite3_bind_parameter_count(statement) != 2)
+    rc = refuse(err, "it has parameters");
+  sqlite3_free(sql);
+  if (rc != SQLITE_OK)
+    sqlite3_finalize(statement);
+  else
+    *out = statement;
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The cache                                                                                                          */
+
+static void discard(wm_upsert *upsert) {
+  sqlite3_finalize(upsert->statement);
+  sqlite3_free(upsert);
+}
+
+void wm_upsert_forget(wm_table *table) {
+  while (table->upserts != NULL) {
+    wm_upsert *upsert = table->upserts;
+    table->upserts = upsert->next; /* first, for finalizing may disconnect the table */
+    discard(upsert);
+  }
+}
+
+/* Takes the expression out of the list, or NULL. */
+static wm_upsert *take(wm_table *table, const char *text, int size) {
+  for (wm_upsert **at = &table->upserts; *at != NULL; at = &(*at)->next) {
+    wm_upsert *upsert = *at;
+    if (upsert->size == size && memcmp(upsert->text, text, (size_t)size) == 0) {
+      *at = upsert->next;
+      return upsert;
+    }
+  }
+  return NULL;
+}
+
+static void put_first(wm_table *table, wm_upsert *upsert) {
+  upsert->next = table->upserts;
+  table->upserts = upsert;
+  wm_upsert **at = &upsert->next;
+  for (int n = 1; n < KEPT && *at != NULL; n++)
+    at = &(*at)->next;
+  wm_upsert *last = *at;
+  if (last != NULL && !sqlite3_stmt_busy(last->statement)) {
+    *at = last->next;
+    discard(last);
+  }
+}
+
+/* The statement, ready to bind. */
+static int obtain(wm_table *table, const char *text, int size, wm_upsert_run *run, char **err) {
+  wm_upsert *upsert = take(table, text, size);
+  if (upsert != NULL) {
+    put_first(table, upsert);
+    run->statement = upsert->statement;
+    run->temporary = sqlite3_stmt_busy(upsert->statement);
+    if (!run->temporary)
+      return SQLITE_OK;
+  }
+  int rc = prepare(table->conn->db, text, size, &run->statement, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  run->temporary = true;
+  if (upsert == NULL && (upsert = sqlite3_malloc64(sizeof *upsert + (size_t)size)) != NULL) {
+    upsert->statement = run->statement;
+    upsert->size = size;
+    memcpy(upsert->text, text, (size_t)size);
+    put_first(table, upsert);
+    run->temporary = false;
+  }
+  return SQLITE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Evaluating                                                                                                         */
+
+int wm_upsert_begin(wm_table *table, sqlite3_value *expression, const walmap_entry *entry, wm_upsert_run *run,
+                    char **err) {
+  const char *text = (const char *)sqlite3_value_text(expression);
+  if (text == NULL)
+    return SQLITE_NOMEM;
+  int rc = obtain(table, text, sqlite3_value_bytes(expression), run, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  rc = wm_codec_bind(run->statement, 1, entry);
+  if (rc == SQLITE_OK && (rc = sqlite3_step(run->statement)) == SQLITE_ROW) {
+    run->value = sqlite3_column_value(run->statement, 0);
+    return SQLITE_OK;
+  }
+  if (rc == SQLITE_DONE)
+    rc = refuse(err, "it has no value");
+  else
+    *err = sqlite3_mprintf("%s", sqlite3_errmsg(table->conn->db));
+  wm_upsert_end(run);
+  return rc;
+}
+
+void wm_upsert_end(wm_upsert_run *run) {
+  sqlite3_reset(run->statement);
+  sqlite3_clear_bindings(run->statement);
+  if (run->temporary)
+    sqlite3_finalize(run->statement);
+}
