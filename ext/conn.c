@@ -125,6 +125,7 @@ int wm_conn_use(wm_conn *conn, wm_map *map, wm_use **out) {
     return rc;
   }
   wm_registry_retain(map);
+  atomic_fetch_add(&map->uses, 1);
   use->conn = conn;
   use->map = map;
   use->references = 1;
@@ -145,6 +146,7 @@ void wm_use_release(wm_use *use) {
   *at = use->next;
   walmap_txn_free(use->txn);
   wm_state_free_pool(use);
+  atomic_fetch_sub(&use->map->uses, 1);
   wm_registry_release(use->map);
   sqlite3_free(use);
 }

@@ -258,7 +258,7 @@ static int control_rollback_to(sqlite3_vtab *vtab, int n) {
 
 static int control_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
   (void)argc, (void)argv, (void)err;
-  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(nothing)");
+  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(none)");
   if (rc == SQLITE_OK)
     rc = sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
   control *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;

@@ -48,6 +48,7 @@ static int create(wm_kind kind, const char *file, const char *name, const walmap
   memset(map, 0, sizeof *map);
   map->kind = kind;
   map->references = 1;
+  atomic_init(&map->uses, 0);
   atomic_init(&map->numeric, false);
   atomic_init(&map->retracted, false);
   int rc = walmap_open(options, &map->map);
@@ -146,4 +147,11 @@ wm_map *wm_registry_next(uint64_t id) {
     next->references++;
   pthread_mutex_unlock(&mutex);
   return next;
+}
+
+int wm_registry_copy_name(wm_map *map, char **name) {
+  pthread_mutex_lock(&mutex);
+  int rc = copy(map->name, name);
+  pthread_mutex_unlock(&mutex);
+  return rc;
 }

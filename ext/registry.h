@@ -22,6 +22,7 @@ typedef struct wm_map {
   char *name;          /* WM_NAMED: the map's; WM_FILE: the table's; WM_PRIVATE: NULL */
   char *file;          /* WM_FILE: full path of the database; otherwise NULL */
   uint64_t id;         /* 1, 2, 3, ... over all maps that the process ever had */
+  atomic_int uses;     /* connections that have it (conn.c) */
   atomic_bool numeric; /* a text key that looks like a number may be in it; never reset. See wm_registry_note_key */
 
   /* Owned by registry.c, under its mutex. */
@@ -58,6 +59,9 @@ static inline bool wm_registry_is_retracted(wm_map *map) {
 
 /* For walmap_stats: the map with the smallest id above `id`, with a reference that is the caller's, or NULL. */
 wm_map *wm_registry_next(uint64_t id);
+
+/* For walmap_stats: a copy of the map's name (sqlite3_malloc), which others may change meanwhile. WALMAP_OK or NOMEM. */
+int wm_registry_copy_name(wm_map *map, char **name); /* *name is NULL when it has none */
 
 /*
 ** To be called with every key (encoded) before it is written to the map, also of images that are restored: while no
