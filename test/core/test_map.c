@@ -721,7 +721,7 @@ static void reclaimable_is_exact(void **unused) {
       if (round % 3)
         continue;
       uint64_t size = walmap_size(map), reclaimable = walmap_reclaimable(map), len = walmap_len(map);
-      assert_true(reclaimable > 0);
+      assert_true((reclaimable > 0) == (round > 0)); /* at first every key is new */
       assert_int_equal(walmap_compact(map, NULL), WALMAP_OK);
       assert_int_equal(walmap_size(map), size - reclaimable);
       assert_int_equal(walmap_reclaimable(map), 0);

@@ -4,11 +4,13 @@
 ** Small shards and segments, so that growth, compaction, splits and the freeing of segments happen all the time. Two
 ** sessions' transactions and several states are open at once; each state has a frozen copy of the content that it must
 ** go on showing. With a busy_timeout of 0 nothing waits, so one thread plays all parties and every run is repeatable:
-** SEED=n test_model repeats the run that printed it, STEPS=n sets its length.
+** SEED=n test_model repeats the run that printed it, STEPS=n sets its length, TRACE=1 prints every call.
 */
 #include "model.h"
 
-#define KEYS 220
+#ifndef KEYS
+#define KEYS 220 /* few keys make short traces */
+#endif
 #define TXNS 2
 #define STATES 5
 #define LEVELS 6
@@ -28,11 +30,14 @@ typedef struct party {
   bool touched_any;
   bool may_own; /* a call over all shards was kept out midway, or compaction passed: it may own what it didn't touch */
   int levels;
+  uint64_t level_step[LEVELS]; /* when the savepoint was made */
 } party;
 
 typedef struct shown {
   walmap_state *state;
   bool begun;
+  struct party *of; /* shows this one's own changes, until it ends */
+  uint64_t since;   /* step at which it was begun */
   uint32_t content[KEYS];
 } shown;
 
@@ -47,7 +52,9 @@ typedef struct world {
   walmap_options options;
   walmap *map;
   uint64_t random;
+  uint64_t step;
   uint32_t version; /* the last one given out */
+  bool trace;
   uint32_t committed[KEYS];
   party parties[TXNS];
   shown states[STATES];
@@ -56,6 +63,20 @@ typedef struct world {
 } world;
 
 static uint32_t pick(world *w, uint32_t n) { return random_below(&w->random, n); }
+
+/* One line for each call, when asked for. */
+static void trace(const world *w, const char *format, ...) {
+  if (!w->trace)
+    return;
+  va_list arguments;
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  va_end(arguments);
+  putchar('\n');
+  fflush(stdout);
+}
+
+static int number_of(const world *w, const party *p) { return (int)(p - w->parties); }
 
 static void see(const world *w, const party *p, uint32_t *content) {
   for (uint32_t k = 0; k < KEYS; k++)
@@ -145,8 +166,9 @@ static void step_single(world *w) {
   bytes k = w->u->keys[key], v = value_bytes(w->u, next);
   bool done = false, answer = pick(w, 2);
   struct expected_value e = {w, old, next, answer, answer ? WALMAP_OK : WALMAP_IO, 0};
-  int result;
-  switch (pick(w, 8)) {
+  int result, what = (int)pick(w, 8);
+  trace(w, "single %d: key %u, version %u, answer %d", what, key, next, answer);
+  switch (what) {
   case 0:
   case 1:
   case 2:
@@ -218,7 +240,17 @@ static void step_get(world *w) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Transactions                                                                                                       */
 
-static void end_party(party *p) {
+/* States that show what `p` has done since are shown without it (walmap_txn_state_begin). */
+static void undone(world *w, party *p, uint64_t since) {
+  for (int i = 0; i < STATES; i++)
+    if (w->states[i].begun && w->states[i].of == p && w->states[i].since > since)
+      see(w, p, w->states[i].content);
+}
+
+static void end_party(world *w, party *p) {
+  for (int i = 0; i < STATES; i++)
+    if (w->states[i].of == p)
+      w->states[i].of = NULL;
   memset(&p->now, 0, sizeof p->now);
   memset(p->touched, 0, sizeof p->touched);
   p->touched_any = p->may_own = false;
@@ -230,6 +262,7 @@ static void step_write(world *w, party *p) {
   bytes k = w->u->keys[key];
   int result;
   if (pick(w, 4) == 0) {
+    trace(w, "txn %d: remove %u", number_of(w, p), key);
     result = walmap_txn_remove(p->txn, k.at, k.len);
     if (kept_out(w, result, p, key))
       return;
@@ -240,6 +273,7 @@ static void step_write(world *w, party *p) {
     bytes v = value_bytes(w->u, next);
     void *room = NULL;
     bool reserve = pick(w, 3) == 0;
+    trace(w, "txn %d: %s %u, version %u", number_of(w, p), reserve ? "reserve" : "set", key, next);
     result = reserve ? walmap_txn_reserve(p->txn, k.at, k.len, v.len, &room)
                      : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
     if (kept_out(w, result, p, key))
@@ -256,6 +290,7 @@ static void step_write(world *w, party *p) {
 static void step_txn_get(world *w, party *p) {
   uint32_t key = pick(w, KEYS);
   walmap_entry entry;
+  trace(w, "txn %d: get %u", number_of(w, p), key);
   int result = walmap_txn_get(p->txn, w->u->keys[key].at, w->u->keys[key].len, &entry);
   if (kept_out(w, result, p, key))
     return;
@@ -300,15 +335,18 @@ static void step_each_hash(world *w, party *p) {
 
 static void step_savepoint(world *w, party *p) {
   int n = (int)pick(w, LEVELS);
+  trace(w, "txn %d: savepoint %d", number_of(w, p), n);
   walmap_txn_savepoint(p->txn, n);
-  for (int i = p->levels; i < n; i++)
-    memset(&p->level[i], 0, sizeof p->level[i]);
-  p->level[n] = p->now;
+  for (int i = p->levels < n ? p->levels : n; i <= n; i++) {
+    p->level[i] = p->now;
+    p->level_step[i] = w->step;
+  }
   p->levels = n + 1;
 }
 
 static void step_release(world *w, party *p) {
   int n = (int)pick(w, LEVELS);
+  trace(w, "txn %d: release %d", number_of(w, p), n);
   walmap_txn_release(p->txn, n);
   if (p->levels > n)
     p->levels = n;
@@ -316,13 +354,16 @@ static void step_release(world *w, party *p) {
 
 static void step_rollback_to(world *w, party *p) {
   int n = (int)pick(w, LEVELS + 1) - 1;
+  trace(w, "txn %d: rollback to %d", number_of(w, p), n);
   walmap_txn_rollback_to(p->txn, n);
   if (n < 0) {
     memset(&p->now, 0, sizeof p->now);
     p->levels = 0;
+    undone(w, p, 0);
   } else if (n < p->levels) {
     p->now = p->level[n];
     p->levels = n + 1;
+    undone(w, p, p->level_step[n]);
   }
 }
 
@@ -331,6 +372,7 @@ static void step_restore(world *w, party *p) {
   uint64_t entries = 0;
   if (!i->image)
     return;
+  trace(w, "txn %d: restore image %d", number_of(w, p), (int)(i - w->images));
   int result = walmap_txn_restore(p->txn, i->image, i->size, NULL, NULL, &entries, NULL);
   if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
     MUST(may_own_any(w, p));
@@ -345,19 +387,30 @@ static void step_restore(world *w, party *p) {
   touch_all(p);
 }
 
+static void step_rollback(world *w, party *p) {
+  trace(w, "txn %d: rollback", number_of(w, p));
+  walmap_txn_rollback(p->txn);
+  memset(&p->now, 0, sizeof p->now);
+  undone(w, p, 0);
+  end_party(w, p);
+}
+
 static void step_commit(world *w, party *p) {
+  trace(w, "txn %d: commit", number_of(w, p));
   walmap_txn_commit(p->txn);
   for (uint32_t k = 0; k < KEYS; k++)
     if (p->now.written[k])
       w->committed[k] = p->now.version[k];
-  end_party(p);
+  end_party(w, p);
 }
 
 static void step_txn(world *w) {
   party *p = &w->parties[pick(w, TXNS)];
   if (!walmap_txn_is_begun(p->txn)) {
-    if (pick(w, 8) == 0)
+    if (pick(w, 8) == 0) {
+      trace(w, "txn %d: begin", number_of(w, p));
       walmap_txn_begin(p->txn);
+    }
     return;
   }
   switch (pick(w, 64)) {
@@ -366,8 +419,7 @@ static void step_txn(world *w) {
     step_commit(w, p);
     return;
   case 2:
-    walmap_txn_rollback(p->txn);
-    end_party(p);
+    step_rollback(w, p);
     return;
   case 3:
     step_restore(w, p);
@@ -405,12 +457,14 @@ static void step_txn(world *w) {
 static void step_state(world *w) {
   shown *s = &w->states[pick(w, STATES)];
   if (s->begun) {
+    trace(w, "state %d: end", (int)(s - w->states));
     walmap_state_end(s->state);
     s->begun = false;
     return;
   }
   party *p = &w->parties[pick(w, TXNS)];
   if (walmap_txn_is_begun(p->txn) && pick(w, 2)) {
+    trace(w, "state %d: begin in txn %d", (int)(s - w->states), number_of(w, p));
     int result = walmap_txn_state_begin(p->txn, s->state);
     if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
       MUST(may_own_any(w, p));
@@ -421,7 +475,11 @@ static void step_state(world *w) {
     MUST_OK(result);
     see(w, p, s->content);
     touch_all(p);
+    s->of = p;
+    s->since = w->step;
   } else {
+    s->of = NULL;
+    trace(w, "state %d: begin", (int)(s - w->states));
     MUST_OK(walmap_state_begin(s->state));
     memcpy(s->content, w->committed, sizeof w->committed);
   }
@@ -434,7 +492,9 @@ static void step_read_state(world *w) {
     return;
   uint8_t seen[KEYS];
   uint32_t key = pick(w, KEYS);
-  switch (pick(w, 4)) {
+  int what = (int)pick(w, 4);
+  trace(w, "state %d: read %d", (int)(s - w->states), what);
+  switch (what) {
   case 0:
     must_scan(w->u, s->state, s->content, seen);
     return;
@@ -476,6 +536,7 @@ static void step_image(world *w) {
     return;
   if (i->image)
     walmap_image_free(i->image);
+  trace(w, "state %d: image %d", (int)(s - w->states), (int)(i - w->images));
   MUST_OK(walmap_state_image(s->state, &i->image, &i->size));
   memcpy(i->content, s->content, sizeof i->content);
   check_image(w, i->image, i->size, i->content);
@@ -495,6 +556,7 @@ static void step_compact(world *w) {
   party *p = &w->parties[pick(w, TXNS)];
   bool own = walmap_txn_is_begun(p->txn);
   uint64_t size = walmap_size(w->map), reclaimable = walmap_reclaimable(w->map);
+  trace(w, "compact%s", own ? " in a transaction" : "");
   int result = walmap_compact(w->map, own ? p->txn : NULL);
   if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
     MUST(may_own_any(w, own ? p : NULL));
@@ -533,6 +595,7 @@ static void check_invariants(world *w) {
 
 /* Ends all that is open, then: what is committed is there, and compaction frees just what was told. */
 static void settle(world *w) {
+  trace(w, "settle");
   for (int i = 0; i < TXNS; i++) {
     party *p = &w->parties[i];
     if (!walmap_txn_is_begun(p->txn))
@@ -540,8 +603,7 @@ static void settle(world *w) {
     if (pick(w, 2))
       step_commit(w, p);
     else
-      walmap_txn_rollback(p->txn);
-    end_party(p);
+      step_rollback(w, p);
   }
   for (int i = 0; i < STATES; i++) {
     shown *s = &w->states[i];
@@ -564,6 +626,7 @@ static void run(walmap_options options, uint32_t huge_one_in, uint64_t seed, uin
   w->options = options;
   w->options.allocator = faults_allocator(&f);
   w->random = seed;
+  w->trace = env_number("TRACE", 0);
   MUST_OK(walmap_open(&w->options, &w->map));
   for (int i = 0; i < TXNS; i++) {
     MUST_OK(walmap_session_new(NULL, NULL, &w->parties[i].session));
@@ -573,6 +636,7 @@ static void run(walmap_options options, uint32_t huge_one_in, uint64_t seed, uin
     MUST_OK(walmap_state_new(w->map, &w->states[i].state));
 
   for (uint64_t step = 0; step < steps; step++) {
+    w->step = step + 1;
     uint32_t what = pick(w, 100);
     if (what < 30)
       step_single(w);

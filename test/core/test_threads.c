@@ -115,7 +115,7 @@ static void transfer(bank *b, walmap_txn *txn, uint64_t *random) {
   }
   if (with_savepoint) {
     int64_t nonsense = -1;
-    MUST_OK(walmap_txn_savepoint(txn, 0));
+    walmap_txn_savepoint(txn, 0);
     MUST_OK(walmap_txn_set(txn, &from, 4, &nonsense, 8));
     MUST_OK(walmap_txn_remove(txn, &to, 4));
     walmap_txn_rollback_to(txn, 0);
