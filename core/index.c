@@ -52,7 +52,7 @@ static void free_directory(walmap__memory *memory, walmap__retired *self) {
 static walmap__directory *new_directory(walmap__memory *memory, unsigned depth) {
   walmap__directory *d = walmap__memory_alloc(memory, directory_bytes(depth));
   if (!d) return NULL;
-  memset(d, 0, sizeof *d);
+  memset(d, 0, directory_bytes(depth));
   d->retired.free = free_directory;
   d->depth = (uint8_t)depth;
   d->subtables = (walmap__subtable **)(d->words + ((size_t)1 << depth));

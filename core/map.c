@@ -197,6 +197,12 @@ static bool load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sum
   return false;
 }
 
+walmap__sums walmap__shard_sums(walmap *map, uint32_t shard) {
+  walmap__sums sums = {0, 0, 0};
+  (void)load_figures(map, shard, atomic_load_explicit(&map->tails[shard], memory_order_relaxed), &sums);
+  return sums;
+}
+
 walmap__sums walmap__collect_sums(walmap *map) {
   uint64_t tails[WALMAP_MAX_SHARDS];
   for (;;) {

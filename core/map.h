@@ -68,6 +68,9 @@ void walmap__collect_tails(walmap *map, uint64_t *tails);
 /* The sums of all shards' figures, of one committed state. */
 walmap__sums walmap__collect_sums(walmap *map);
 
+/* Those of one shard as of its tail. The caller owns it. */
+walmap__sums walmap__shard_sums(walmap *map, uint32_t shard);
+
 /* Commits what the shards hold up to now, in one step. The caller owns them. */
 void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n);
 

@@ -149,9 +149,9 @@ static int restore(walmap_txn *txn, walmap__image_decoder *decoder, uint64_t exp
                    uint64_t *entries, walmap_why *why) {
   builder b = {.map = txn->map, .check = check, .ctx = ctx, .why = why};
   int result = walmap__txn_own_all(txn);
-  if (result == WALMAP_OK) result = mark_all(txn);
   if (result == WALMAP_OK) result = make_generations(&b, expected);
   if (result == WALMAP_OK) result = build(&b, decoder);
+  if (result == WALMAP_OK) result = mark_all(txn);
   walmap__image_decoder_stop(decoder);
   if (result != WALMAP_OK) {
     drop(&b);

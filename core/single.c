@@ -1,7 +1,9 @@
 /* single.c - operations that are a transaction of their own, on one key */
 #include "write.h"
 
-static int start(walmap *map, const void *key, size_t key_len, walmap__write *w) {
+/* Too great lengths are refused before a byte is looked at. */
+static int start(walmap *map, const void *key, size_t key_len, size_t value_len, walmap__write *w) {
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
   uint64_t hash = walmap__hash_of(map, key, key_len);
   walmap__shard *shard = walmap__shard_of(map, hash);
   int result = walmap__owner_acquire(&shard->owner, &walmap__single_operation, map->options.busy_timeout);
@@ -40,13 +42,13 @@ static int take_away(walmap__write *w) {
 
 int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len) {
   walmap__write w;
-  int result = start(map, key, key_len, &w);
+  int result = start(map, key, key_len, value_len, &w);
   return result == WALMAP_OK ? set(&w, value, value_len) : result;
 }
 
 int walmap_remove(walmap *map, const void *key, size_t key_len) {
   walmap__write w;
-  int result = start(map, key, key_len, &w);
+  int result = start(map, key, key_len, 0, &w);
   if (result != WALMAP_OK) return result;
   return walmap__write_present(&w, NULL) ? take_away(&w) : finish(&w, WALMAP_NOTFOUND);
 }
@@ -59,7 +61,7 @@ static int tell(int result, bool did, bool *done) {
 int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
                          bool *done) {
   walmap__write w;
-  int result = start(map, key, key_len, &w);
+  int result = start(map, key, key_len, value_len, &w);
   if (result != WALMAP_OK) return result;
   if (walmap__write_present(&w, NULL)) return tell(finish(&w, WALMAP_OK), false, done);
   return tell(set(&w, value, value_len), true, done);
@@ -69,7 +71,7 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
                   walmap_test_fn test, void *ctx, bool *done) {
   walmap__write w;
   walmap_entry e;
-  int result = start(map, key, key_len, &w);
+  int result = start(map, key, key_len, value_len, &w);
   if (result != WALMAP_OK) return result;
   if (!walmap__write_present(&w, &e)) return finish(&w, WALMAP_NOTFOUND);
   if (!test(ctx, e.value, e.value_len)) return tell(finish(&w, WALMAP_OK), false, done);
@@ -79,7 +81,7 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
 int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done) {
   walmap__write w;
   walmap_entry e;
-  int result = start(map, key, key_len, &w);
+  int result = start(map, key, key_len, 0, &w);
   if (result != WALMAP_OK) return result;
   if (!walmap__write_present(&w, &e)) return finish(&w, WALMAP_NOTFOUND);
   if (!test(ctx, e.value, e.value_len)) return tell(finish(&w, WALMAP_OK), false, done);
@@ -89,7 +91,7 @@ int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_f
 int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx) {
   walmap__write w;
   walmap_entry e = {NULL, 0, NULL, 0};
-  int result = start(map, key, key_len, &w);
+  int result = start(map, key, key_len, 0, &w);
   if (result != WALMAP_OK) return result;
   bool present = walmap__write_present(&w, &e);
   const void *value = NULL;

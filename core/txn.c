@@ -145,7 +145,9 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writes                                                                                                             */
 
-static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
+/* Too great lengths are refused before a byte is looked at. */
+static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
   uint64_t hash = walmap__hash_of(txn->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
@@ -161,7 +163,7 @@ static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool rem
 
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {
   walmap__write w;
-  int result = start(txn, &w, key, key_len);
+  int result = start(txn, &w, key, key_len, value_len);
   if (result == WALMAP_OK) result = prepare(txn, &w, value_len, false);
   if (result == WALMAP_OK) *value = walmap__write_apply(&w, value_len, false);
   return result;
@@ -176,7 +178,7 @@ int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void 
 
 int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
   walmap__write w;
-  int result = start(txn, &w, key, key_len);
+  int result = start(txn, &w, key, key_len, 0);
   if (result != WALMAP_OK) return result;
   if (!walmap__write_present(&w, NULL)) return WALMAP_NOTFOUND;
   result = prepare(txn, &w, 0, true);
@@ -187,17 +189,17 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Figures                                                                                                            */
 
-/* The committed sums, corrected by what the transaction did to the shards that it changed. */
+/* The committed sums, with the present figures of the shards that the transaction has written in place of theirs. */
 static walmap__sums sums_of(walmap_txn *txn) {
   walmap__sums sums = walmap__collect_sums(txn->map);
   for (uint32_t i = 0; i < txn->n_owned; i++) {
     const walmap__shard *shard = txn->owned[i];
+    if (txn->shares[shard->id].written == 0) continue;
     const walmap__generation *now = walmap__shard_generation(shard);
-    const walmap__mark *begin = walmap__undo_first_mark(txn, shard->id);
-    if (!begin) continue;
-    sums.len += now->len - begin->len;
-    sums.bytes += now->log.bytes - begin->bytes;
-    sums.dead += now->dead - begin->dead;
+    walmap__sums committed = walmap__shard_sums(txn->map, shard->id);
+    sums.len += now->len - committed.len;
+    sums.bytes += now->log.bytes - committed.bytes;
+    sums.dead += now->dead - committed.dead;
   }
   return sums;
 }
@@ -215,7 +217,7 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
   for (uint32_t i = 0; i < map->n_shards; i++) {
     walmap__shard *shard = &map->shards[i];
     bool owned = txn && txn->shares[i].owned;
-    if (owned && txn->shares[i].written > 0) continue;
+    if (owned && (txn->shares[i].written > 0 || txn->shares[i].level != -1)) continue;
     int result = owned ? WALMAP_OK : walmap__owner_acquire(&shard->owner, session, map->options.busy_timeout);
     if (result != WALMAP_OK) return result;
     result = walmap__compact_all(shard);

@@ -42,13 +42,6 @@ int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
   return WALMAP_OK;
 }
 
-const walmap__mark *walmap__undo_first_mark(const walmap_txn *txn, uint32_t shard) {
-  for (uint32_t i = 0; i < txn->n_marks; i++) {
-    if (txn->marks[i].shard == shard) return &txn->marks[i];
-  }
-  return NULL;
-}
-
 void walmap__undo_free(walmap_txn *txn) {
   if (txn->marks) walmap__memory_free(&txn->map->memory, txn->marks, txn->max_marks * sizeof *txn->marks);
   txn->marks = NULL;
@@ -78,8 +71,12 @@ void walmap__undo_retire_generations(walmap_txn *txn) {
   }
 }
 
+/* Positions that the dropped ones used are not used again: a state of this transaction may have its tail there. */
 static void drop_newer_generations(walmap__shard *shard, const walmap__mark *mark) {
   walmap__generation *g = walmap__shard_generation(shard);
+  if (g == mark->generation) return;
+  walmap__log_seal(&mark->generation->log);
+  mark->generation->log.end = g->log.end;
   atomic_store_explicit(&shard->generation, mark->generation, memory_order_release);
   while (g != mark->generation) {
     walmap__generation *previous = g->previous;

@@ -4,9 +4,6 @@
 
 #include "txn.h"
 
-/* The state of a shard when the transaction first wrote it; NULL: it has not, or has undone all of it. */
-const walmap__mark *walmap__undo_first_mark(const walmap_txn *txn, uint32_t shard);
-
 /* At the end: generations that a restore in this transaction has replaced are freed when no reader sees them. */
 void walmap__undo_retire_generations(walmap_txn *txn);
 

@@ -310,7 +310,8 @@ int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t 
 
 /*
 ** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Takes
-** ownership of all shards, in order. The state stays as it is when the transaction goes on, and may outlive it.
+** ownership of all shards, in order. The state stays as it is when the transaction goes on, and may outlive it; only what
+** the transaction undoes, by rollback or rollback_to, is taken out of the state as well.
 ** Also NOMEM as walmap_state_begin.
 */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state);

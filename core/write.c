@@ -20,7 +20,7 @@ int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, c
 }
 
 int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
-  if (w->key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
+  if (value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
   walmap__generation *g = w->generation;
   size_t bytes = walmap__record_bytes(w->key_len, remove ? 0 : value_len, w->old != NULL);
   int result = walmap__log_reserve(&g->log, bytes);
