@@ -74,9 +74,10 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm
 
 # Other flags than last time, and everything is built again
+FLAGS := $(CC) $(filter-out -Werror,$(ALL_CFLAGS))
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
