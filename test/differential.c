@@ -162,6 +162,7 @@ static void bind_literal(sqlite3 *db, sqlite3_stmt *stmt, const char *literal) {
 static void execute(sqlite3 *db, const statement *st, enum side side, outcome *out) {
   char sql[SQL_MAX + 64];
   sqlite3_stmt *stmt = NULL;
+  bool ran = false;
   int before = sqlite3_total_changes(db);
   out->rows.length = 0;
   out->error[0] = 0;
@@ -185,13 +186,18 @@ static void execute(sqlite3 *db, const statement *st, enum side side, outcome *o
       out->code = sqlite3_extended_errcode(db);
       snprintf(out->error, sizeof out->error, "%s", sqlite3_errmsg(db));
     }
+    ran = stmt != NULL;
     sqlite3_finalize(stmt);
   }
   if (st->kind == SELECT_UNORDERED) {
     text_sort(&out->rows);
   }
-  out->changes = st->kind == CHANGE ? sqlite3_changes(db) : 0;
+  /* A statement that was not even prepared leaves changes() alone, also what a schema change left there. */
+  out->changes = st->kind == CHANGE && ran ? sqlite3_changes(db) : 0;
   out->total_changes = st->kind == CHANGE ? sqlite3_total_changes(db) - before : 0;
+  if (st->kind == SCHEMA) {
+    sqlite3_set_last_insert_rowid(db, 0); /* VACUUM leaves the number of schema entries there */
+  }
   out->rowid = sqlite3_last_insert_rowid(db);
   out->autocommit = sqlite3_get_autocommit(db);
 }

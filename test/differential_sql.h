@@ -275,7 +275,7 @@ static bool sql_setup(const setting *s, int i, statement *out) {
         " SELECT CASE new.b WHEN 'abort' THEN RAISE(ABORT,'raised') WHEN 'fail' THEN RAISE(FAIL,'raised')"
         " WHEN 'rollback' THEN RAISE(ROLLBACK,'raised') WHEN 'ignore' THEN RAISE(IGNORE) END;"
         " DELETE FROM %s WHERE key = new.a; END",
-        temp, s->temp || !s->eponymous ? second : "kv");
+        temp, s->eponymous ? "kv" : second);
     return true;
   case 13:
     put(out, SCHEMA, "CREATE %sTRIGGER tr_bd BEFORE DELETE ON tr BEGIN DELETE FROM kv WHERE key = old.a; END", temp);
