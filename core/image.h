@@ -4,7 +4,7 @@
 ** FORMAT.md specifies the bytes. Three parts, each a file of its own:
 **
 **   image_block.c    memory for an image that grows without a copy and is given away whole
-**   image_writer.c   entries, or runs of log records, to an image; in memory or to a callback
+**   image_writer.c   entries, or log records as they are, to an image; in memory or to a callback
 **   image_reader.c   an image, from memory or a stream, to verified chunks; and the blocks' verification
 **
 ** and image.c, which is the part of walmap.h that needs no map: reader and builder.
@@ -13,16 +13,15 @@
 **
 **   walmap__image_writer *w;
 **   rc = walmap__image_writer_new(content, write, ctx, expected_bytes, &w);     write NULL: in memory
-**   for each run of records:                                                    any mixture of the three ways
-**     either  rc = walmap__image_writer_add_run(w, bytes, n, records);          records that nobody changes meanwhile
-**     or      rc = walmap__image_writer_reserve(w, n, &to);                     records that need mending
+**   for each run of records, or entry:
+**     either  rc = walmap__image_writer_reserve(w, n, &to);
 **             ... copy at most n bytes of whole records to `to`, mend them there ...
 **             walmap__image_writer_commit(w, bytes, records);
 **     or      rc = walmap__image_writer_add(w, &entry);
 **   rc = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
 **
-** What is added must have the form that FORMAT.md gives for records: `next`, bits 28 to 31 and the padding are zero, and
-** there is no `prev`.
+** What is committed must have the form that FORMAT.md gives for records: `next`, bits 28 to 31 and the padding are 0,
+** and there is no `prev`.
 **
 ** Reading one, chunk by chunk:
 **
@@ -40,7 +39,7 @@
 
 #include "record.h"
 
-/* Payload at which this writer begins a new chunk, and pieces in which it copies: what stays in a core's cache. */
+/* Payload at which this writer begins a new chunk: what stays in a core's cache. */
 #define WALMAP__IMAGE_CHUNK ((size_t)256 << 10)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -64,23 +63,20 @@ void *walmap__image_block_give(walmap__image_block *block, size_t used);
 typedef struct walmap_image_builder walmap__image_writer; /* what walmap.h calls a builder */
 
 /*
-** `write` NULL: the image grows in memory, with room for `expected` bytes asked for at once (an upper bound costs
-** nothing but address space); otherwise pieces of at most 1 MiB go to `write`, and the writer holds one chunk.
+** `write` NULL: the image grows in memory, with room for `expected` bytes of records asked for at once (an upper bound
+** costs nothing but address space); otherwise pieces of at most 1 MiB go to `write`, and the writer holds one chunk.
 ** Errors: NOMEM.
 */
 int walmap__image_writer_new(uint32_t content, walmap_write_fn write, void *write_ctx, size_t expected,
                              walmap__image_writer **out);
 
-/* Errors of all that add: NOMEM, IO; then nothing was added. After IO only abandon makes sense. Also TOOBIG here. */
+/* Errors: NOMEM, IO, TOOBIG; then nothing was added. After IO only abandon makes sense. */
 int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *entry);
-
-/* Adds `records` records, `size` bytes at `bytes`, verbatim. A run larger than a chunk becomes one chunk, unsplit. */
-int walmap__image_writer_add_run(walmap__image_writer *writer, const uint8_t *bytes, size_t size, uint32_t records);
 
 /*
 ** *to is room for `size` bytes at the place where the next records go (in memory, that is where they stay), until the
-** next call. It may be followed by one commit, of whole records and at most `size` bytes. Best is to reserve
-** WALMAP__IMAGE_CHUNK at a time, and to commit what got filled.
+** next call. It may be followed by one commit, of whole records and at most `size` bytes. What is larger than a chunk
+** becomes a chunk of its own, unsplit. Errors: NOMEM, IO.
 */
 int walmap__image_writer_reserve(walmap__image_writer *writer, size_t size, uint8_t **to);
 void walmap__image_writer_commit(walmap__image_writer *writer, size_t size, uint32_t records);

@@ -8,8 +8,7 @@
 **   in memory       | header | closed chunk | closed chunk | frame, records |      `used` is the end of the records
 **   to a callback                                          | frame, records |      what was closed has left the block
 **
-** A chunk's checksum is taken while its bytes are still in the cache; a run that is larger than a chunk is copied in
-** pieces of that size for the same reason.
+** Chunks are small so that the checksum is taken while the bytes are still in the cache.
 */
 #include "image_format.h"
 
@@ -133,53 +132,6 @@ static int open_chunk(walmap__image_writer *writer, size_t size) {
   return WALMAP_OK;
 }
 
-/* A run that becomes a chunk by itself, in memory: copied and summed up piece by piece. */
-static int copy_large_run(walmap__image_writer *writer, const uint8_t *bytes, size_t size, uint32_t records) {
-  XXH3_state_t hash;
-  int rc = open_chunk(writer, size);
-  if (rc != WALMAP_OK)
-    return rc;
-  uint8_t *frame = writer->block.bytes + writer->frame;
-  XXH3_64bits_reset(&hash);
-  for (size_t left = size; left > 0;) {
-    size_t piece = left < WALMAP__IMAGE_CHUNK ? left : WALMAP__IMAGE_CHUNK;
-    uint8_t *to = writer->block.bytes + writer->used;
-    memcpy(to, bytes, piece);
-    XXH3_64bits_update(&hash, to, piece);
-    writer->used += piece;
-    bytes += piece;
-    left -= piece;
-  }
-  put_frame(writer, frame, records, size, XXH3_64bits_digest(&hash));
-  writer->open = false;
-  return WALMAP_OK;
-}
-
-/* The same to a callback: straight from where it is. */
-static int send_large_run(walmap__image_writer *writer, const uint8_t *bytes, size_t size, uint32_t records) {
-  int rc = close_chunk(writer);
-  if (rc != WALMAP_OK)
-    return rc;
-  if (!make_room(writer, IMAGE_BLOCK))
-    return WALMAP_NOMEM;
-  put_frame(writer, writer->block.bytes + writer->used, records, size, XXH3_64bits(bytes, size));
-  writer->used += IMAGE_BLOCK;
-  rc = flush(writer);
-  return rc == WALMAP_OK ? emit(writer, bytes, size) : rc;
-}
-
-int walmap__image_writer_add_run(walmap__image_writer *writer, const uint8_t *bytes, size_t size, uint32_t records) {
-  if (size > WALMAP__IMAGE_CHUNK)
-    return writer->write == NULL ? copy_large_run(writer, bytes, size, records)
-                                 : send_large_run(writer, bytes, size, records);
-  int rc = open_chunk(writer, size);
-  if (rc != WALMAP_OK || size == 0)
-    return rc;
-  memcpy(writer->block.bytes + writer->used, bytes, size);
-  walmap__image_writer_commit(writer, size, records);
-  return WALMAP_OK;
-}
-
 int walmap__image_writer_reserve(walmap__image_writer *writer, size_t size, uint8_t **to) {
   int rc = open_chunk(writer, size);
   if (rc == WALMAP_OK)
@@ -214,7 +166,9 @@ int walmap__image_writer_new(uint32_t content, walmap_write_fn write, void *writ
     return WALMAP_NOMEM;
   writer->write = write;
   writer->write_ctx = write_ctx;
-  if (!walmap__image_block_grow(&writer->block, expected < IMAGE_BLOCK ? IMAGE_BLOCK : expected)) {
+  /* The blocks come on top of the records: header, trailer, and a frame for each half chunk at most. */
+  size_t blocks = 2 * IMAGE_BLOCK + expected / (WALMAP__IMAGE_CHUNK / 2) * IMAGE_BLOCK;
+  if (!walmap__image_block_grow(&writer->block, expected + blocks)) {
     walmap__image_writer_abandon(writer);
     return WALMAP_NOMEM;
   }

@@ -1,5 +1,5 @@
 /*
-** test_image.c - images as core/FORMAT.md specifies them: the worked example, the golden file, the writer's three ways
+** test_image.c - images as core/FORMAT.md specifies them: the worked example, the golden file, the writer's two ways
 ** in and two ways out, the reader
 **
 ** Damage has test_image_damage.c, failing allocations test_image_faults.c, restoring test_image_restore.c.
@@ -208,7 +208,7 @@ static int write_sink(void *ctx, const void *data, size_t size) {
   return 0;
 }
 
-/* Adds the made-up entries in one of the writer's ways: 0 one by one, 1 as runs, 2 by reserve and commit. */
+/* Adds the made-up entries: way 0 one by one; way 1 by reserve and commit, per_run at a time. */
 static int add_made(walmap__image_writer *writer, uint32_t n, size_t longest, int way, uint32_t per_run) {
   static uint8_t run[8 << 20];
   size_t used = 0;
@@ -229,19 +229,12 @@ static int add_made(walmap__image_writer *writer, uint32_t n, size_t longest, in
     MUST(used < sizeof run - 700000);
     if (count < per_run && i + 1 < n)
       continue;
-    int rc;
-    if (way == 1) {
-      rc = walmap__image_writer_add_run(writer, run, used, count);
-    } else {
-      uint8_t *to;
-      rc = walmap__image_writer_reserve(writer, used + 100, &to);
-      if (rc == WALMAP_OK) {
-        memcpy(to, run, used);
-        walmap__image_writer_commit(writer, used, count);
-      }
-    }
+    uint8_t *to;
+    int rc = walmap__image_writer_reserve(writer, used + 100, &to);
     if (rc != WALMAP_OK)
       return rc;
+    memcpy(to, run, used);
+    walmap__image_writer_commit(writer, used, count);
     used = count = 0;
   }
   return WALMAP_OK;
@@ -251,7 +244,7 @@ static int add_made(walmap__image_writer *writer, uint32_t n, size_t longest, in
 static void test_ways_of_writing(void **unused) {
   (void)unused;
   static const uint32_t per_run[] = {1, 7, 100};
-  for (int way = 0; way < 3; way++) {
+  for (int way = 0; way < 2; way++) {
     for (size_t r = 0; r < 3; r++) {
       for (size_t expected = 0; expected <= (size_t)8 << 20; expected += (size_t)4 << 20) {
         walmap__image_writer *writer;
@@ -275,7 +268,7 @@ static void test_ways_of_writing(void **unused) {
 /* Runs and records larger than a chunk are chunks of their own, between others and at the ends. */
 static void test_large_runs(void **unused) {
   (void)unused;
-  for (int way = 0; way < 3; way++) {
+  for (int way = 0; way < 2; way++) {
     walmap__image_writer *writer;
     sink to = {.all = bytes_copy(NULL, 0)};
     MUST_OK(walmap__image_writer_new(3, NULL, NULL, 0, &writer));
@@ -303,7 +296,6 @@ static void test_empty_reservations(void **unused) {
   MUST_OK(walmap__image_writer_reserve(writer, 10, &room));
   MUST_OK(walmap__image_writer_reserve(writer, 10 << 20, &room));
   walmap__image_writer_commit(writer, 0, 0);
-  MUST_OK(walmap__image_writer_add_run(writer, NULL, 0, 0));
   MUST_OK(add_made(writer, 5, 5, 0, 0));
   MUST_OK(walmap__image_writer_reserve(writer, 10 << 20, &room));
   bytes image = finish(writer);
@@ -320,7 +312,7 @@ static void test_empty_reservations(void **unused) {
 /* A callback that fails at any of its calls ends the writing with IO, once and for all. */
 static void test_failing_callback(void **unused) {
   (void)unused;
-  for (int way = 0; way < 3; way++) {
+  for (int way = 0; way < 2; way++) {
     size_t fail_at = 1;
     for (int rc = WALMAP_IO; rc == WALMAP_IO; fail_at++) {
       walmap__image_writer *writer;

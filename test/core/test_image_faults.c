@@ -177,6 +177,25 @@ static void test_writing_to_callback(void **unused) {
   write_at_each_fault(discard, 0, 6);
 }
 
+/* An image that fills its block to the last byte: the trailer is what there is no memory for. */
+static void test_no_room_for_trailer(void **unused) {
+  (void)unused;
+  static const uint8_t value[4032];
+  walmap__image_writer *writer;
+  void *image = NULL;
+  size_t size;
+  arm(0, false);
+  MUST_OK(walmap__image_writer_new(0, NULL, NULL, 0, &writer));
+  walmap_entry entry = {"", 0, value, writer->block.capacity - 2 * IMAGE_BLOCK - WALMAP__RECORD_HEAD};
+  MUST_OK(walmap__image_writer_add(writer, &entry));
+  assert_int_equal(writer->used, writer->block.capacity);
+  arm(1, true);
+  assert_int_equal(walmap__image_writer_finish(writer, &image, &size), WALMAP_NOMEM);
+  assert_null(image);
+  assert_int_equal(fault.blocks, 0);
+  arm(0, false);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Reading                                                                                                            */
 
@@ -235,11 +254,9 @@ static void test_claimed_sizes(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_writing_in_memory),
-      cmocka_unit_test(test_writing_with_expected_size),
-      cmocka_unit_test(test_writing_to_callback),
-      cmocka_unit_test(test_reading_stream),
-      cmocka_unit_test(test_reading_in_place_allocates_nothing),
+      cmocka_unit_test(test_writing_in_memory),   cmocka_unit_test(test_writing_with_expected_size),
+      cmocka_unit_test(test_writing_to_callback), cmocka_unit_test(test_no_room_for_trailer),
+      cmocka_unit_test(test_reading_stream),      cmocka_unit_test(test_reading_in_place_allocates_nothing),
       cmocka_unit_test(test_claimed_sizes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
