@@ -75,6 +75,7 @@ struct wm_conn {
   struct wm_reader *readers;    /* the pool of lookup.c */
   struct wm_resolved *resolved; /* the last name looked up (lookup.c) */
   bool registered;              /* the module is, see vtab.c */
+  int encoding;                 /* of the databases, 0 while it was not asked for: wm_conn_is_utf16 */
   wm_conn *next;                /* in the process-wide list */
 };
 
@@ -85,6 +86,9 @@ struct wm_conn {
 int wm_conn_find(sqlite3 *db, wm_conn **out); /* the connection's, made if need be, with a reference. SQLite code */
 void wm_conn_retain(wm_conn *conn);
 void wm_conn_release(void *conn);
+
+/* Whether the connection's databases order text by UTF-16 bytes. It is settled once there is a table to read. */
+bool wm_conn_is_utf16(wm_conn *conn);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Tables, for functions (lookup.c)                                                                                   */

@@ -302,7 +302,7 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
 static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
   bool is_empty;
   wm_state *state = c->state;
-  if (wm_range_set(&c->range, plan, argv, &is_empty) != SQLITE_OK)
+  if (wm_range_set(c->use->conn, &c->range, plan, argv, &is_empty) != SQLITE_OK)
     return WALMAP_NOMEM;
   if (is_empty)
     return WALMAP_OK;
