@@ -39,14 +39,14 @@ static clock_reading read_clock(walmap__shard *shard) {
   return (clock_reading){now, walmap__epoch_oldest(epoch)};
 }
 
-/* Neighbours join the run while their live records fit into one segment: that keeps segments from becoming many. */
+/* Neighbours join the run while their live records fit into one new segment: so segments do not become many. */
 static size_t extend_run(walmap__generation *g, clock_reading clock, uint64_t percent) {
   walmap__job *job = &g->job;
-  size_t live = live_bytes(job->first);
+  size_t live = live_bytes(job->first), most = walmap__log_segment_size(&g->log);
   for (;;) {
     walmap__segment *s = next_of(job->last);
     if (!s || !is_wanted(s, percent) || !may_be_taken(g, s, clock.now, clock.oldest)) break;
-    if (live + live_bytes(s) > WALMAP__MAX_SEGMENT) break;
+    if (live + live_bytes(s) > most) break;
     live += live_bytes(s);
     job->last = s;
   }
@@ -79,7 +79,7 @@ static int start_job(walmap__generation *g, walmap__segment *first, clock_readin
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Copying                                                                                                            */
 
-enum step { STEP_DONE, STEP_ON, STEP_BLOCKED };
+enum step { STEP_DONE, STEP_COPIED, STEP_SKIPPED, STEP_BLOCKED };
 
 static void copy_record(walmap__generation *g, walmap__record *record, uint32_t meta, uint32_t place) {
   walmap__segment *copy = g->job.copy;
@@ -112,12 +112,13 @@ static enum step copy_next(walmap__generation *g) {
   }
   walmap__record *record = (walmap__record *)(job->at->base + job->offset);
   uint32_t meta = walmap__record_meta(record);
-  if (!(meta & WALMAP__DEAD)) {
+  bool dead = meta & WALMAP__DEAD;
+  if (!dead) {
     if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB)) return STEP_BLOCKED;
     copy_record(g, record, meta, walmap__place(job->at, job->offset));
   }
   job->offset += walmap__record_size(record, meta);
-  return STEP_ON;
+  return dead ? STEP_SKIPPED : STEP_COPIED;
 }
 
 /* The run leaves the list. What it held more than the copy was dead, or `prev` words. */
@@ -138,17 +139,17 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
   *job = (walmap__job){0};
 }
 
+/* A copied record costs several times what a dead one does, which is only stepped over. */
 static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *budget) {
-  while (*budget > 0) {
-    enum step step = copy_next(g);
-    if (step == STEP_BLOCKED) return step;
-    if (step == STEP_DONE) {
-      finish_job(shard, g);
-      return step;
-    }
-    --*budget;
+  enum { COST_OF_COPY = 4 };
+  enum step step = STEP_SKIPPED;
+  while (*budget > 0 && step != STEP_BLOCKED && step != STEP_DONE) {
+    step = copy_next(g);
+    uint64_t cost = step == STEP_COPIED ? COST_OF_COPY : 1;
+    *budget -= cost < *budget ? cost : *budget;
   }
-  return STEP_ON;
+  if (step == STEP_DONE) finish_job(shard, g);
+  return step;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -235,7 +236,7 @@ int walmap__compact_all(walmap__shard *shard) {
 
 /* Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. */
 void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
-  enum { FOLDED_PER_RECORD = 4, COPIED_PER_RECORD = 8 };
-  walmap__shard_tidy(shard, records * FOLDED_PER_RECORD + 2 * FOLDED_PER_RECORD, false);
-  walmap__compact_some(shard, records * COPIED_PER_RECORD);
+  enum { FOLDED_PER_RECORD = 16, WORK_PER_RECORD = 32 }; /* 8 records copied, or 32 dead ones stepped over */
+  walmap__shard_tidy(shard, records * FOLDED_PER_RECORD, false);
+  walmap__compact_some(shard, records * WORK_PER_RECORD);
 }

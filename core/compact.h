@@ -29,7 +29,10 @@
 
 #include "map.h"
 
-/* Copies records as the dead bytes demand, about `budget` at most. Does nothing when memory is short. */
+/*
+** Works as the dead bytes demand, `budget` at most: 1 for a dead record, 4 for one that is copied. Does nothing when memory
+** is short.
+*/
 void walmap__compact_some(walmap__shard *shard, uint64_t budget);
 
 /* Compacts the whole shard, as far as readers allow. OK or NOMEM. */

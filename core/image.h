@@ -123,6 +123,12 @@ void walmap__image_decoder_start(walmap__image_decoder *decoder, const void *ima
 void walmap__image_decoder_start_read(walmap__image_decoder *decoder, walmap_read_fn read, void *read_ctx);
 void walmap__image_decoder_stop(walmap__image_decoder *decoder);
 
+/*
+** How many entries to expect: what the trailer says, which nobody has verified yet, but no more than the image has bytes
+** for. 0 from a stream, whose end is not known.
+*/
+uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder);
+
 /* Reads and verifies the header. OK, CORRUPT, IO. */
 int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why);
 

@@ -204,6 +204,14 @@ int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chu
   return tag == FRAME_TAG_VALUE ? read_chunk(decoder, block, chunk, why) : read_trailer(decoder, block, why);
 }
 
+uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder) {
+  if (decoder->read != NULL || decoder->size < 2 * IMAGE_BLOCK)
+    return 0;
+  uint64_t entries = walmap__load64(decoder->image + decoder->size - IMAGE_BLOCK + TRAILER_ENTRIES);
+  uint64_t most = (decoder->size - 2 * IMAGE_BLOCK) / WALMAP__RECORD_HEAD;
+  return entries < most ? entries : most;
+}
+
 void walmap__image_decoder_start(walmap__image_decoder *decoder, const void *image, size_t size) {
   *decoder = (walmap__image_decoder){.image = image != NULL ? image : (const uint8_t *)"", .size = size};
 }

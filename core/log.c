@@ -113,15 +113,18 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
   log->last = segment;
 }
 
-/* A new segment is an eighth of the log, so at most that much is unused. */
+size_t walmap__log_segment_size(const walmap__log *log) {
+  size_t size = log->bytes / 8;
+  if (size < log->min_segment) size = log->min_segment;
+  return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
+}
+
 int walmap__log_reserve(walmap__log *log, size_t bytes) {
   walmap__segment *active = log->active;
   if (active && active->capacity - atomic_load_explicit(&active->used, memory_order_relaxed) >= bytes) {
     return WALMAP_OK;
   }
-  size_t capacity = log->bytes / 8;
-  if (capacity < log->min_segment) capacity = log->min_segment;
-  if (capacity > WALMAP__MAX_SEGMENT) capacity = WALMAP__MAX_SEGMENT;
+  size_t capacity = walmap__log_segment_size(log);
   if (capacity < bytes) capacity = bytes;
   int result;
   walmap__segment *segment = walmap__log_new_segment(log, capacity, log->end, &result);

@@ -84,6 +84,9 @@ void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *l
 /* Frees all segments that are linked, and the table. No reader may be left. */
 void walmap__log_destroy(walmap__log *log);
 
+/* What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction. */
+size_t walmap__log_segment_size(const walmap__log *log);
+
 /* Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. */
 int walmap__log_reserve(walmap__log *log, size_t bytes);
 

@@ -132,20 +132,30 @@ static unsigned find_run(const walmap__region *region, unsigned n) {
 }
 
 /*
-** A full region leaves the list until a page of it is freed, so the search sees only regions with room. A region that
-** has free pages but no run long enough is passed over; a few such are looked at, then a new region is made.
+** A full region leaves the list until a page of it is freed, so the search sees only regions with room. Of the first few
+** that have a run long enough the fullest is taken, so that the others may run empty and be given back.
 */
-static void *alloc_pages(walmap__memory *m, unsigned n) {
+static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *first) {
   enum { MAX_LOOKS = 8 };
-  pthread_mutex_lock(&m->mutex);
-  unsigned first = 0, looks = 0;
-  walmap__region *region = m->regions;
-  for (; region && looks < MAX_LOOKS; region = region->next, looks++) {
-    if (region->free_pages >= n && (first = find_run(region, n)) != 0) break;
+  walmap__region *best = NULL;
+  unsigned looks = 0;
+  for (walmap__region *region = m->regions; region && looks < MAX_LOOKS; region = region->next, looks++) {
+    if (region->free_pages < n || (best && best->free_pages <= region->free_pages)) continue;
+    unsigned page = find_run(region, n);
+    if (page == 0) continue;
+    best = region;
+    *first = page;
   }
-  if (first == 0 && (region = new_region(m)) != NULL) first = 1;
+  return best;
+}
+
+static void *alloc_pages(walmap__memory *m, unsigned n) {
+  pthread_mutex_lock(&m->mutex);
+  unsigned first = 1;
+  walmap__region *region = find_region(m, n, &first);
+  if (!region) region = new_region(m);
   void *block = NULL;
-  if (first != 0) {
+  if (region) {
     mark_pages(region, first, n, true);
     if (region->free_pages == 0) unlink_region(m, region);
     block = (uint8_t *)region + first * WALMAP__PAGE;

@@ -166,7 +166,7 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
                        uint64_t *entries, walmap_why *why) {
   walmap__image_decoder decoder;
   walmap__image_decoder_start(&decoder, image, size);
-  return restore(txn, &decoder, 0, check, ctx, entries, why);
+  return restore(txn, &decoder, walmap__image_decoder_hint(&decoder), check, ctx, entries, why);
 }
 
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,

@@ -116,7 +116,7 @@ typedef struct walmap_options {
 } walmap_options;
 
 #define WALMAP_DEFAULT_SHARDS 16
-#define WALMAP_DEFAULT_AUTO_COMPACT 50
+#define WALMAP_DEFAULT_AUTO_COMPACT 40
 #define WALMAP_DEFAULT_BUSY_TIMEOUT 5000
 
 /* Fills in the defaults. Always call it first: later versions may add fields. */
