@@ -147,9 +147,9 @@ static int next_row(sqlite3_vtab_cursor *base) {
       return SQLITE_OK;
     }
     if (result != WALMAP_OK)
-      return fail(cursor, SQLITE_CORRUPT, sqlite3_mprintf("walmap_each: %s", why.text));
+      return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
     if ((wrong = wm_codec_check(NULL, &cursor->entry)) != NULL)
-      return fail(cursor, SQLITE_CORRUPT, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
+      return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
     cursor->row++;
   } while (!may_match(cursor));
   return SQLITE_OK;
@@ -165,9 +165,9 @@ static int open_image(each_cursor *cursor, sqlite3_value *value) {
   if (bytes == NULL)
     return err != NULL ? fail(cursor, SQLITE_MISMATCH, err) : SQLITE_NOMEM;
   if (walmap_image_open(&cursor->reader, bytes, size, &why) != WALMAP_OK)
-    return fail(cursor, SQLITE_CORRUPT, sqlite3_mprintf("walmap_each: %s", why.text));
+    return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
   if (cursor->reader.content != WM_CONTENT_SQL)
-    return fail(cursor, SQLITE_CORRUPT,
+    return fail(cursor, SQLITE_CORRUPT_VTAB,
                 sqlite3_mprintf("walmap_each: the image's content is of kind %u, not SQL values (kind %d)",
                                 cursor->reader.content, WM_CONTENT_SQL));
   return SQLITE_OK;

@@ -20,7 +20,7 @@ int wm_error_code(int result) {
   case WALMAP_TOOBIG:
     return SQLITE_TOOBIG;
   case WALMAP_CORRUPT:
-    return SQLITE_CORRUPT;
+    return SQLITE_CORRUPT_VTAB; /* after a plain SQLITE_CORRUPT SQLite lets no COMMIT of the transaction pass */
   default:
     return SQLITE_ERROR;
   }

@@ -101,7 +101,7 @@ static int do_restore(void *ctx, wm_table *table, char **err) {
                                   &restoration->entries, &why);
   if (result == WALMAP_CORRUPT) {
     *err = sqlite3_mprintf("walmap_restore: %s", why.text);
-    return SQLITE_CORRUPT;
+    return SQLITE_CORRUPT_VTAB;
   }
   if (result != WALMAP_OK)
     return wm_call_failed(table, result, err);
