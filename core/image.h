@@ -124,8 +124,8 @@ void walmap__image_decoder_start_read(walmap__image_decoder *decoder, walmap_rea
 void walmap__image_decoder_stop(walmap__image_decoder *decoder);
 
 /*
-** How many entries to expect: what the trailer says, which nobody has verified yet, but no more than the image has bytes
-** for. 0 from a stream, whose end is not known.
+** How many entries to expect: what the trailer says, unverified, but no more than the image has bytes for. 0 from a
+** stream, whose end is not known.
 */
 uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder);
 

@@ -208,7 +208,8 @@ uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder) {
   if (decoder->read != NULL || decoder->size < 2 * IMAGE_BLOCK)
     return 0;
   uint64_t entries = walmap__load64(decoder->image + decoder->size - IMAGE_BLOCK + TRAILER_ENTRIES);
-  uint64_t most = (decoder->size - 2 * IMAGE_BLOCK) / WALMAP__RECORD_HEAD;
+  /* Keys differ, so all but one record have a byte of payload at least, padded to four. */
+  uint64_t most = 1 + (decoder->size - 2 * IMAGE_BLOCK) / (WALMAP__RECORD_HEAD + 4);
   return entries < most ? entries : most;
 }
 

@@ -12,6 +12,8 @@ typedef struct walmap__region {
   struct walmap__region *next, *previous;
   uint64_t used[WALMAP__REGION_PAGES / 64]; /* one bit a page; page 0 is this head */
   uint32_t free_pages;
+  uint64_t serial; /* older regions have smaller ones */
+  bool sparse;     /* its free pages are not held, and not counted */
 } walmap__region;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -81,22 +83,42 @@ static void unlink_region(walmap__memory *m, walmap__region *region) {
   if (region->next) region->next->previous = region->previous;
 }
 
-static void link_first(walmap__memory *m, walmap__region *region) {
-  region->previous = NULL;
-  region->next = m->regions;
-  if (m->regions) m->regions->previous = region;
-  m->regions = region;
+/* In the order of their making. */
+static void link_region(walmap__memory *m, walmap__region *region) {
+  walmap__region *before = NULL, *after = m->regions;
+  while (after && after->serial < region->serial) {
+    before = after;
+    after = after->next;
+  }
+  region->previous = before;
+  region->next = after;
+  if (before) {
+    before->next = region;
+  } else {
+    m->regions = region;
+  }
+  if (after) after->previous = region;
 }
 
+static void count(walmap__memory *m, bool more, size_t pages) {
+  uint64_t bytes = pages * WALMAP__PAGE;
+  atomic_fetch_add_explicit(&m->bytes, more ? bytes : 0 - bytes, memory_order_relaxed);
+}
+
+/* A dense region is held whole. The first one of a map begins sparse: only the pages that are touched cost anything. */
 static walmap__region *new_region(walmap__memory *m) {
   walmap__region *region = obtain(m, WALMAP__REGION, WALMAP__REGION);
   if (!region) return NULL;
-  if (m->n_regions > 0) ask_for_huge_pages(m, region, WALMAP__REGION);
+  bool first = m->n_regions == 0;
+  if (!first) ask_for_huge_pages(m, region, WALMAP__REGION);
   memset(region, 0, sizeof *region);
   region->used[0] = 1;
   region->free_pages = WALMAP__REGION_PAGES - 1;
+  region->sparse = first && m->own_allocator;
+  if (region->sparse) count(m, false, region->free_pages);
+  region->serial = m->next_serial++;
   m->n_regions++;
-  link_first(m, region);
+  link_region(m, region);
   return region;
 }
 
@@ -132,31 +154,52 @@ static unsigned find_run(const walmap__region *region, unsigned n) {
 }
 
 /*
-** A full region leaves the list until a page of it is freed, so the search sees only regions with room. Of the first few
-** that have a run long enough the fullest is taken, so that the others may run empty and be given back.
+** A full region leaves the list until a page of it is freed, so the search sees only regions with room. The oldest that has a
+** run long enough is taken, so that the younger ones run empty and are given back.
 */
 static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *first) {
   enum { MAX_LOOKS = 8 };
-  walmap__region *best = NULL;
   unsigned looks = 0;
-  for (walmap__region *region = m->regions; region && looks < MAX_LOOKS; region = region->next, looks++) {
-    if (region->free_pages < n || (best && best->free_pages <= region->free_pages)) continue;
-    unsigned page = find_run(region, n);
-    if (page == 0) continue;
-    best = region;
-    *first = page;
+  for (walmap__region *region = m->regions; region && looks < MAX_LOOKS; region = region->next) {
+    if (region->free_pages < n) continue;
+    if ((*first = find_run(region, n)) != 0) return region;
+    looks++;
   }
-  return best;
+  return NULL;
+}
+
+/* The kernel takes the free pages back, and gives zero ones when they are touched again. */
+static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
+#ifdef MADV_DONTNEED
+  (void)madvise((uint8_t *)region + first * WALMAP__PAGE, n * WALMAP__PAGE, MADV_DONTNEED);
+#else
+  (void)region, (void)first, (void)n;
+#endif
+}
+
+static void make_sparse(walmap__memory *m, walmap__region *region) {
+  for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
+    if (!page_used(region, page)) drop_pages(region, page, 1);
+  }
+  region->sparse = true;
+  count(m, false, region->free_pages);
+}
+
+static void make_dense(walmap__memory *m, walmap__region *region) {
+  region->sparse = false;
+  count(m, true, region->free_pages);
 }
 
 static void *alloc_pages(walmap__memory *m, unsigned n) {
   pthread_mutex_lock(&m->mutex);
-  unsigned first = 1;
+  unsigned first;
   walmap__region *region = find_region(m, n, &first);
-  if (!region) region = new_region(m);
+  if (!region && (region = new_region(m)) != NULL) first = 1;
   void *block = NULL;
   if (region) {
     mark_pages(region, first, n, true);
+    if (region->sparse) count(m, true, n);
+    if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2) make_dense(m, region);
     if (region->free_pages == 0) unlink_region(m, region);
     block = (uint8_t *)region + first * WALMAP__PAGE;
   }
@@ -164,7 +207,15 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   return block;
 }
 
-/* The last empty region is kept: a map at the edge of one must not map and unmap with every step. */
+static void give_back_region(walmap__memory *m, walmap__region *region) {
+  if (region->sparse) make_dense(m, region);
+  give_back(m, region, WALMAP__REGION, WALMAP__REGION);
+}
+
+/*
+** A region that is emptied to a quarter becomes sparse, and dense again when it is half full. The last empty region is kept:
+** a map at the edge of one must not map and unmap with every step.
+*/
 static void free_pages(walmap__memory *m, void *block, unsigned n) {
   uintptr_t base = (uintptr_t)block & ~(uintptr_t)(WALMAP__REGION - 1);
   walmap__region *region = (walmap__region *)base;
@@ -172,11 +223,17 @@ static void free_pages(walmap__memory *m, void *block, unsigned n) {
   pthread_mutex_lock(&m->mutex);
   bool was_full = region->free_pages == 0;
   mark_pages(region, first, n, false);
-  if (was_full) link_first(m, region);
+  if (was_full) link_region(m, region);
+  if (region->sparse) {
+    drop_pages(region, first, n);
+    count(m, false, n);
+  } else if (m->own_allocator && region->free_pages > WALMAP__REGION_PAGES / 4 * 3) {
+    make_sparse(m, region);
+  }
   if (region->free_pages == WALMAP__REGION_PAGES - 1 && m->n_regions > 1) {
     unlink_region(m, region);
     m->n_regions--;
-    give_back(m, region, WALMAP__REGION, WALMAP__REGION);
+    give_back_region(m, region);
   }
   pthread_mutex_unlock(&m->mutex);
 }
@@ -234,7 +291,7 @@ void walmap__memory_destroy(walmap__memory *m) {
   while (m->regions) {
     walmap__region *region = m->regions;
     unlink_region(m, region);
-    give_back(m, region, WALMAP__REGION, WALMAP__REGION);
+    give_back_region(m, region);
   }
   pthread_mutex_destroy(&m->mutex);
 }

@@ -8,7 +8,8 @@
 **   large   above: a block of its own, aligned to 2 MiB when it is that large
 **
 ** A region is 2 MiB, aligned to 2 MiB: its first page holds the region's head, the other 255 are handed out by first fit
-** over a bitmap. The first region of a map asks for no huge page, so that a small map costs only the pages it touches.
+** over a bitmap. The first region of a map asks for no huge page, so that a small map costs only the pages it touches; and
+** a region that is nearly empty gives its free pages back to the system one by one.
 **
 ** Threads: all functions may be called at once; a mutex guards the regions. No reader ever takes it.
 */
@@ -30,10 +31,11 @@ struct walmap__region;
 typedef struct walmap__memory {
   walmap_allocator allocator;
   bool own_allocator; /* it is the default one */
-  _Atomic uint64_t bytes;
+  _Atomic uint64_t bytes; /* held, sparse regions' free pages not counted */
   pthread_mutex_t mutex;
-  struct walmap__region *regions; /* those with free pages first */
+  struct walmap__region *regions; /* those with free pages, the oldest first */
   uint32_t n_regions;
+  uint64_t next_serial;
 } walmap__memory;
 
 void walmap__memory_init(walmap__memory *memory, const walmap_allocator *allocator);
