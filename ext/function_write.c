@@ -19,7 +19,7 @@ typedef struct change {
   wm_key key;
   wm_value value, expected;
   sqlite3_value *expression;
-  bool done;
+  bool done; /* the test held; of walmap_upsert: the key was present */
 } change;
 
 /* Whether the key may be NULL: no entry has it, so removing it removes nothing, but it cannot be set. */
@@ -127,41 +127,49 @@ static int do_remove_if(void *ctx, wm_table *table, char **err) {
   return rc == SQLITE_OK ? drop(table, &change->key, err) : rc;
 }
 
-/*
-** The expression may run any SQL, also such as writes to this very key or rolls the transaction back. A read state that
-** is begun before the old value is looked up keeps its bytes alive through all that.
-*/
-static int compute(change *change, wm_table *table, const walmap_entry *old, char **err) {
-  wm_upsert_run run;
-  int rc = wm_upsert_begin(table, change->expression, old, &run, err);
+/* Sets the key to what the expression makes of its entry. */
+static int compute(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, char **err) {
+  int rc = wm_upsert_evaluate(table, old, run, err);
   if (rc != SQLITE_OK)
     return rc;
   if (!wm_use_is_begun(table->use)) {
     *err = sqlite3_mprintf("walmap_upsert: the expression ended the transaction");
-    rc = SQLITE_ABORT;
-  } else if ((rc = wm_codec_read_value(run.value, &change->value)) == SQLITE_OK &&
-             (rc = put(table, &change->key, &change->value, err)) == SQLITE_OK) {
-    sqlite3_result_value(change->context, run.value);
+    return SQLITE_ABORT;
   }
-  wm_upsert_end(&run);
+  rc = wm_codec_read_value(run->value, &change->value);
+  if (rc == SQLITE_OK)
+    rc = put(table, &change->key, &change->value, err);
+  if (rc == SQLITE_OK)
+    sqlite3_result_value(change->context, run->value);
   return rc;
 }
 
+/*
+** The expression may run any SQL, also such as writes to this very key or rolls the transaction back. A read state that
+** is begun before the old value is looked up keeps its bytes alive through all that.
+*/
 static int do_upsert(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
   walmap_entry old;
   wm_state *pin;
-  int rc = wm_state_acquire(table->use, &pin);
+  wm_upsert_run run;
+  int rc = wm_upsert_begin(table, change->expression, &run, err);
   if (rc != SQLITE_OK)
     return rc;
-  int result = look(table, &change->key, &old);
+  int result = wm_state_acquire(table->use, &pin);
+  if (result != WALMAP_OK) {
+    wm_upsert_end(&run);
+    return wm_call_failed(table, result, err);
+  }
+  result = look(table, &change->key, &old);
+  change->done = result == WALMAP_OK;
   if (result == WALMAP_OK)
-    rc = compute(change, table, &old, err);
+    rc = compute(change, table, &run, &old, err);
   else if (result == WALMAP_NOTFOUND)
     rc = put(table, &change->key, &change->value, err);
   else
     rc = wm_call_failed(table, result, err);
-  change->done = result == WALMAP_OK;
+  wm_upsert_end(&run); /* first, for it refers to the old value */
   wm_state_release(pin);
   return rc;
 }

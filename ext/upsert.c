@@ -126,24 +126,20 @@ static int obtain(wm_table *table, const char *text, int size, wm_upsert_run *ru
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Evaluating                                                                                                         */
 
-int wm_upsert_begin(wm_table *table, sqlite3_value *expression, const walmap_entry *entry, wm_upsert_run *run,
-                    char **err) {
+int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err) {
   const char *text = (const char *)sqlite3_value_text(expression);
-  if (text == NULL)
-    return SQLITE_NOMEM;
-  int rc = obtain(table, text, sqlite3_value_bytes(expression), run, err);
-  if (rc != SQLITE_OK)
-    return rc;
-  rc = wm_codec_bind(run->statement, 1, entry);
+  return text == NULL ? SQLITE_NOMEM : obtain(table, text, sqlite3_value_bytes(expression), run, err);
+}
+
+int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err) {
+  int rc = wm_codec_bind(run->statement, 1, entry);
   if (rc == SQLITE_OK && (rc = sqlite3_step(run->statement)) == SQLITE_ROW) {
     run->value = sqlite3_column_value(run->statement, 0);
     return SQLITE_OK;
   }
   if (rc == SQLITE_DONE)
-    rc = refuse(err, "it has no value");
-  else
-    *err = sqlite3_mprintf("%s", sqlite3_errmsg(table->conn->db));
-  wm_upsert_end(run);
+    return refuse(err, "it has no value");
+  *err = sqlite3_mprintf("%s", sqlite3_errmsg(table->conn->db));
   return rc;
 }
 

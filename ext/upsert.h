@@ -9,19 +9,22 @@
 #include "codec.h"
 #include "conn.h"
 
-/* An evaluation. `value` lives until wm_upsert_end. */
+/* An expression in use. */
 typedef struct wm_upsert_run {
-  sqlite3_value *value;
   sqlite3_stmt *statement;
-  bool temporary; /* not kept: it was busy with an outer call, or could not be */
+  bool temporary;       /* not kept: it is busy with an outer call, or could not be */
+  sqlite3_value *value; /* the result, from wm_upsert_evaluate to wm_upsert_end */
 } wm_upsert_run;
 
 /*
-** Evaluates the expression (a text) for an entry, whose bytes must live until wm_upsert_end. An SQLite code; other than
-** SQLITE_OK comes with *err (sqlite3_malloc, NULL when memory is out), and there is nothing to end.
+** Prepares the expression (a text). An SQLite code; other than SQLITE_OK comes with *err (sqlite3_malloc, NULL when
+** memory is out), and there is nothing to end.
 */
-int wm_upsert_begin(wm_table *table, sqlite3_value *expression, const walmap_entry *entry, wm_upsert_run *run,
-                    char **err);
+int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err);
+
+/* Evaluates it for an entry, whose bytes must live until wm_upsert_end. Once only. An SQLite code, as above. */
+int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err);
+
 void wm_upsert_end(wm_upsert_run *run);
 
 /* Finalizes the table's expressions. */
