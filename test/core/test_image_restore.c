@@ -477,6 +477,50 @@ static void test_memory_is_bounded(void **unused) {
   content_free(c);
 }
 
+typedef struct high_water {
+  faults *f;
+  long long bytes;
+} high_water;
+
+static const char *measure(void *ctx, const walmap_entry *entry) {
+  high_water *h = ctx;
+  (void)entry;
+  if (h->f->bytes > h->bytes)
+    h->bytes = h->f->bytes;
+  return NULL;
+}
+
+/* A trailer that lies about the number of entries gets an index for as many as the image could hold, not more. */
+static void test_lying_trailer(void **unused) {
+  (void)unused;
+  faults f = {0};
+  walmap_options options;
+  walmap *map;
+  walmap_session *session;
+  walmap_txn *txn;
+  walmap_why why;
+  content c = content_new(50, 300000);
+  bytes image = image_of(c.entries, c.n, 0, 0);
+  high_water h = {&f, 0};
+  walmap_options_init(&options);
+  options.allocator = faults_allocator(&f);
+  walmap__store64(image.data + image.size - IMAGE_BLOCK + TRAILER_ENTRIES, UINT64_MAX);
+  repair(image);
+  MUST_OK(walmap_open(&options, &map));
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(map, session, &txn));
+  walmap_txn_begin(txn);
+  assert_int_equal(walmap_txn_restore(txn, image.data, image.size, measure, &h, NULL, &why), WALMAP_CORRUPT);
+  walmap_txn_rollback(txn);
+  assert_true(h.bytes > 0 && (uint64_t)h.bytes < 8 * image.size + (64 << 10));
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  walmap_close(map);
+  assert_int_equal(f.blocks, 0);
+  free(image.data);
+  content_free(c);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_restored_is_what_was_written),
@@ -492,6 +536,7 @@ int main(void) {
       cmocka_unit_test(test_refused_content),
       cmocka_unit_test(test_failing_source),
       cmocka_unit_test(test_memory_is_bounded),
+      cmocka_unit_test(test_lying_trailer),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
