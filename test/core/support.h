@@ -43,6 +43,7 @@
   do {                                                                                                                 \
     if (!(condition)) {                                                                                                \
       fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                                          \
+      fflush(NULL);                                                                                                    \
       abort();                                                                                                         \
     }                                                                                                                  \
   } while (0)
@@ -54,6 +55,7 @@
     if (got_ != (expected)) {                                                                                          \
       fprintf(stderr, "%s:%d: %s\n  gave %d (%s), not %s\n", __FILE__, __LINE__, #call, got_,                          \
               walmap_result_text(got_), #expected);                                                                    \
+      fflush(NULL);                                                                                                    \
       abort();                                                                                                         \
     }                                                                                                                  \
   } while (0)
