@@ -27,8 +27,7 @@ static inline bytes bytes_copy(const void *data, size_t size) {
 
 /*
 ** Bytes from text. A line counts if it is: spaces, the offset of its first byte in decimal, two spaces, hex pairs with
-*a
-** single space between them. What follows two spaces is comment. `from` (may be NULL) is text to skip to first.
+** one space between them. What follows two spaces is comment. `from` (may be NULL) is text to skip to first.
 */
 static inline bytes bytes_from_hex(const char *path, const char *from) {
   FILE *file = fopen(path, "r");
