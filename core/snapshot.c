@@ -14,22 +14,23 @@
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Copying                                                                                                            */
 
+/* What is copied here is read before what is_dirty reads after it. */
 #if defined(WALMAP__INDEX_SCALAR)
 /* The thread sanitizer should see each word being read: some may be written meanwhile, and then the copy is not used. */
 static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 4) {
-    uint32_t word = atomic_load_explicit((const _Atomic uint32_t *)(const void *)(from + i), memory_order_relaxed);
+    uint32_t word = atomic_load_explicit((const _Atomic uint32_t *)(const void *)(from + i), memory_order_acquire);
     memcpy(to + i, &word, 4);
   }
 }
 #else
-static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) { memcpy(to, from, bytes); }
+static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
+  memcpy(to, from, bytes);
+  atomic_thread_fence(memory_order_acquire);
+}
 #endif
 
-static bool is_dirty(const walmap__segment *s) {
-  atomic_thread_fence(memory_order_acquire); /* what was copied before, was read before */
-  return atomic_load_explicit(&s->dirty, memory_order_acquire);
-}
+static bool is_dirty(const walmap__segment *s) { return atomic_load_explicit(&s->dirty, memory_order_acquire); }
 
 /* Copies a record without `prev`, with `next` and the flags zero. Returns its bytes. */
 static size_t copy_clean(uint8_t *to, const walmap__record *record, uint32_t meta) {
