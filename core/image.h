@@ -133,8 +133,7 @@ uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder);
 int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why);
 
 /*
-** The next chunk, verified: from memory in place, from a stream in the decoder's buffer, which the next call
-*overwrites.
+** The next chunk, verified: from memory in place, from a stream in the decoder's buffer until the next call.
 ** OK; NOTFOUND when the trailer and the end of the input are verified; CORRUPT, IO, NOMEM.
 */
 int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);

@@ -1,9 +1,8 @@
 /*
 ** image_format.h - the blocks of an image, byte by byte (FORMAT.md), for its writer and its reader
 **
-** Header, frame and trailer have 32 bytes each; the last 8 are the check, XXH3-64 of the others seeded with the check
-*of
-** the block before.
+** Header, frame and trailer have 32 bytes each; the last 8 are the check, XXH3-64 of the others seeded with the
+** check of the block before.
 */
 #ifndef WALMAP_IMAGE_FORMAT_H
 #define WALMAP_IMAGE_FORMAT_H

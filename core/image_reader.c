@@ -1,9 +1,8 @@
 /*
 ** image_reader.c - reading an image: from memory or a stream to verified chunks, and chunks to records
 **
-** Everything here comes from outside and is hostile until it is checked, in the order that FORMAT.md gives under "What
-*a
-** reader checks". Nothing is allocated for bytes that did not arrive.
+** What is read here is hostile until it is checked, in the order that FORMAT.md gives under "What a reader checks".
+** Nothing is allocated for bytes that did not arrive.
 */
 #include "image_format.h"
 

@@ -1,9 +1,8 @@
 /*
 ** image_writer.c - writing an image, as FORMAT.md specifies it
 **
-** The writer has one open chunk at most, at the end of its block. The chunk's frame lies first, blank until the chunk
-*is
-** closed, because it needs the checksum of what follows.
+** The writer has one open chunk at most, at the end of its block. The chunk's frame lies first, blank until the
+** chunk is closed, because it needs the checksum of what follows.
 **
 **   in memory       | header | closed chunk | closed chunk | frame, records |      `used` is the end of the records
 **   to a callback                                          | frame, records |      what was closed has left the block

@@ -1,6 +1,5 @@
 /*
-** test_image_faults.c - images when memory runs out, at every single allocation; and that no damaged length asks for
-*much
+** test_image_faults.c - images when memory runs out, at every allocation; and that no damaged length asks for much
 **
 ** The sources are compiled into this test with allocation calls of its own, so the library's copies are not linked.
 */
