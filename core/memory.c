@@ -8,12 +8,15 @@
 
 #define CACHE_LINE ((size_t)64)
 
+/* Lies outside of the region: heads in all regions' first lines would fall into a few sets of a CPU's cache. */
 typedef struct walmap__region {
   struct walmap__region *next, *previous;
-  uint64_t used[WALMAP__REGION_PAGES / 64]; /* one bit a page; page 0 is this head */
-  uint32_t free_pages;
-  uint64_t serial; /* older regions have smaller ones */
-  bool sparse;     /* its free pages are not held, and not counted */
+  uint8_t *base;
+  uint64_t used[WALMAP__REGION_PAGES / 64]; /* one bit a page; page 0 holds this head's address */
+  uint64_t serial;                          /* older regions have smaller ones */
+  uint16_t free_pages;
+  uint16_t longest; /* no free run is longer */
+  bool sparse;      /* its free pages are not held, and not counted */
 } walmap__region;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -107,13 +110,19 @@ static void count(walmap__memory *m, bool more, size_t pages) {
 
 /* A dense region is held whole. The first one of a map begins sparse: only the pages that are touched cost anything. */
 static walmap__region *new_region(walmap__memory *m) {
-  walmap__region *region = obtain(m, WALMAP__REGION, WALMAP__REGION);
+  walmap__region *region = obtain(m, sizeof *region, CACHE_LINE);
   if (!region) return NULL;
-  bool first = m->n_regions == 0;
-  if (!first) ask_for_huge_pages(m, region, WALMAP__REGION);
   memset(region, 0, sizeof *region);
+  region->base = obtain(m, WALMAP__REGION, WALMAP__REGION);
+  if (!region->base) {
+    give_back(m, region, sizeof *region, CACHE_LINE);
+    return NULL;
+  }
+  bool first = m->n_regions == 0;
+  if (!first) ask_for_huge_pages(m, region->base, WALMAP__REGION);
+  memcpy(region->base, &region, sizeof region);
   region->used[0] = 1;
-  region->free_pages = WALMAP__REGION_PAGES - 1;
+  region->free_pages = region->longest = WALMAP__REGION_PAGES - 1;
   region->sparse = first && m->own_allocator;
   if (region->sparse) count(m, false, region->free_pages);
   region->serial = m->next_serial++;
@@ -135,7 +144,8 @@ static void mark_pages(walmap__region *region, unsigned first, unsigned n, bool 
       region->used[page / 64] &= ~bit;
     }
   }
-  region->free_pages += used ? -n : n;
+  region->free_pages = (uint16_t)(used ? region->free_pages - n : region->free_pages + n);
+  if (!used) region->longest = WALMAP__REGION_PAGES - 1; /* it may have joined others */
 }
 
 /* First page of the first free run of n pages, or 0. */
@@ -158,12 +168,10 @@ static unsigned find_run(const walmap__region *region, unsigned n) {
 ** run long enough is taken, so that the younger ones run empty and are given back.
 */
 static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *first) {
-  enum { MAX_LOOKS = 8 };
-  unsigned looks = 0;
-  for (walmap__region *region = m->regions; region && looks < MAX_LOOKS; region = region->next) {
-    if (region->free_pages < n) continue;
+  for (walmap__region *region = m->regions; region; region = region->next) {
+    if (region->free_pages < n || region->longest < n) continue;
     if ((*first = find_run(region, n)) != 0) return region;
-    looks++;
+    region->longest = (uint16_t)(n - 1);
   }
   return NULL;
 }
@@ -171,7 +179,7 @@ static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *firs
 /* The kernel takes the free pages back, and gives zero ones when they are touched again. */
 static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
 #ifdef MADV_DONTNEED
-  (void)madvise((uint8_t *)region + first * WALMAP__PAGE, n * WALMAP__PAGE, MADV_DONTNEED);
+  (void)madvise(region->base + first * WALMAP__PAGE, n * WALMAP__PAGE, MADV_DONTNEED);
 #else
   (void)region, (void)first, (void)n;
 #endif
@@ -201,7 +209,7 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
     if (region->sparse) count(m, true, n);
     if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2) make_dense(m, region);
     if (region->free_pages == 0) unlink_region(m, region);
-    block = (uint8_t *)region + first * WALMAP__PAGE;
+    block = region->base + first * WALMAP__PAGE;
   }
   pthread_mutex_unlock(&m->mutex);
   return block;
@@ -209,7 +217,8 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
 
 static void give_back_region(walmap__memory *m, walmap__region *region) {
   if (region->sparse) make_dense(m, region);
-  give_back(m, region, WALMAP__REGION, WALMAP__REGION);
+  give_back(m, region->base, WALMAP__REGION, WALMAP__REGION);
+  give_back(m, region, sizeof *region, CACHE_LINE);
 }
 
 /*
@@ -217,9 +226,10 @@ static void give_back_region(walmap__memory *m, walmap__region *region) {
 ** a map at the edge of one must not map and unmap with every step.
 */
 static void free_pages(walmap__memory *m, void *block, unsigned n) {
-  uintptr_t base = (uintptr_t)block & ~(uintptr_t)(WALMAP__REGION - 1);
-  walmap__region *region = (walmap__region *)base;
-  unsigned first = (unsigned)(((uintptr_t)block - base) / WALMAP__PAGE);
+  size_t offset = (uintptr_t)block % WALMAP__REGION;
+  walmap__region *region;
+  memcpy(&region, (uint8_t *)block - offset, sizeof region);
+  unsigned first = (unsigned)(offset / WALMAP__PAGE);
   pthread_mutex_lock(&m->mutex);
   bool was_full = region->free_pages == 0;
   mark_pages(region, first, n, false);
