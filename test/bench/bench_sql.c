@@ -1,0 +1,327 @@
+/*
+** bench_sql.c - through SQL: a walmap table beside SQLite's own table, `WITHOUT ROWID`, both in :memory:
+**
+**   bench_sql [quick|full]                 the tables of the README
+**   bench_sql WORKLOAD ENTRIES [ROUNDS]    one of them: small or wide
+**
+** WALMAP_SO names the extension, default ./walmap.so; MEMSTATUS=0 turns SQLite's memory statistics off. Both sides run
+*the
+** same prepared statements in connections of their own, made anew in every round. The keys and values are text.
+*/
+#include "bench.h"
+
+#include <sqlite3.h>
+
+typedef struct side {
+  const char *who;
+  sqlite3 *db;
+  bool native;
+} side;
+
+typedef struct data {
+  workload w;
+  uint32_t n, ops; /* entries; single operations in a round */
+  key *load, *look;
+} data;
+
+static void must_sql(sqlite3 *db, const char *sql) {
+  char *error = NULL;
+  if (sqlite3_exec(db, sql, NULL, NULL, &error) == SQLITE_OK)
+    return;
+  fprintf(stderr, "%s\n  in: %s\n", error, sql);
+  exit(1);
+}
+
+static sqlite3_stmt *prepare(side *s, const char *sql) {
+  sqlite3_stmt *statement;
+  if (sqlite3_prepare_v2(s->db, sql, -1, &statement, NULL) != SQLITE_OK) {
+    fprintf(stderr, "%s: %s\n  in: %s\n", s->who, sqlite3_errmsg(s->db), sql);
+    exit(1);
+  }
+  return statement;
+}
+
+static void must_be(sqlite3_stmt *statement, int got, int expected) {
+  if (got == expected)
+    return;
+  fprintf(stderr, "%s: %s\n", sqlite3_sql(statement), sqlite3_errmsg(sqlite3_db_handle(statement)));
+  exit(1);
+}
+
+/* The table `kv` with its keys loaded, and beside it in temp the list `probe` of keys in another order. */
+static side side_open(const char *who) {
+  side s = {.who = who, .native = strcmp(who, "native") == 0};
+  const char *library = getenv("WALMAP_SO");
+  char *error = NULL;
+  MUST(sqlite3_open(":memory:", &s.db) == SQLITE_OK);
+  if (s.native) {
+    must_sql(s.db, "CREATE TABLE kv(key PRIMARY KEY, value) WITHOUT ROWID");
+    return s;
+  }
+  MUST(sqlite3_enable_load_extension(s.db, 1) == SQLITE_OK);
+  if (sqlite3_load_extension(s.db, library ? library : "./walmap.so", NULL, &error) != SQLITE_OK) {
+    fprintf(stderr, "%s\n", error);
+    exit(1);
+  }
+  must_sql(s.db, "CREATE VIRTUAL TABLE kv USING walmap");
+  return s;
+}
+
+static void side_close(side *s) { MUST(sqlite3_close(s->db) == SQLITE_OK); }
+
+static void bind_key(sqlite3_stmt *statement, int at, const key *k) {
+  sqlite3_bind_text(statement, at, k->text, k->len, SQLITE_STATIC);
+}
+
+static double per(uint64_t began, uint32_t n) { return (double)(now_ns() - began) / n; }
+
+static char value_buffer[LARGEST_VALUE];
+static volatile int64_t sink;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Single operations                                                                                                  */
+
+/* A statement with a key at ?1, and a value at ?2 if `generation` isn't negative, for n keys. ns a key. */
+static double run_keys(const data *d, sqlite3_stmt *statement, const key *keys, uint32_t n, int generation,
+                       int expected) {
+  int64_t sum = 0;
+  uint64_t began = now_ns();
+  for (uint32_t i = 0; i < n; i++) {
+    bind_key(statement, 1, &keys[i]);
+    if (generation >= 0) {
+      size_t len = value_make(d->w, &keys[i], (uint32_t)generation, value_buffer);
+      sqlite3_bind_text(statement, 2, value_buffer, (int)len, SQLITE_STATIC);
+    }
+    int result = sqlite3_step(statement);
+    if (result != expected)
+      must_be(statement, result, expected);
+    if (result == SQLITE_ROW)
+      sum += *sqlite3_column_text(statement, 0) + sqlite3_column_bytes(statement, 0);
+    sqlite3_reset(statement);
+  }
+  sink += sum;
+  return per(began, n);
+}
+
+static void measure(report *r, side *s, const data *d, const char *what, const char *sql, const key *keys, uint32_t n,
+                    int generation, bool in_transaction) {
+  sqlite3_stmt *statement = prepare(s, sql);
+  int expected = sqlite3_column_count(statement) > 0 ? SQLITE_ROW : SQLITE_DONE;
+  if (in_transaction)
+    must_sql(s->db, "BEGIN");
+  report_sample(r, what, s->who, run_keys(d, statement, keys, n, generation, expected));
+  sqlite3_finalize(statement);
+  if (in_transaction)
+    must_sql(s->db, "COMMIT");
+}
+
+/* An IN list of 100 parameters, a key. */
+static void measure_in_list(report *r, side *s, const data *d) {
+  char sql[1024] = "SELECT value FROM kv WHERE key IN (?";
+  for (int i = 1; i < 100; i++)
+    strcat(sql, ",?");
+  strcat(sql, ")");
+  sqlite3_stmt *statement = prepare(s, sql);
+  uint32_t whole = d->ops / 100 * 100;
+  int64_t sum = 0;
+  uint64_t began = now_ns();
+  for (uint32_t i = 0; i < whole; i += 100) {
+    int rows = 0;
+    for (uint32_t j = 0; j < 100; j++)
+      bind_key(statement, (int)j + 1, &d->look[i + j]);
+    for (; sqlite3_step(statement) == SQLITE_ROW; rows++)
+      sum += *sqlite3_column_text(statement, 0);
+    MUST(rows == 100);
+    sqlite3_reset(statement);
+  }
+  report_sample(r, "IN list of 100, a key", s->who, per(began, whole));
+  sqlite3_finalize(statement);
+  sink += sum;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Whole tables                                                                                                       */
+
+static int64_t one_number(side *s, const char *sql, double *ns) {
+  sqlite3_stmt *statement = prepare(s, sql);
+  uint64_t began = now_ns();
+  must_be(statement, sqlite3_step(statement), SQLITE_ROW);
+  int64_t number = sqlite3_column_int64(statement, 0);
+  *ns = (double)(now_ns() - began);
+  sqlite3_finalize(statement);
+  return number;
+}
+
+static void measure_tables(report *r, side *s, const data *d) {
+  double ns;
+  must_sql(s->db, "CREATE TEMP TABLE probe(key)");
+  sqlite3_stmt *insert = prepare(s, "INSERT INTO probe VALUES(?1)");
+  must_sql(s->db, "BEGIN");
+  for (uint32_t i = 0; i < d->ops; i++) {
+    bind_key(insert, 1, &d->look[i]);
+    must_be(insert, sqlite3_step(insert), SQLITE_DONE);
+    sqlite3_reset(insert);
+  }
+  must_sql(s->db, "COMMIT");
+  sqlite3_finalize(insert);
+  MUST(one_number(s, "SELECT count(value) FROM probe CROSS JOIN kv USING(key)", &ns) == d->ops);
+  report_sample(r, "join probe", s->who, ns / d->ops);
+  if (!s->native) {
+    MUST(one_number(s, "SELECT count(walmap_get('kv', key)) FROM probe", &ns) == d->ops);
+    report_sample(r, "walmap_get() in a join", s->who, ns / d->ops);
+    MUST(one_number(s, "SELECT walmap_len('kv')", &ns) == d->n);
+    report_sample(r, "walmap_len(), the whole table", s->who, ns);
+  }
+  MUST(one_number(s, "SELECT count(*) FROM kv", &ns) == d->n);
+  report_sample(r, "count(*), a row", s->who, ns / d->n);
+
+  sqlite3_stmt *scan = prepare(s, "SELECT key, value FROM kv");
+  uint32_t rows = 0;
+  int64_t sum = 0;
+  uint64_t began = now_ns();
+  for (; sqlite3_step(scan) == SQLITE_ROW; rows++)
+    sum += *sqlite3_column_text(scan, 0) + *sqlite3_column_text(scan, 1);
+  report_sample(r, "full scan, a row", s->who, per(began, d->n));
+  MUST(rows == d->n);
+  sqlite3_finalize(scan);
+  sink += sum;
+}
+
+/* Into a native table, from rows in the order of loading, or from a table that has them in the order of the key. */
+static void copy_rows(report *r, side *s, const data *d, const char *what, const char *from) {
+  char sql[64];
+  snprintf(sql, sizeof sql, "INSERT INTO copy SELECT key, value FROM %s", from);
+  must_sql(s->db, "CREATE TABLE copy(key PRIMARY KEY, value) WITHOUT ROWID");
+  uint64_t began = now_ns();
+  must_sql(s->db, sql);
+  report_sample(r, what, s->who, per(began, d->n));
+  must_sql(s->db, "DROP TABLE copy");
+}
+
+/* The image out, and in again: for SQLite's own table its serialized database, and a copy by INSERT ... SELECT. */
+static void measure_image(report *r, side *s, const data *d) {
+  uint64_t began;
+  if (s->native) {
+    sqlite3_int64 size;
+    began = now_ns();
+    unsigned char *image = sqlite3_serialize(s->db, "main", &size, 0);
+    report_sample(r, "image out, an entry", s->who, per(began, d->n));
+    MUST(image);
+    sqlite3_free(image);
+    copy_rows(r, s, d, "image in, an entry", "heap");
+    copy_rows(r, s, d, "image in, to sorted rows", "kv");
+    return;
+  }
+  sqlite3_stmt *out = prepare(s, "SELECT walmap_snapshot('kv')"), *in = prepare(s, "SELECT walmap_restore('copy', ?1)");
+  must_sql(s->db, "CREATE VIRTUAL TABLE copy USING walmap");
+  sqlite3_reset(in);
+  began = now_ns();
+  must_be(out, sqlite3_step(out), SQLITE_ROW);
+  report_sample(r, "image out, an entry", s->who, per(began, d->n));
+  sqlite3_bind_blob(in, 1, sqlite3_column_blob(out, 0), sqlite3_column_bytes(out, 0), SQLITE_STATIC);
+  began = now_ns();
+  must_be(in, sqlite3_step(in), SQLITE_ROW);
+  MUST(sqlite3_column_int64(in, 0) == d->n);
+  double ns = per(began, d->n);
+  report_sample(r, "image in, an entry", s->who, ns);
+  report_sample(r, "image in, to sorted rows", s->who, ns);
+  sqlite3_finalize(in);
+  sqlite3_finalize(out);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+#define GET "SELECT value FROM kv WHERE key = ?1"
+#define PUT "REPLACE INTO kv VALUES(?1, ?2)"
+
+static void run_side(report *r, const data *d, const char *who) {
+  side s = side_open(who);
+  measure(r, &s, d, "insert, one transaction", "INSERT INTO kv VALUES(?1, ?2)", d->load, d->n, 0, true);
+  measure(r, &s, d, "get, autocommit", GET, d->look, d->ops, -1, false);
+  measure(r, &s, d, "get in a transaction", GET, d->look, d->ops, -1, true);
+  if (!s.native)
+    measure(r, &s, d, "walmap_get()", "SELECT walmap_get('kv', ?1)", d->look, d->ops, -1, false);
+  measure_in_list(r, &s, d);
+  measure_tables(r, &s, d);
+  if (s.native) {
+    must_sql(s.db, "CREATE TEMP TABLE heap(key, value)");
+    measure(r, &s, d, "", "INSERT INTO heap VALUES(?1, ?2)", d->load, d->n, 0, true);
+  }
+  measure_image(r, &s, d);
+  measure(r, &s, d, "replace, one transaction", PUT, d->look, d->ops, 1, true);
+  measure(r, &s, d, "replace, autocommit", PUT, d->look, d->ops, 2, false);
+  measure(r, &s, d, "update, one transaction", "UPDATE kv SET value = ?2 WHERE key = ?1", d->look, d->ops, 3, true,
+          false);
+  measure(r, &s, d, "delete, one transaction", "DELETE FROM kv WHERE key = ?1", d->look, d->ops, -1, true);
+  side_close(&s);
+}
+
+/* The targets by column: 10,000 small, 500,000 small, a million wide. */
+static void show(report *r, const data *d) {
+  int column = d->n == 10000 && d->w == SMALL    ? 0
+               : d->n == 500000 && d->w == SMALL ? 1
+               : d->n == 1000000 && d->w == WIDE ? 2
+                                                 : -1;
+  static const struct {
+    const char *what;
+    double target[3];
+  } rows[] = {
+      {"get, autocommit", {0.60, 0.42, 0.27}},         {"get in a transaction", {0.52, 0.38, 0.24}},
+      {"insert, one transaction", {0.28, 0.24, 0.12}}, {"replace, one transaction", {0.25, 0.24, 0.12}},
+      {"replace, autocommit", {0.32, 0.26, 0.16}},     {"update, one transaction", {0.45, 0.35, 0.17}},
+      {"delete, one transaction", {0.45, 0.28, 0.15}}, {"join probe", {0.48, 0.38, 0.23}},
+      {"IN list of 100, a key", {0.55, 0.40, 0.24}},   {"full scan, a row", {1.1, 1.0, 0.6}},
+      {"image out, an entry", {1.0, 1.0, 0.3}},        {"image in, an entry", {0.03, 0.02, 0.02}},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    report_row(r, rows[i].what, "ns", "native", column < 0 ? NO_TARGET : RATIO_AT_MOST,
+               column < 0 ? 0 : rows[i].target[column]);
+  report_row(r, "image in, to sorted rows", "ns", "native", NO_TARGET, 0);
+  report_row(r, "count(*), a row", "ns", "native", VALUE_AT_MOST, 20);
+  report_row(r, "walmap_len(), the whole table", "ns", NULL, NO_TARGET, 0);
+  report_values(r, "walmap_get()", "ns", report_median(r, "walmap_get()", "walmap"), "table lookup",
+                report_median(r, "get, autocommit", "walmap"), RATIO_AT_MOST, 0.6);
+  report_values(r, "walmap_get() in a join", "ns", report_median(r, "walmap_get() in a join", "walmap"), "table",
+                report_median(r, "join probe", "walmap"), NO_TARGET, 0);
+}
+
+static void run(report *r, workload w, uint32_t n, int rounds) {
+  data d = {.w = w, .n = n, .ops = n < 200000 ? n : 200000};
+  uint32_t *order = order_shuffled(n, 1);
+  d.load = keys_make(w, order, n, 0);
+  free(order);
+  order = order_shuffled(n, 2);
+  d.look = keys_make(w, order, n, 0);
+  free(order);
+  report_title(r, "%s, %u entries", workload_name[w], n);
+  for (int round = 0; round <= rounds; round++) {
+    run_side(r, &d, "walmap");
+    run_side(r, &d, "native");
+  }
+  show(r, &d);
+  free(d.load);
+  free(d.look);
+}
+
+int main(int argc, char **argv) {
+  const char *what = argc > 1 ? argv[1] : "full", *memstatus = getenv("MEMSTATUS");
+  bool statistics = !memstatus || strcmp(memstatus, "0");
+  char versions[200];
+  MUST(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, (int)statistics) == SQLITE_OK);
+  snprintf(versions, sizeof versions, "SQLite %s, THREADSAFE=%d, memory statistics %s", sqlite3_libversion(),
+           sqlite3_threadsafe(), statistics ? "on" : "off");
+  report *r = report_open("bench_sql", versions);
+  bool full = !strcmp(what, "full");
+  if (full || !strcmp(what, "quick")) {
+    run(r, SMALL, 10000, full ? 15 : 5);
+    run(r, SMALL, full ? 500000 : 100000, 5);
+    if (full)
+      run(r, WIDE, 1000000, 5);
+  } else {
+    workload w = strcmp(what, "wide") ? SMALL : WIDE;
+    MUST(argc > 2 && !strcmp(what, workload_name[w]));
+    run(r, w, (uint32_t)atoi(argv[2]), argc > 3 ? atoi(argv[3]) : 5);
+  }
+  report_close(r);
+  return 0;
+}
