@@ -86,9 +86,15 @@ static double decimal_to_real(const decimal *d) {
   return strtod(text, NULL);
 }
 
-/* [sign] digits [. digits] [e [sign] digits], at least one digit before the exponent, space around. */
+/*
+** [sign] digits [. digits] [e [sign] digits], at least one digit before the exponent, space around. What follows a NUL
+** does not count: so it is in SQLite 3.53, while in 3.40 a text with a NUL is no number. One look-alike too many does
+** no harm, as SQLite compares for itself; one too few would be missed.
+*/
 static bool parse_number(const uint8_t *at, size_t size, number *out) {
-  const uint8_t *end = at + size;
+  const uint8_t *end = memchr(at, 0, size);
+  if (end == NULL)
+    end = at + size;
   while (at < end && is_space(*at))
     at++;
   while (end > at && is_space(end[-1]))

@@ -342,9 +342,14 @@ static uint32_t random_below(uint32_t n) {
   return (uint32_t)((random_state >> 33) % n);
 }
 
-/* SQLite's word on whether a text is a number, and which, is what a NUMERIC column makes of it. */
+/*
+** SQLite's word on whether a text is a number, and which, is what a NUMERIC column makes of it. Its versions differ on
+** text with a NUL inside, which the codec takes for a number when one of them does.
+*/
 static void check_text(const char *text, int size) {
-  if (ask("SELECT numeric(?1)", text, size) != ask("SELECT typeof(n) <> 'text' FROM converted", NULL, 0))
+  sqlite3_int64 ours = ask("SELECT numeric(?1)", text, size);
+  sqlite3_int64 theirs = ask("SELECT typeof(n) <> 'text' FROM converted", NULL, 0);
+  if (memchr(text, 0, (size_t)size) != NULL ? ours < theirs : ours != theirs)
     fail_msg("'%.*s' looks like a number to one and not to the other", size, text);
   if (ask("SELECT typeof(n) <> 'text' AND NOT found(n, ?1) FROM converted", text, size))
     fail_msg("a lookup with its number does not find '%.*s'", size, text);
