@@ -18,8 +18,9 @@ typedef struct change {
   sqlite3_context *context; /* for results that are shown while they live */
   wm_key key;
   wm_value value, expected;
+  sqlite3_value *result; /* to return, when `value` is set */
   sqlite3_value *expression;
-  bool done; /* the test held; of walmap_upsert: the key was present */
+  bool done; /* the test held */
 } change;
 
 /* Whether the key may be NULL: no entry has it, so removing it removes nothing, but it cannot be set. */
@@ -75,8 +76,14 @@ static int look(wm_table *table, const wm_key *key, walmap_entry *entry) {
   return walmap_txn_get(table->use->txn, key->data, key->size, entry);
 }
 
+/*
+** Results are set inside the work where they need memory: if it is out, the statement around the work fails as well,
+*and
+** the change is undone.
+*/
 static int do_set(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
+  sqlite3_result_value(change->context, change->result);
   return put(table, &change->key, &change->value, err);
 }
 
@@ -162,11 +169,10 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
     return wm_call_failed(table, result, err);
   }
   result = look(table, &change->key, &old);
-  change->done = result == WALMAP_OK;
   if (result == WALMAP_OK)
     rc = compute(change, table, &run, &old, err);
   else if (result == WALMAP_NOTFOUND)
-    rc = put(table, &change->key, &change->value, err);
+    rc = do_set(change, table, err);
   else
     rc = wm_call_failed(table, result, err);
   wm_upsert_end(&run); /* first, for it refers to the old value */
@@ -179,8 +185,8 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
 
 /* walmap_set([t,] key, value) */
 void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  change change = {.context = context};
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
+  change change = {.context = context, .result = argv[1]};
   if (table == NULL || !take_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
     return;
   if (wm_codec_read_value(argv[1], &change.value) != SQLITE_OK) {
@@ -188,8 +194,7 @@ void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv) {
     sqlite3_result_error_nomem(context);
     return;
   }
-  if (perform(context, table, do_set, &change))
-    sqlite3_result_value(context, argv[1]);
+  perform(context, table, do_set, &change);
 }
 
 /* walmap_remove([t,] key) */
@@ -244,7 +249,7 @@ void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv
   wm_table *table = wm_functions_table(context, argc, &argv, 3);
   if (table == NULL)
     return;
-  change change = {.context = context, .expression = argv[2]};
+  change change = {.context = context, .result = argv[1], .expression = argv[2]};
   if (sqlite3_value_type(argv[2]) != SQLITE_TEXT) {
     sqlite3_result_error(context, "walmap_upsert: the expression is not a text, as in 'value + 1'", -1);
     return;
@@ -256,6 +261,5 @@ void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv
     sqlite3_result_error_nomem(context);
     return;
   }
-  if (perform(context, table, do_upsert, &change) && !change.done)
-    sqlite3_result_value(context, argv[1]);
+  perform(context, table, do_upsert, &change);
 }

@@ -13,6 +13,8 @@ SQLITE_EXTENSION_INIT3
 void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
   if (err != NULL)
     sqlite3_result_error(context, err, -1);
+  else
+    sqlite3_result_null(context); /* a result that is set already would be taken for the text */
   sqlite3_free(err);
   sqlite3_result_error_code(context, rc); /* keeps the text, or sets SQLite's own */
 }
