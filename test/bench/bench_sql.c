@@ -250,8 +250,7 @@ static void run_side(report *r, const data *d, const char *who) {
   measure_image(r, &s, d);
   measure(r, &s, d, "replace, one transaction", PUT, d->look, d->ops, 1, true);
   measure(r, &s, d, "replace, autocommit", PUT, d->look, d->ops, 2, false);
-  measure(r, &s, d, "update, one transaction", "UPDATE kv SET value = ?2 WHERE key = ?1", d->look, d->ops, 3, true,
-          false);
+  measure(r, &s, d, "update, one transaction", "UPDATE kv SET value = ?2 WHERE key = ?1", d->look, d->ops, 3, true);
   measure(r, &s, d, "delete, one transaction", "DELETE FROM kv WHERE key = ?1", d->look, d->ops, -1, true);
   side_close(&s);
 }
