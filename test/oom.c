@@ -1,0 +1,179 @@
+/*
+** oom.c - SQL while memory runs out
+**
+** Looks for: a statement that fails for want of memory and changes something all the same, crashes, leaks, or spoils
+*the
+** connection; one that reports another error than SQLITE_NOMEM.
+**
+** Each statement below runs on a fresh connection with the Nth allocation of SQLite and of the extension failing, once
+** or from then on, for N = 1, 2, 3, ... until it runs through without having met it. After each failure the map must be
+*as
+** before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
+*(The
+** core's allocations fail in core/test_oom.c.)
+*/
+#include <sqlite3.h>
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const setup =
+    "CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2);"
+    "INSERT INTO kv VALUES ('a', 1), ('b', 'two'), (3, x'03'), ('7', 7);"
+    "CREATE TABLE images AS SELECT walmap_image(column1, column2) AS i FROM (VALUES ('x', 1), ('y', zeroblob(500)));"
+    "CREATE TABLE natives(k, v); INSERT INTO natives VALUES ('b', 1), (7, 2), ('zz', 3);";
+
+static const char *const statements[] = {
+    "SELECT walmap_get('kv', 'b') || walmap_get(3)",
+    "SELECT walmap_set('kv', 'new', 'a value that is longer than others')",
+    "SELECT walmap_remove('kv', 'b')",
+    "SELECT walmap_set_if_absent('new', 1)",
+    "SELECT walmap_set_if('kv', 'a', 1, 'other')",
+    "SELECT walmap_remove_if('kv', 'a', 1)",
+    "SELECT walmap_upsert('kv', 'a', 0, 'value + 1')",
+    "SELECT walmap_upsert('kv', 'c', 'initial', 'value + 1')",
+    "SELECT walmap_set('kv', printf('%.1000c', 'k'), 1)",
+    "SELECT walmap_len('kv') + walmap_size('kv') + walmap_reclaimable('kv')",
+    "SELECT length(walmap_snapshot('kv'))",
+    "SELECT length(walmap_compact('kv'))",
+    "SELECT walmap_restore('kv', i) FROM images",
+    "SELECT sum(length(value)) FROM images, walmap_each(i) WHERE key = 'y'",
+    "SELECT length(walmap_image(key, value)) FROM kv",
+    "SELECT length(walmap_image(k, v)) FROM natives GROUP BY typeof(k)",
+    "SELECT count(*) FROM walmap_stats WHERE kind = 'named'",
+    "SELECT walmap_version()",
+    "INSERT INTO kv VALUES ('p', 1), ('q', 2), (1.5, NULL)",
+    "INSERT OR REPLACE INTO kv SELECT k, v FROM natives",
+    "INSERT OR IGNORE INTO kv SELECT k, v FROM natives",
+    "UPDATE kv SET value = 'changed' WHERE key = 'a'",
+    "UPDATE kv SET key = key || '!' WHERE key IN ('a', 'b')",
+    "DELETE FROM kv WHERE key = 'a'",
+    "DELETE FROM kv",
+    "SELECT value FROM kv WHERE key = 'b'",
+    "SELECT sum(v) FROM natives JOIN kv ON key = k",
+    "SELECT count(*) FROM kv WHERE key IN (SELECT k FROM natives)",
+    "SELECT group_concat(key) FROM kv WHERE key BETWEEN 'a' AND 'z'",
+    "SELECT count(*) FROM kv WHERE key LIKE 'a%'",
+};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Allocations that fail                                                                                              */
+
+static sqlite3_mem_methods real;
+static long countdown; /* allocations until one fails; 0: none does */
+static bool for_ever, was_hit;
+
+static bool fails(void) {
+  if (countdown == 0 || --countdown > 0)
+    return false;
+  was_hit = true;
+  countdown = for_ever; /* 1: the next one fails as well */
+  return true;
+}
+
+static void *failing_malloc(int size) { return fails() ? NULL : real.xMalloc(size); }
+static void *failing_realloc(void *block, int size) { return fails() ? NULL : real.xRealloc(block, size); }
+
+static void install(void) {
+  sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real);
+  sqlite3_mem_methods failing = real;
+  failing.xMalloc = failing_malloc;
+  failing.xRealloc = failing_realloc;
+  sqlite3_config(SQLITE_CONFIG_MALLOC, &failing);
+  sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); /* it would hide allocations */
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The test                                                                                                           */
+
+static int passed, failed;
+
+static void judge(bool ok, const char *what, const char *statement, long n, sqlite3 *db) {
+  passed += ok;
+  failed += !ok;
+  if (!ok)
+    printf("FAILED: %s: %s, allocation %ld%s: %s\n", what, statement, n, for_ever ? " and all after it" : "",
+           db != NULL ? sqlite3_errmsg(db) : "");
+}
+
+static sqlite3 *open_connection(const char *extension) {
+  sqlite3 *db;
+  char *err = NULL;
+  if (sqlite3_open(":memory:", &db) != SQLITE_OK || sqlite3_enable_load_extension(db, 1) != SQLITE_OK ||
+      sqlite3_load_extension(db, extension, NULL, &err) != SQLITE_OK ||
+      sqlite3_exec(db, setup, NULL, NULL, &err) != SQLITE_OK) {
+    printf("cannot begin: %s\n", err != NULL ? err : sqlite3_errmsg(db));
+    exit(1);
+  }
+  return db;
+}
+
+/* The map's content as text; free with sqlite3_free. */
+static char *content(sqlite3 *db) {
+  char *text = NULL;
+  sqlite3_stmt *query;
+  if (sqlite3_prepare_v2(db,
+                         "SELECT group_concat(quote(key) || '=' || quote(value), ' ') "
+                         "FROM (SELECT key, value FROM kv ORDER BY key)",
+                         -1, &query, NULL) == SQLITE_OK &&
+      sqlite3_step(query) == SQLITE_ROW)
+    text = sqlite3_mprintf("%s", sqlite3_column_text(query, 0));
+  sqlite3_finalize(query);
+  return text;
+}
+
+static char *content_after(const char *extension, const char *statement) {
+  sqlite3 *db = open_connection(extension);
+  sqlite3_exec(db, statement, NULL, NULL, NULL);
+  char *text = content(db);
+  sqlite3_close(db);
+  return text;
+}
+
+/* One failure. False: the statement ran through without having met it. */
+static bool fail_once(const char *extension, const char *statement, long n, const char *before, const char *after) {
+  sqlite3 *db = open_connection(extension);
+  was_hit = false;
+  countdown = n;
+  int rc = sqlite3_exec(db, statement, NULL, NULL, NULL);
+  countdown = 0;
+  bool is_hit = was_hit;
+  judge(rc == SQLITE_OK || (is_hit && rc == SQLITE_NOMEM), "another error", statement, n, db);
+  char *now = content(db);
+  judge(now != NULL && strcmp(now, rc == SQLITE_OK ? after : before) == 0, "another content", statement, n, db);
+  sqlite3_free(now);
+  if (rc != SQLITE_OK) {
+    judge(sqlite3_get_autocommit(db) != 0, "a transaction left open", statement, n, db);
+    judge(sqlite3_exec(db, statement, NULL, NULL, NULL) == SQLITE_OK, "no success later", statement, n, db);
+    now = content(db);
+    judge(now != NULL && strcmp(now, after) == 0, "another content later", statement, n, db);
+    sqlite3_free(now);
+  }
+  judge(sqlite3_close(db) == SQLITE_OK, "a connection that does not close", statement, n, NULL);
+  return is_hit;
+}
+
+int main(void) {
+  const char *extension = getenv("WALMAP_SO") != NULL ? getenv("WALMAP_SO") : "./walmap";
+  long failures = 0;
+  install();
+  for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++) {
+    char *before = content_after(extension, ""), *after = content_after(extension, statements[i]);
+    for (int kind = 0; kind < 2; kind++) {
+      for_ever = kind == 1;
+      long n = 1;
+      while (n < 100000 && fail_once(extension, statements[i], n, before, after))
+        n++;
+      failures += n - 1;
+      judge(n > 1, "no allocation failed", statements[i], n, NULL);
+    }
+    sqlite3_free(before);
+    sqlite3_free(after);
+  }
+  judge(failures > 1000, "too few failures", "all", failures, NULL);
+  judge(sqlite3_memory_used() == 0, "a leak", "all", (long)sqlite3_memory_used(), NULL);
+  printf("%ld allocations failed\n%d passed, %d failed\n", failures, passed, failed);
+  return failed > 0;
+}
