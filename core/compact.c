@@ -20,7 +20,7 @@ static walmap__segment *next_of(const walmap__segment *s) {
 static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64_t now, uint64_t oldest) {
   if (s == g->log.active) return false;
   if (s->sealed_time == 0) s->sealed_time = now;
-  return oldest > s->sealed_time && walmap__deaths_folded_before(g, s->pos0 + (walmap__segment_used(s) >> 2));
+  return oldest > s->sealed_time && walmap__generation_folded_before(g, s->pos0 + (walmap__segment_used(s) >> 2));
 }
 
 /* Whether compaction wants it: for its share of dead bytes, or (0) for anything that can be freed at all. */

@@ -1,7 +1,6 @@
 /* shard.c - generations, deaths, and freeing what no reader sees (shard.h has the picture) */
 #include "map.h"
 
-#define FIRST_RING 64
 #define MIN_BATCH 32 /* deaths that pay for a look at all readers */
 #define REST 16      /* commits without such a look after one that found an old reader */
 
@@ -19,7 +18,7 @@ void walmap__generation_free(walmap__memory *memory, walmap__generation *g) {
   if (g->job.copy) walmap__log_free_segment(g->job.copy);
   walmap__index_destroy(&g->index);
   walmap__log_destroy(&g->log);
-  if (g->deaths.ring) walmap__memory_free(memory, g->deaths.ring, g->deaths.capacity * sizeof g->deaths.ring[0]);
+  walmap__deaths_destroy(&g->deaths, memory);
   walmap__memory_free(memory, g, sizeof *g);
 }
 
@@ -52,28 +51,6 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Deaths                                                                                                             */
 
-int walmap__deaths_reserve(walmap__generation *g, unsigned n) {
-  walmap__deaths *d = &g->deaths;
-  if (d->end - d->first + n <= d->capacity) return WALMAP_OK;
-  uint64_t capacity = d->capacity ? d->capacity * 2 : FIRST_RING;
-  uint32_t *ring = walmap__memory_alloc(g->log.memory, capacity * sizeof ring[0]);
-  if (!ring) return WALMAP_NOMEM;
-  for (uint64_t i = d->first; i < d->end; i++) ring[i & (capacity - 1)] = d->ring[i & (d->capacity - 1)];
-  if (d->ring) walmap__memory_free(g->log.memory, d->ring, d->capacity * sizeof d->ring[0]);
-  d->ring = ring;
-  d->capacity = capacity;
-  return WALMAP_OK;
-}
-
-/* After a burst the ring gives its memory back. */
-static void shrink_when_empty(walmap__generation *g) {
-  walmap__deaths *d = &g->deaths;
-  if (d->first != d->end || d->capacity <= 16 * FIRST_RING) return;
-  walmap__memory_free(g->log.memory, d->ring, d->capacity * sizeof d->ring[0]);
-  d->ring = NULL;
-  d->capacity = 0;
-}
-
 static void fold(walmap__generation *g, uint32_t place) {
   walmap__record *record = walmap__log_at(&g->log, place);
   uint32_t meta = walmap__record_meta(record);
@@ -92,18 +69,16 @@ static void fold_batch(walmap__generation *g, uint64_t budget) {
   walmap__deaths *d = &g->deaths;
   enum { AHEAD = 8 };
   while (d->first < d->batch_end && budget-- > 0) {
-    if (d->first + AHEAD < d->batch_end) {
-      __builtin_prefetch(walmap__log_at(&g->log, d->ring[(d->first + AHEAD) & (d->capacity - 1)]), 1);
-    }
-    fold(g, d->ring[d->first++ & (d->capacity - 1)]);
+    uint32_t ahead = walmap__deaths_ahead(d, AHEAD);
+    if (ahead != 0) __builtin_prefetch(walmap__log_at(&g->log, ahead), 1);
+    fold(g, walmap__deaths_oldest(d));
+    walmap__deaths_pop(d, g->log.memory);
   }
-  shrink_when_empty(g);
 }
 
-bool walmap__deaths_folded_before(const walmap__generation *g, uint64_t position) {
-  const walmap__deaths *d = &g->deaths;
-  if (d->first == d->end) return true;
-  uint32_t place = d->ring[d->first & (d->capacity - 1)];
+bool walmap__generation_folded_before(const walmap__generation *g, uint64_t position) {
+  if (g->deaths.first == g->deaths.end) return true;
+  uint32_t place = walmap__deaths_oldest(&g->deaths);
   walmap__record *record = walmap__log_at(&g->log, place);
   bool tomb = walmap__record_meta(record) & WALMAP__TOMB;
   uint64_t died_at = walmap__log_position(&g->log, tomb ? place : walmap__record_next(record));

@@ -24,16 +24,9 @@
 #ifndef WALMAP_SHARD_H
 #define WALMAP_SHARD_H
 
+#include "deaths.h"
 #include "index.h"
 #include "owner.h"
-
-/* Places of dead records, a ring in the order of their deaths; entries are counted from the ring's making. */
-typedef struct walmap__deaths {
-  uint32_t *ring;
-  uint64_t first, end, capacity; /* capacity: a power of two */
-  uint64_t batch_end;            /* entries before it died before batch_time */
-  uint64_t batch_time;
-} walmap__deaths;
 
 /* A run of segments whose live records are being copied, a few at a time (compact.c). first NULL: there is no job. */
 typedef struct walmap__job {
@@ -72,12 +65,6 @@ void walmap__shard_destroy(walmap__shard *shard);
 walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity);
 void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
 
-/* Room for n deaths: OK or NOMEM. */
-int walmap__deaths_reserve(walmap__generation *generation, unsigned n);
-static inline void walmap__deaths_push(walmap__deaths *deaths, uint32_t place) {
-  deaths->ring[deaths->end++ & (deaths->capacity - 1)] = place;
-}
-
 /*
 ** Frees what no reader can see any more, and folds deaths, at most `budget` of them. `force`: even where it hardly pays.
 ** Only when all of the shard's records are committed.
@@ -85,7 +72,7 @@ static inline void walmap__deaths_push(walmap__deaths *deaths, uint32_t place) {
 void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force);
 
 /* True when every death before this position is folded. */
-bool walmap__deaths_folded_before(const walmap__generation *generation, uint64_t position);
+bool walmap__generation_folded_before(const walmap__generation *generation, uint64_t position);
 
 /* Position of the next record: the tail that would commit all that is there. */
 static inline walmap__generation *walmap__shard_generation(const walmap__shard *shard) {

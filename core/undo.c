@@ -136,7 +136,7 @@ static void undo(walmap_txn *txn, const walmap__mark *mark) {
       offset += walmap__record_size(record, meta);
     }
   }
-  g->deaths.end = mark->deaths_end;
+  walmap__deaths_truncate(&g->deaths, g->log.memory, mark->deaths_end);
   g->len = mark->len;
   g->dead = mark->dead + (g->log.bytes - mark->bytes);
   txn->shares[mark->shard].level = mark->previous_level;

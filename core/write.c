@@ -25,7 +25,7 @@ int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
   size_t bytes = walmap__record_bytes(w->key_len, remove ? 0 : value_len, w->old != NULL);
   int result = walmap__log_reserve(&g->log, bytes);
   if (result == WALMAP_OK && !w->old) result = walmap__index_reserve(&g->index, w->hash);
-  if (result == WALMAP_OK && w->old) result = walmap__deaths_reserve(g, 2);
+  if (result == WALMAP_OK && w->old && !walmap__deaths_reserve(&g->deaths, g->log.memory, 2)) result = WALMAP_NOMEM;
   return result;
 }
 

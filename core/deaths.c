@@ -1,0 +1,59 @@
+/* deaths.c - a queue of the places of dead records (deaths.h has the picture) */
+#include "deaths.h"
+
+#define FIRST_CHUNK 54  /* 256 bytes with the head */
+#define MAX_CHUNK 2040u /* just under one page */
+
+static size_t chunk_bytes(uint32_t capacity) { return sizeof(walmap__death_chunk) + capacity * sizeof(uint32_t); }
+
+static void free_chunk(walmap__memory *memory, walmap__death_chunk *chunk) {
+  walmap__memory_free(memory, chunk, chunk_bytes(chunk->capacity));
+}
+
+void walmap__deaths_destroy(walmap__deaths *d, walmap__memory *memory) {
+  while (d->oldest) {
+    walmap__death_chunk *next = d->oldest->next;
+    free_chunk(memory, d->oldest);
+    d->oldest = next;
+  }
+}
+
+bool walmap__deaths_reserve(walmap__deaths *d, walmap__memory *memory, unsigned n) {
+  walmap__death_chunk *newest = d->newest;
+  if (newest && d->first == d->end && d->oldest == newest) newest->base = d->end; /* empty: from the start again */
+  if (newest && newest->base + newest->capacity - d->end >= n) return true;
+  uint32_t capacity = newest ? newest->capacity * 2 : FIRST_CHUNK;
+  if (capacity > MAX_CHUNK) capacity = MAX_CHUNK;
+  walmap__death_chunk *chunk = walmap__memory_alloc(memory, chunk_bytes(capacity));
+  if (!chunk) return false;
+  chunk->next = NULL;
+  chunk->previous = newest;
+  chunk->base = d->end;
+  chunk->capacity = capacity;
+  if (newest) {
+    newest->next = chunk;
+  } else {
+    d->oldest = chunk;
+  }
+  d->newest = chunk;
+  return true;
+}
+
+void walmap__deaths_pop(walmap__deaths *d, walmap__memory *memory) {
+  d->first++;
+  walmap__death_chunk *chunk = d->oldest;
+  if (!chunk->next || d->first < chunk->next->base) return;
+  d->oldest = chunk->next;
+  d->oldest->previous = NULL;
+  free_chunk(memory, chunk);
+}
+
+void walmap__deaths_truncate(walmap__deaths *d, walmap__memory *memory, uint64_t end) {
+  d->end = end;
+  while (d->newest && d->newest->previous && d->newest->base >= end) {
+    walmap__death_chunk *chunk = d->newest;
+    d->newest = chunk->previous;
+    d->newest->next = NULL;
+    free_chunk(memory, chunk);
+  }
+}

@@ -1,0 +1,57 @@
+/*
+** deaths.h - a queue of the places of dead records, in the order of their deaths
+**
+** Entries are counted from the queue's making: `first` is the oldest that is left, `end` is one past the newest. They lie in
+** a list of chunks, so a burst takes and gives back memory without any copy:
+**
+**   [base 0: 62 places] -> [base 62: 124 places] -> [base 180: ...]      a chunk may be left before it is full
+**
+** Threads: the shard's owner.
+*/
+#ifndef WALMAP_DEATHS_H
+#define WALMAP_DEATHS_H
+
+#include "memory.h"
+
+typedef struct walmap__death_chunk {
+  struct walmap__death_chunk *next, *previous;
+  uint64_t base; /* number of its first entry */
+  uint32_t capacity;
+  uint32_t places[];
+} walmap__death_chunk;
+
+typedef struct walmap__deaths {
+  walmap__death_chunk *oldest, *newest;
+  uint64_t first, end;
+  uint64_t batch_end;  /* entries before it died before batch_time */
+  uint64_t batch_time; /* of the epoch's clock */
+} walmap__deaths;
+
+void walmap__deaths_destroy(walmap__deaths *deaths, walmap__memory *memory);
+
+/* Room for n pushes: false when there is no memory. */
+bool walmap__deaths_reserve(walmap__deaths *deaths, walmap__memory *memory, unsigned n);
+
+static inline void walmap__deaths_push(walmap__deaths *deaths, uint32_t place) {
+  walmap__death_chunk *chunk = deaths->newest;
+  chunk->places[deaths->end++ - chunk->base] = place;
+}
+
+/* The oldest entry; there must be one. */
+static inline uint32_t walmap__deaths_oldest(const walmap__deaths *deaths) {
+  return deaths->oldest->places[deaths->first - deaths->oldest->base];
+}
+
+/* The entry that comes `ahead` after the oldest, or 0 where that is not at hand: for prefetching. */
+static inline uint32_t walmap__deaths_ahead(const walmap__deaths *deaths, unsigned ahead) {
+  const walmap__death_chunk *chunk = deaths->oldest;
+  uint64_t entry = deaths->first + ahead, limit = chunk->next ? chunk->next->base : deaths->end;
+  return entry < limit ? chunk->places[entry - chunk->base] : 0;
+}
+
+void walmap__deaths_pop(walmap__deaths *deaths, walmap__memory *memory);
+
+/* Forgets the entries from `end` on. */
+void walmap__deaths_truncate(walmap__deaths *deaths, walmap__memory *memory, uint64_t end);
+
+#endif
