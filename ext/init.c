@@ -1,9 +1,11 @@
 /*
 ** init.c - the entry point of the extension, the only symbol that the library exports
 **
-** It may be loaded any number of times, by any number of connections, which may close in any order: the library stays for
+** It may be loaded any number of times, by any number of connections, which may close in any order: the library stays
+*for
 ** the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
-** connection that loaded it. Loading it again on a connection changes nothing. Compiled with -DSQLITE_CORE it is part of
+** connection that loaded it. Loading it again on a connection changes nothing. Compiled with -DSQLITE_CORE it is part
+*of
 ** an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
 **
 ** Needs SQLite 3.40.0 or later.
@@ -13,18 +15,42 @@
 #include "functions.h"
 #include "vtab.h"
 
+#include <pthread.h>
+
 SQLITE_EXTENSION_INIT1
 
 #define OLDEST_SQLITE 3040000
+
+/*
+** Takes the host's functions, once: later loads find other threads calling them. False when they come from another
+** SQLite library than before, as a process may have two: the maps' memory and mutexes belong to the first.
+*/
+static bool take_api(const sqlite3_api_routines *api) {
+#ifdef SQLITE_CORE
+  (void)api;
+  return true;
+#else
+  static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&loading);
+  if (sqlite3_api == NULL) {
+    SQLITE_EXTENSION_INIT2(api);
+  }
+  bool taken = sqlite3_api == api;
+  pthread_mutex_unlock(&loading);
+  return taken;
+#endif
+}
 
 #ifdef _WIN32
 __declspec(dllexport)
 #elif defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif
-int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
-  SQLITE_EXTENSION_INIT2(api)
-  (void)api;
+    int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
+  if (!take_api(api)) {
+    *err = api->mprintf(WM_MODULE ": another SQLite library of this process has loaded it already");
+    return SQLITE_ERROR;
+  }
   if (sqlite3_libversion_number() < OLDEST_SQLITE) {
     *err = sqlite3_mprintf(WM_MODULE ": SQLite %s is too old, 3.40.0 is needed", sqlite3_libversion());
     return SQLITE_ERROR;
