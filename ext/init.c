@@ -2,11 +2,9 @@
 ** init.c - the entry point of the extension, the only symbol that the library exports
 **
 ** It may be loaded any number of times, by any number of connections, which may close in any order: the library stays
-*for
-** the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
+** for the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
 ** connection that loaded it. Loading it again on a connection changes nothing. Compiled with -DSQLITE_CORE it is part
-*of
-** an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
+** of an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
 **
 ** Needs SQLite 3.40.0 or later.
 */
@@ -42,11 +40,14 @@ static bool take_api(const sqlite3_api_routines *api) {
 }
 
 #ifdef _WIN32
-__declspec(dllexport)
+#define EXPORT __declspec(dllexport)
 #elif defined(__GNUC__)
-__attribute__((visibility("default")))
+#define EXPORT __attribute__((visibility("default")))
+#else
+#define EXPORT
 #endif
-    int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
+
+EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
   if (!take_api(api)) {
     *err = api->mprintf(WM_MODULE ": another SQLite library of this process has loaded it already");
     return SQLITE_ERROR;

@@ -6,13 +6,13 @@
 ** typed and untyped native tables to join with, a table whose triggers write the walmap tables and RAISE, and a
 ** deferred foreign key.
 **
-** Every statement must have one right outcome whatever the order in which a table's rows are visited (SPEC.md section
-** 2 promises no order where no ORDER BY asks for one). Hence: an UPDATE of many keys maps them one to one into a range
-** that no row of it comes from, or maps them to one constant with ABORT or ROLLBACK; INSERT ... SELECT is ordered; no
-** LIMIT without a complete ORDER BY; no aggregate of which ties or rounding could be seen; no scalar subquery that
-*finds
-** two rows. Two more things are left out because the documentation names them as differing: UPDATE and DELETE by
-** `key = <expression with numeric affinity>`, and UPDATE OR REPLACE of several keys.
+** Every statement must have one right outcome whatever the order in which a table's rows are visited (no order is
+** promised where no ORDER BY asks for one). Hence: an UPDATE of many keys maps them one to one into a range that no row
+** of it comes from, or maps them to one constant with ABORT or ROLLBACK; INSERT ... SELECT is ordered; no LIMIT without
+** a complete ORDER BY; no aggregate of which ties or rounding could be seen; no scalar subquery that finds two rows.
+*Two
+** more things are left out because the documentation names them as differing: UPDATE and DELETE by `key = <expression
+** with numeric affinity>`, and UPDATE OR REPLACE of several keys.
 */
 #ifndef DIFFERENTIAL_SQL_H
 #define DIFFERENTIAL_SQL_H

@@ -5,12 +5,11 @@
 ** each committed state has the same total; counters are only ever incremented, so at the end each increment that
 ** succeeded must be there.
 **
-**    mover         two-statement transactions, of which some roll back, some partly: savepoints; some with a read
-*between
-**    incrementer   single statements and walmap_upsert, in turns
-**    reader        the total by a scan, a join, subqueries, IN and walmap_get: one state, and never an error
-**    imager        the total of an image, by walmap_each and restored elsewhere; replaces the map by its own image
-**    visitor       opens, ruins everything in a transaction, and closes without an end; compacts
+**    mover        two-statement transactions, of which some roll back, some partly (savepoints), some read in between
+**    incrementer  single statements and walmap_upsert, in turns
+**    reader       the total by a scan, a join, subqueries, IN and walmap_get: one state, and never an error
+**    imager       the total of an image, by walmap_each and restored elsewhere; replaces the map by its own image
+**    visitor      opens, ruins everything in a transaction, and closes without an end; compacts
 **
 ** Then two threads take two shards in opposite order, round after round, in one map and in two: one of them gets
 ** SQLITE_BUSY at once, the other commits.
