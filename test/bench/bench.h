@@ -262,12 +262,10 @@ static inline void format_figure(char *text, size_t size, double value) {
 static inline void report_values(report *r, const char *what, const char *unit, double ours, const char *peer,
                                  double theirs, target_kind kind, double target) {
   double ratio = ours / theirs;
-  char name[96], a[32], b[32], c[32], d[64] = "";
+  char name[160], a[32], b[32], c[32], d[64] = "";
   double judged = kind == VALUE_AT_MOST ? ours : ratio;
-  if (peer)
-    snprintf(name, sizeof name, "%s, %s (%s)", what, unit, peer);
-  else
-    snprintf(name, sizeof name, "%s, %s", what, unit);
+  snprintf(name, sizeof name, "%s%s%s%s%s%s", what, *unit ? ", " : "", unit, peer ? " (" : "", peer ? peer : "",
+           peer ? ")" : "");
   format_figure(a, sizeof a, ours);
   format_figure(b, sizeof b, theirs);
   format_figure(c, sizeof c, ratio);

@@ -1,0 +1,305 @@
+/*
+** bench_concurrent.c - connections of one process over one in-memory database: walmap beside what SQLite has for that
+**
+**   bench_concurrent [quick|full]
+**
+** Each thread has a connection of its own and a busy_timeout of 5 seconds. A reader looks up keys in a shuffled order,
+*a
+** writer replaces values, each statement a transaction. A statement that ends in BUSY or LOCKED is counted and tried
+** again; its time is that of all tries together, for that is what a program waits. The ways to share:
+**
+**   walmap           a table in temp with map='...', and the same read through walmap_get()
+**   cache=shared     SQLite's shared cache; the same with PRAGMA read_uncommitted
+**   memdb            the memdb VFS
+**   WAL              a database file in WAL mode in /dev/shm, or in TMPDIR where there is no such folder
+**
+** WALMAP_SO names the extension; MEMSTATUS=0 turns SQLite's memory statistics off, which cost all of them a global
+*mutex.
+*/
+#include "bench.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+
+typedef enum way { TABLE, FUNCTION, SHARED, UNCOMMITTED, MEMDB, WAL, WAYS } way;
+static const char *const way_name[] = {"walmap",           "walmap_get()", "cache=shared",
+                                       "read_uncommitted", "memdb",        "WAL file"};
+
+static char wal_file[256];
+
+static void must_sql(sqlite3 *db, const char *sql) {
+  char *error = NULL;
+  if (sqlite3_exec(db, sql, NULL, NULL, &error) == SQLITE_OK)
+    return;
+  fprintf(stderr, "%s\n  in: %s\n", error, sql);
+  exit(1);
+}
+
+static sqlite3 *open_way(way w) {
+  static const char *const name[] = {":memory:",
+                                     ":memory:",
+                                     "file:bench?mode=memory&cache=shared",
+                                     "file:bench?mode=memory&cache=shared",
+                                     "file:/bench?vfs=memdb",
+                                     wal_file};
+  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
+  const char *library = getenv("WALMAP_SO");
+  char *error = NULL;
+  sqlite3 *db;
+  MUST(sqlite3_open_v2(name[w], &db, flags, NULL) == SQLITE_OK);
+  sqlite3_busy_timeout(db, 5000);
+  if (w == TABLE || w == FUNCTION) {
+    MUST(sqlite3_enable_load_extension(db, 1) == SQLITE_OK);
+    if (sqlite3_load_extension(db, library ? library : "./walmap.so", NULL, &error) != SQLITE_OK) {
+      fprintf(stderr, "%s\n", error);
+      exit(1);
+    }
+    must_sql(db, "CREATE VIRTUAL TABLE temp.kv USING walmap(map='bench')");
+  } else {
+    if (w == UNCOMMITTED)
+      must_sql(db, "PRAGMA read_uncommitted = 1");
+    if (w == WAL)
+      must_sql(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF");
+    must_sql(db, "CREATE TABLE IF NOT EXISTS kv(key PRIMARY KEY, value) WITHOUT ROWID");
+  }
+  return db;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct worker {
+  way way;
+  bool writes;
+  sqlite3 *db;
+  const key *keys;
+  uint32_t n, at, generation; /* another one in each pass, for an equal value may not be written at all */
+  atomic_bool *stop;
+  uint64_t done, refused, ns;
+  histogram times;
+} worker;
+
+/* One statement, tried until it works or the time is over. */
+static void run_statement(worker *w, sqlite3_stmt *statement, const key *k) {
+  char value[LARGEST_VALUE];
+  value[64] = 'v';
+  sqlite3_bind_text(statement, 1, k->text, k->len, SQLITE_STATIC);
+  if (w->writes) {
+    size_t len = value_make(SMALL, k, w->generation, value);
+    sqlite3_bind_text(statement, 2, value, (int)len, SQLITE_STATIC);
+  }
+  uint64_t began = now_ns();
+  for (;;) {
+    int result = sqlite3_step(statement);
+    bool done = result == (w->writes ? SQLITE_DONE : SQLITE_ROW);
+    if (done && !w->writes)
+      MUST(sqlite3_column_bytes(statement, 0) == k->len);
+    sqlite3_reset(statement);
+    if (done)
+      break;
+    int kind = sqlite3_errcode(w->db) & 0xff;
+    MUST(kind == SQLITE_BUSY || kind == SQLITE_LOCKED);
+    w->refused++;
+    if (atomic_load(w->stop))
+      break;
+  }
+  histogram_add(&w->times, now_ns() - began);
+  w->done++;
+}
+
+static void *run_worker(void *arg) {
+  worker *w = arg;
+  sqlite3_stmt *statement;
+  const char *read = w->way == FUNCTION ? "SELECT walmap_get('kv', ?1)" : "SELECT value FROM kv WHERE key = ?1";
+  const char *sql = w->writes ? "REPLACE INTO kv VALUES(?1, ?2)" : read;
+  int result;
+  while ((result = sqlite3_prepare_v2(w->db, sql, -1, &statement, NULL)) != SQLITE_OK) {
+    MUST((result & 0xff) == SQLITE_BUSY || (result & 0xff) == SQLITE_LOCKED); /* the schema is locked as well */
+    w->refused++;
+    if (atomic_load(w->stop))
+      return NULL;
+  }
+  uint64_t began = now_ns();
+  while (!atomic_load(w->stop)) {
+    run_statement(w, statement, &w->keys[w->at]);
+    if (++w->at == w->n) {
+      w->at = 0;
+      w->generation = (w->generation + 1) % 8;
+    }
+  }
+  w->ns = now_ns() - began;
+  sqlite3_finalize(statement);
+  return NULL;
+}
+
+static double per_second(const worker *w) { return w->ns ? (double)w->done * 1e6 / (double)w->ns : 0; } /* thousands */
+
+/* One of the parties: reads or writes its part of the keys, in a connection that stays open. */
+typedef struct scene {
+  way way;
+  sqlite3 *db[2];
+  const key *keys;
+  uint32_t n, generation;
+} scene;
+
+static void run_parties(scene *s, worker *workers, int n, bool first_writes, bool second_writes, unsigned ms) {
+  pthread_t threads[2];
+  atomic_bool stop = false;
+  for (int i = 0; i < n; i++) {
+    workers[i] = (worker){.way = s->way,
+                          .writes = i ? second_writes : first_writes,
+                          .db = s->db[i],
+                          .keys = s->keys + (size_t)i * (s->n / 2),
+                          .n = s->n / 2,
+                          .generation = s->generation++ % 8,
+                          .stop = &stop};
+    MUST(pthread_create(&threads[i], NULL, run_worker, &workers[i]) == 0);
+  }
+  struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+  nanosleep(&t, NULL);
+  atomic_store(&stop, true);
+  for (int i = 0; i < n; i++)
+    MUST(pthread_join(threads[i], NULL) == 0);
+}
+
+static void load(sqlite3 *db, const key *keys, uint32_t n) {
+  sqlite3_stmt *insert;
+  char value[LARGEST_VALUE];
+  MUST(sqlite3_prepare_v2(db, "REPLACE INTO kv VALUES(?1, ?2)", -1, &insert, NULL) == SQLITE_OK);
+  must_sql(db, "BEGIN");
+  for (uint32_t i = 0; i < n; i++) {
+    size_t len = value_make(SMALL, &keys[i], 0, value);
+    sqlite3_bind_text(insert, 1, keys[i].text, keys[i].len, SQLITE_STATIC);
+    sqlite3_bind_text(insert, 2, value, (int)len, SQLITE_STATIC);
+    MUST(sqlite3_step(insert) == SQLITE_DONE);
+    sqlite3_reset(insert);
+  }
+  must_sql(db, "COMMIT");
+  sqlite3_finalize(insert);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+static void sample(report *r, const char *what, way w, double value) { report_sample(r, what, way_name[w], value); }
+
+static void sample_scene(report *r, scene *s, unsigned ms) {
+  static worker w[2]; /* they hold histograms */
+  run_parties(s, w, 1, false, false, ms);
+  double one = per_second(&w[0]);
+  sample(r, "reader alone", s->way, one);
+  run_parties(s, w, 2, false, false, ms);
+  sample(r, "two readers", s->way, per_second(&w[0]) + per_second(&w[1]));
+  sample(r, "two readers to one", s->way, (per_second(&w[0]) + per_second(&w[1])) / one);
+  run_parties(s, w, 2, false, true, ms);
+  sample(r, "reader beside a writer", s->way, per_second(&w[0]));
+  sample(r, "the same, to alone", s->way, per_second(&w[0]) / one);
+  sample(r, "its p50, us", s->way, histogram_at(&w[0].times, 0.5) / 1e3);
+  sample(r, "its p99, us", s->way, histogram_at(&w[0].times, 0.99) / 1e3);
+  sample(r, "its p99.9, us", s->way, histogram_at(&w[0].times, 0.999) / 1e3);
+  sample(r, "its longest, us", s->way, (double)w[0].times.max / 1e3);
+  sample(r, "BUSY or LOCKED to it", s->way, (double)w[0].refused);
+  sample(r, "the writer beside it", s->way, per_second(&w[1]));
+  sample(r, "BUSY or LOCKED to the writer", s->way, (double)w[1].refused);
+  run_parties(s, w, 1, true, true, ms);
+  one = per_second(&w[0]);
+  sample(r, "writer alone", s->way, one);
+  run_parties(s, w, 2, true, true, ms);
+  sample(r, "two writers", s->way, per_second(&w[0]) + per_second(&w[1]));
+  sample(r, "two writers to one", s->way, (per_second(&w[0]) + per_second(&w[1])) / one);
+  sample(r, "BUSY or LOCKED to writers", s->way, (double)(w[0].refused + w[1].refused));
+}
+
+/* One column for each way. */
+static void show(report *r, const char *what, const char *unit) {
+  char name[64], text[32];
+  if (*unit)
+    snprintf(name, sizeof name, "%s, %s", what, unit);
+  else
+    snprintf(name, sizeof name, "%s", what);
+  printf("%-36s", name);
+  for (way w = TABLE; w < WAYS; w++) {
+    double value = report_median(r, what, way_name[w]);
+    format_figure(text, sizeof text, value);
+    printf(" %16s", text);
+    if (r->tsv)
+      fprintf(r->tsv, "%s\t%s\t%s\t%s\t%.6g\t%s\n", r->bench, r->title, what, unit, value, way_name[w]);
+  }
+  printf("\n");
+  fflush(stdout);
+}
+
+static void show_target(report *r, const char *what, way w, target_kind kind, double target) {
+  char name[128];
+  double value = report_median(r, what, way_name[w]);
+  snprintf(name, sizeof name, "%s: %s", way_name[w], what);
+  /* what is judged is a ratio already */
+  report_values(r, name, "", value, NULL, kind == VALUE_AT_MOST ? NAN : 1, kind, target);
+}
+
+int main(int argc, char **argv) {
+  const char *what = argc > 1 ? argv[1] : "full", *memstatus = getenv("MEMSTATUS");
+  bool full = !strcmp(what, "full"), statistics = !memstatus || strcmp(memstatus, "0");
+  MUST(full || !strcmp(what, "quick"));
+  uint32_t n = 100000;
+  unsigned ms = full ? 300 : 60, rounds = 5;
+  char versions[128];
+  MUST(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, (int)statistics) == SQLITE_OK);
+  snprintf(versions, sizeof versions, "SQLite %s, THREADSAFE=%d, memory statistics %s", sqlite3_libversion(),
+           sqlite3_threadsafe(), statistics ? "on" : "off");
+  const char *folder = getenv("TMPDIR");
+  if (access("/dev/shm", W_OK) == 0)
+    folder = "/dev/shm";
+  snprintf(wal_file, sizeof wal_file, "%s/walmap-bench-%ld.db", folder ? folder : "/tmp", (long)getpid());
+  report *r = report_open("bench_concurrent", versions);
+  report_title(r, "%u entries, thousands a second", n);
+
+  uint32_t *order = order_shuffled(n, 1);
+  key *keys = keys_make(SMALL, order, n, 0);
+  free(order);
+  scene scenes[WAYS];
+  for (way w = TABLE; w < WAYS; w++) {
+    scenes[w] = (scene){.way = w, .keys = keys, .n = n};
+    for (int i = 0; i < 2; i++)
+      scenes[w].db[i] = open_way(w);
+    load(scenes[w].db[0], keys, n);
+  }
+  for (unsigned round = 0; round <= rounds; round++)
+    for (way w = TABLE; w < WAYS; w++)
+      sample_scene(r, &scenes[w], ms);
+
+  printf("%-36s", "");
+  for (way w = TABLE; w < WAYS; w++)
+    printf(" %16s", way_name[w]);
+  printf("\n");
+  show(r, "reader alone", "k/s");
+  show(r, "two readers", "k/s");
+  show(r, "two readers to one", "");
+  show(r, "reader beside a writer", "k/s");
+  show(r, "the same, to alone", "");
+  show(r, "its p50, us", "");
+  show(r, "its p99, us", "");
+  show(r, "its p99.9, us", "");
+  show(r, "its longest, us", "");
+  show(r, "BUSY or LOCKED to it", "");
+  show(r, "the writer beside it", "k/s");
+  show(r, "BUSY or LOCKED to the writer", "");
+  show(r, "writer alone", "k/s");
+  show(r, "two writers", "k/s");
+  show(r, "two writers to one", "");
+  show(r, "BUSY or LOCKED to writers", "");
+  printf("\n");
+  show_target(r, "two readers to one", TABLE, RATIO_AT_LEAST, statistics ? 1.45 : 1.9);
+  show_target(r, "two readers to one", FUNCTION, RATIO_AT_LEAST, statistics ? 1.85 : 1.9);
+  show_target(r, "the same, to alone", TABLE, RATIO_AT_LEAST, 0.9);
+  show_target(r, "its p99.9, us", TABLE, VALUE_AT_MOST, 50);
+  show_target(r, "BUSY or LOCKED to it", TABLE, VALUE_AT_MOST, 0);
+  show_target(r, "two writers to one", TABLE, RATIO_AT_LEAST, 1.6);
+  report_close(r);
+
+  for (way w = TABLE; w < WAYS; w++)
+    for (int i = 0; i < 2; i++)
+      MUST(sqlite3_close(scenes[w].db[i]) == SQLITE_OK);
+  unlink(wal_file);
+  free(keys);
+  return 0;
+}
