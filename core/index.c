@@ -111,6 +111,11 @@ static void raise_passed(walmap__bucket *bucket, int by) {
 }
 
 /* I1: passed first, then the place, then the tag. */
+static void fill_slot(walmap__bucket *bucket, unsigned slot, uint64_t hash, uint32_t place) {
+  atomic_store_explicit(&bucket->place[slot], place, memory_order_release);
+  atomic_store_explicit(&bucket->tag[slot], walmap__tag(hash), memory_order_release);
+}
+
 static void add_to(walmap__subtable *t, uint64_t hash, uint32_t place) {
   uint32_t mask = (1u << t->bits) - 1;
   uint32_t b = (uint32_t)(hash >> 8) & mask;
@@ -119,9 +124,7 @@ static void add_to(walmap__subtable *t, uint64_t hash, uint32_t place) {
     raise_passed(&t->buckets[b], 1);
     b = (b + 1) & mask;
   }
-  unsigned slot = (unsigned)__builtin_ctz(empty);
-  atomic_store_explicit(&t->buckets[b].place[slot], place, memory_order_release);
-  atomic_store_explicit(&t->buckets[b].tag[slot], walmap__tag(hash), memory_order_release);
+  fill_slot(&t->buckets[b], (unsigned)__builtin_ctz(empty), hash, place);
   t->count++;
 }
 
@@ -132,6 +135,28 @@ static walmap__subtable *subtable_of(const walmap__index *index, uint64_t hash) 
 
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place) {
   add_to(subtable_of(index, hash), hash, place);
+}
+
+/* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
+bool walmap__index_add_new(walmap__index *index, uint64_t hash, const void *key, size_t key_len, uint32_t place) {
+  walmap__subtable *t = subtable_of(index, hash);
+  uint32_t mask = (1u << t->bits) - 1;
+  for (uint32_t b = (uint32_t)(hash >> 8) & mask;; b = (b + 1) & mask) {
+    walmap__bucket *bucket = &t->buckets[b];
+    for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); same != 0; same &= same - 1) {
+      uint32_t other = atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed);
+      const walmap__record *record = walmap__log_at(index->log, other);
+      if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len)) return false;
+    }
+    uint32_t empty = walmap__bucket_match(bucket, 0);
+    if (empty == 0) {
+      raise_passed(bucket, 1);
+      continue;
+    }
+    fill_slot(bucket, (unsigned)__builtin_ctz(empty), hash, place);
+    t->count++;
+    return true;
+  }
 }
 
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref) {

@@ -94,6 +94,12 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash);
 /* Adds an entry for a key that has none. */
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place);
 
+/*
+** The same for an index from which nothing was ever removed, with a look whether the key has an entry already: then
+** false, and the index is only good for being destroyed. Saves the building of an index a second search.
+*/
+bool walmap__index_add_new(walmap__index *index, uint64_t hash, const void *key, size_t key_len, uint32_t place);
+
 /* Empties a slot. */
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref);
 

@@ -357,7 +357,9 @@ int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
 /*
 ** Replaces the map's content with the image's, inside the transaction: takes ownership of all shards, and readers see
 ** the old content until commit. The image may come from any version, machine, shard count or seed.
-**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text
+**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. Large images in
+**            memory are restored by several threads, which live only until the call returns: then it is called from them,
+**            at the same time
 **   entries  may be NULL; their number
 **   why      may be NULL; set on CORRUPT and IO
 ** Errors: CORRUPT (damage, a content number other than the map's, a duplicate key, a refused entry), NOMEM, BUSY,
