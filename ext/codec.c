@@ -19,14 +19,10 @@ SQLITE_EXTENSION_INIT3
 ** sqlite3_value_text may copy it to add a NUL.
 */
 static int read_bytes(sqlite3_value *from, int type, const void **bytes, size_t *size) {
-  const void *at;
-  if (type == SQLITE_TEXT && sqlite3_value_encoding(from) != SQLITE_UTF8)
-    at = sqlite3_value_text(from);
-  else
-    at = sqlite3_value_blob(from); /* before _bytes: it expands a zeroblob */
-  *size = (size_t)sqlite3_value_bytes(from);
-  *bytes = at;
-  return at == NULL && *size > 0 ? SQLITE_NOMEM : SQLITE_OK;
+  bool convert = type == SQLITE_TEXT && sqlite3_value_encoding(from) != SQLITE_UTF8;
+  *bytes = convert ? sqlite3_value_text(from) : sqlite3_value_blob(from);
+  *size = (size_t)sqlite3_value_bytes(from); /* after it, for a zeroblob is expanded, UTF-16 converted */
+  return *bytes == NULL && (convert || *size > 0) ? SQLITE_NOMEM : SQLITE_OK;
 }
 
 /* Room for `size` bytes of key: the small buffer or the heap. NULL when memory is out. */
