@@ -4,6 +4,7 @@
 **
 **   bench_core [quick|full]            the tables of the README
 **   bench_core WORKLOAD ENTRIES [ROUNDS]    one of them: small, wide or large
+**   BENCH_CLOCK=cpu counts processor time, for machines that are busy
 **
 ** The hash table is uthash with the same hash function (XXH3) and a malloc for each entry and each value: what one
 ** writes who needs a map and no more. It has no transactions, no snapshots, no threads. The limits are memcpy of the
@@ -57,7 +58,7 @@ static void data_free(data *d) {
 static char value_buffer[LARGEST_VALUE];
 static volatile uint64_t sink; /* what was read must be of use to somebody */
 
-static double per(uint64_t began, uint32_t n) { return (double)(now_ns() - began) / n; }
+static double per(uint64_t began, uint32_t n) { return (double)(series_ns() - began) / n; }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap                                                                                                             */
@@ -78,7 +79,7 @@ static void map_set_all(walmap *map, const data *d, const key *keys, uint32_t ge
 static double map_get_all(walmap *map, const data *d, const key *keys, int expected) {
   static char out[LARGEST_VALUE];
   size_t len = 0;
-  uint64_t sum = 0, began = now_ns();
+  uint64_t sum = 0, began = series_ns();
   for (uint32_t i = 0; i < d->n; i++) {
     MUST(walmap_get(map, keys[i].text, keys[i].len, out, sizeof out, &len) == expected);
     sum += (uint8_t)out[0];
@@ -97,14 +98,14 @@ static void map_reads(report *r, const data *d, walmap *map) {
   uint64_t sum = 0, began;
   OK(walmap_state_new(map, &state));
   OK(walmap_state_begin(state));
-  began = now_ns();
+  began = series_ns();
   for (uint32_t i = 0; i < d->n; i++) {
     OK(walmap_state_get(state, d->look[i].text, d->look[i].len, &entry));
     sum += *(const uint8_t *)entry.value;
   }
   report_sample(r, "get from a state", "walmap", per(began, d->n));
 
-  began = now_ns();
+  began = series_ns();
   uint32_t whole = d->n / 16 * 16;
   for (uint32_t i = 0; i < whole; i += 16) {
     for (uint32_t j = 0; j < 16; j++) {
@@ -119,7 +120,7 @@ static void map_reads(report *r, const data *d, walmap *map) {
 
   walmap_cursor cursor;
   uint32_t seen = 0;
-  began = now_ns();
+  began = series_ns();
   for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry); seen++)
     sum += *(const uint8_t *)entry.value;
   report_sample(r, "scan, an entry", "walmap", per(began, d->n));
@@ -137,18 +138,18 @@ static void *map_image(report *r, walmap *map, const char *what, size_t *size) {
   snprintf(hash_name, sizeof hash_name, "%s", what);
   OK(walmap_state_new(map, &state));
   OK(walmap_state_begin(state));
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   OK(walmap_state_image(state, &image, size));
   report_sample(r, what, "walmap", per(began, 1) / 1e6);
   walmap_state_free(state);
 
   fresh f = fresh_new(*size);
-  began = now_ns();
+  began = series_ns();
   memcpy(f.at, image, *size);
   report_sample(r, copy_name, "memcpy", per(began, 1) / 1e6);
   fresh_free(&f);
 
-  began = now_ns();
+  began = series_ns();
   sink += XXH3_64bits(image, *size);
   report_sample(r, hash_name, "XXH3", per(began, 1) / 1e6);
   return image;
@@ -156,14 +157,14 @@ static void *map_image(report *r, walmap *map, const char *what, size_t *size) {
 
 static void map_restore(report *r, const data *d, const void *image, size_t size) {
   walmap *copy = map_open();
-  uint64_t entries, began = now_ns();
+  uint64_t entries, began = series_ns();
   OK(walmap_restore(copy, image, size, &entries, NULL));
-  uint64_t took = now_ns() - began;
+  uint64_t took = series_ns() - began;
   MUST(entries == d->n);
   report_sample(r, "restore", "walmap", (double)took / 1e6);
   report_sample(r, "restore, an entry", "walmap", (double)took / d->n);
   fresh f = fresh_new(size);
-  began = now_ns();
+  began = series_ns();
   memcpy(f.at, image, size);
   report_sample(r, "restore", "memcpy", per(began, 1) / 1e6);
   fresh_free(&f);
@@ -173,7 +174,7 @@ static void map_restore(report *r, const data *d, const void *image, size_t size
 static void run_walmap(report *r, const data *d) {
   size_t size;
   walmap *map = map_open();
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   map_set_all(map, d, d->load, 0);
   report_sample(r, "insert", "walmap", per(began, d->n));
   MUST(walmap_len(map) == d->n);
@@ -184,12 +185,12 @@ static void run_walmap(report *r, const data *d) {
   map_restore(r, d, image, size);
   walmap_image_free(image);
 
-  began = now_ns();
+  began = series_ns();
   map_set_all(map, d, d->look, 1);
   report_sample(r, "overwrite", "walmap", per(began, d->n));
   MUST(walmap_len(map) == d->n);
 
-  began = now_ns();
+  began = series_ns();
   for (uint32_t i = 0; i < d->n; i++)
     OK(walmap_remove(map, d->load[i].text, d->load[i].len));
   report_sample(r, "remove", "walmap", per(began, d->n));
@@ -259,7 +260,7 @@ static void peer_set_all(peer_entry **table, const data *d, const key *keys, uin
 
 static double peer_get_all(peer_entry *table, const data *d, const key *keys, bool expected) {
   static char out[LARGEST_VALUE];
-  uint64_t sum = 0, began = now_ns();
+  uint64_t sum = 0, began = series_ns();
   for (uint32_t i = 0; i < d->n; i++) {
     peer_entry *e = peer_find(table, &keys[i]);
     MUST(!e == !expected);
@@ -273,7 +274,7 @@ static double peer_get_all(peer_entry *table, const data *d, const key *keys, bo
 
 static void run_peer(report *r, const data *d) {
   peer_entry *table = NULL;
-  uint64_t sum = 0, began = now_ns();
+  uint64_t sum = 0, began = series_ns();
   peer_set_all(&table, d, d->load, 0);
   report_sample(r, "insert", "uthash", per(began, d->n));
   double get = peer_get_all(table, d, d->look, true);
@@ -282,15 +283,15 @@ static void run_peer(report *r, const data *d) {
   report_sample(r, "get_many of 16, a key", "uthash", get);
   report_sample(r, "get, Zipfian", "uthash", peer_get_all(table, d, d->zipf, true));
   report_sample(r, "miss", "uthash", peer_get_all(table, d, d->absent, false));
-  began = now_ns();
+  began = series_ns();
   for (peer_entry *e = table; e; e = e->hh.next)
     sum += (uint8_t)*e->value;
   report_sample(r, "scan, an entry", "uthash", per(began, d->n));
   sink += sum;
-  began = now_ns();
+  began = series_ns();
   peer_set_all(&table, d, d->look, 1);
   report_sample(r, "overwrite", "uthash", per(began, d->n));
-  began = now_ns();
+  began = series_ns();
   for (uint32_t i = 0; i < d->n; i++)
     peer_remove(&table, &d->load[i]);
   report_sample(r, "remove", "uthash", per(began, d->n));

@@ -4,7 +4,8 @@
 **   bench_sql [quick|full]                 the tables of the README
 **   bench_sql WORKLOAD ENTRIES [ROUNDS]    one of them: small or wide
 **
-** WALMAP_SO names the extension, default ./walmap.so; MEMSTATUS=0 turns SQLite's memory statistics off. Both sides run
+** WALMAP_SO names the extension, default ./walmap.so; MEMSTATUS=0 turns SQLite's memory statistics off; BENCH_CLOCK=cpu
+** counts processor time, for machines that are busy. Both sides run
 *the
 ** same prepared statements in connections of their own, made anew in every round. The keys and values are text.
 */
@@ -73,7 +74,7 @@ static void bind_key(sqlite3_stmt *statement, int at, const key *k) {
   sqlite3_bind_text(statement, at, k->text, k->len, SQLITE_STATIC);
 }
 
-static double per(uint64_t began, uint32_t n) { return (double)(now_ns() - began) / n; }
+static double per(uint64_t began, uint32_t n) { return (double)(series_ns() - began) / n; }
 
 static char value_buffer[LARGEST_VALUE];
 static volatile int64_t sink;
@@ -85,7 +86,7 @@ static volatile int64_t sink;
 static double run_keys(const data *d, sqlite3_stmt *statement, const key *keys, uint32_t n, int generation,
                        int expected) {
   int64_t sum = 0;
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   for (uint32_t i = 0; i < n; i++) {
     bind_key(statement, 1, &keys[i]);
     if (generation >= 0) {
@@ -124,7 +125,7 @@ static void measure_in_list(report *r, side *s, const data *d) {
   sqlite3_stmt *statement = prepare(s, sql);
   uint32_t whole = d->ops / 100 * 100;
   int64_t sum = 0;
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   for (uint32_t i = 0; i < whole; i += 100) {
     int rows = 0;
     for (uint32_t j = 0; j < 100; j++)
@@ -144,10 +145,10 @@ static void measure_in_list(report *r, side *s, const data *d) {
 
 static int64_t one_number(side *s, const char *sql, double *ns) {
   sqlite3_stmt *statement = prepare(s, sql);
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   must_be(statement, sqlite3_step(statement), SQLITE_ROW);
   int64_t number = sqlite3_column_int64(statement, 0);
-  *ns = (double)(now_ns() - began);
+  *ns = (double)(series_ns() - began);
   sqlite3_finalize(statement);
   return number;
 }
@@ -178,7 +179,7 @@ static void measure_tables(report *r, side *s, const data *d) {
   sqlite3_stmt *scan = prepare(s, "SELECT key, value FROM kv");
   uint32_t rows = 0;
   int64_t sum = 0;
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   for (; sqlite3_step(scan) == SQLITE_ROW; rows++)
     sum += *sqlite3_column_text(scan, 0) + *sqlite3_column_text(scan, 1);
   report_sample(r, "full scan, a row", s->who, per(began, d->n));
@@ -192,7 +193,7 @@ static void copy_rows(report *r, side *s, const data *d, const char *what, const
   char sql[64];
   snprintf(sql, sizeof sql, "INSERT INTO copy SELECT key, value FROM %s", from);
   must_sql(s->db, "CREATE TABLE copy(key PRIMARY KEY, value) WITHOUT ROWID");
-  uint64_t began = now_ns();
+  uint64_t began = series_ns();
   must_sql(s->db, sql);
   report_sample(r, what, s->who, per(began, d->n));
   must_sql(s->db, "DROP TABLE copy");
@@ -203,7 +204,7 @@ static void measure_image(report *r, side *s, const data *d) {
   uint64_t began;
   if (s->native) {
     sqlite3_int64 size;
-    began = now_ns();
+    began = series_ns();
     unsigned char *image = sqlite3_serialize(s->db, "main", &size, 0);
     report_sample(r, "image out, an entry", s->who, per(began, d->n));
     MUST(image);
@@ -215,11 +216,11 @@ static void measure_image(report *r, side *s, const data *d) {
   sqlite3_stmt *out = prepare(s, "SELECT walmap_snapshot('kv')"), *in = prepare(s, "SELECT walmap_restore('copy', ?1)");
   must_sql(s->db, "CREATE VIRTUAL TABLE copy USING walmap");
   sqlite3_reset(in);
-  began = now_ns();
+  began = series_ns();
   must_be(out, sqlite3_step(out), SQLITE_ROW);
   report_sample(r, "image out, an entry", s->who, per(began, d->n));
   sqlite3_bind_blob(in, 1, sqlite3_column_blob(out, 0), sqlite3_column_bytes(out, 0), SQLITE_STATIC);
-  began = now_ns();
+  began = series_ns();
   must_be(in, sqlite3_step(in), SQLITE_ROW);
   MUST(sqlite3_column_int64(in, 0) == d->n);
   double ns = per(began, d->n);

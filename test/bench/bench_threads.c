@@ -154,7 +154,7 @@ static unsigned kept_preempted, kept;
 
 /* The same, up to so many times until no worker is preempted. */
 static void run_clean(shared *s, worker *workers, int n, unsigned ms) {
-  enum { TRIES = 20 };
+  enum { TRIES = 5 };
   bool preempted = true;
   for (int i = 0; i < TRIES && preempted; i++) {
     preempted = false;
