@@ -59,16 +59,23 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
 }
 
 /*
-** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so it needs no transaction; but it
-*must
-** know of one that is open, whose shards it may otherwise wait for in vain.
+** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a
+*transaction.
+** The core's is begun all the same, for its session: then the wait for a shard can be interrupted, and one that would
+*end
+** in a deadlock, because this connection holds shards of other maps, is found (T5).
 */
 void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
   if (table == NULL)
     return;
   wm_use *use = table->use;
-  int result = walmap_compact(use->map->map, wm_use_is_begun(use) ? use->txn : NULL);
+  bool is_begun = wm_use_is_begun(use);
+  if (!is_begun)
+    walmap_txn_begin(use->txn);
+  int result = walmap_compact(use->map->map, use->txn);
+  if (!is_begun)
+    walmap_txn_rollback(use->txn);
   if (result == WALMAP_OK)
     result_image(context, "walmap_compact", table);
   else
