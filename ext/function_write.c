@@ -119,6 +119,8 @@ static int expect(wm_table *table, change *change, char **err) {
   if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
     return wm_call_failed(table, result, err);
   change->done = result == WALMAP_OK && wm_codec_value_is(entry.value, entry.value_len, &change->expected);
+  if (change->done)
+    change->key.form = wm_codec_entry_form(&entry); /* a key that is present stays as it came, as with UPDATE */
   return change->done ? SQLITE_OK : WM_CALL_UNCHANGED;
 }
 
@@ -169,6 +171,8 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
     return wm_call_failed(table, result, err);
   }
   result = look(table, &change->key, &old);
+  if (result == WALMAP_OK)
+    change->key.form = wm_codec_entry_form(&old); /* as with UPDATE */
   if (result == WALMAP_OK)
     rc = compute(change, table, &run, &old, err);
   else if (result == WALMAP_NOTFOUND)

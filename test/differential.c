@@ -7,6 +7,9 @@
 **   - the extended result code and the error text,
 **   - changes(), the growth of total_changes(), last_insert_rowid and the transaction state,
 **   - the content of all tables.
+** With tables in a database file there are two connections on each side, which take turns between transactions; while
+** one is in a transaction the other goes on reading. On the native side walmap's functions are differential_native.h.
+**
 ** A sequence of statements that shows a difference is cut down to the statements that are needed for it, and printed.
 **
 ** Usage: differential [statements [seed]]     defaults: 120000, and SEED from the environment or the clock
@@ -15,6 +18,7 @@
 */
 #define _GNU_SOURCE /* mkdtemp */
 
+#include "differential_native.h"
 #include "differential_sql.h"
 
 #include <sqlite3.h>
@@ -33,7 +37,7 @@ static char folder[64];
 static bool sabotage; /* the self-test: lets the native side lose a row */
 
 /* How much of what was tried, so that a run that tries nothing cannot pass for a good one. */
-static struct { long statements, failed, rows, in_transaction, bound; } tally;
+static struct { long statements, failed, rows, in_transaction, bound, beside; } tally;
 
 /* A string that grows. */
 typedef struct text {
@@ -219,12 +223,17 @@ static bool outcome_same(const outcome *a, const outcome *b) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* One sequence on both sides                                                                                         */
 
+/* Both sides' connections; `at` is the one in use. */
+typedef struct pair {
+  sqlite3 *db[2][2]; /* by side and connection */
+  int connections, at;
+} pair;
+
 static sqlite3 *connect(const setting *s, enum side side) {
   sqlite3 *db;
   char path[100] = ":memory:";
   if (s->file) {
     snprintf(path, sizeof path, "%s/%s.db", folder, side == OURS ? "ours" : "native");
-    unlink(path);
   }
   if (sqlite3_open(path, &db)) {
     fprintf(stderr, "cannot open %s: %s\n", path, sqlite3_errmsg(db));
@@ -237,25 +246,60 @@ static sqlite3 *connect(const setting *s, enum side side) {
       fprintf(stderr, "cannot load %s: %s\n", extension, error);
       exit(2);
     }
+  } else {
+    native_functions(db);
   }
   return db;
 }
 
+static void unlink_files(void) {
+  static const char *const files[] = {"ours.db",       "native.db",   "ours.db-wal",
+                                      "native.db-wal", "ours.db-shm", "native.db-shm"};
+  char path[100];
+  for (int i = 0; i < COUNT(files); i++) {
+    snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+    unlink(path);
+  }
+}
+
+static void pair_open(pair *p, const setting *s) {
+  unlink_files();
+  p->connections = s->twins ? 2 : 1;
+  p->at = 0;
+  for (int side = 0; side < 2; side++) {
+    for (int i = 0; i < p->connections; i++) {
+      p->db[side][i] = connect(s, side);
+    }
+  }
+}
+
+static void pair_close(pair *p) {
+  for (int side = 0; side < 2; side++) {
+    for (int i = 0; i < p->connections; i++) {
+      sqlite3_close_v2(p->db[side][i]);
+    }
+  }
+}
+
+static bool pair_in_transaction(const pair *p) { return !sqlite3_get_autocommit(p->db[OURS][p->at]); }
+
 /* One statement on both sides; returns false and describes it when they differ. */
-static bool agree(sqlite3 *db[2], const statement *st, text *report) {
+static bool agree(pair *p, int connection, const statement *st, text *report) {
   static outcome o[2];
-  execute(db[OURS], st, OURS, &o[OURS]);
-  execute(db[NATIVE], st, NATIVE, &o[NATIVE]);
+  execute(p->db[OURS][connection], st, OURS, &o[OURS]);
+  execute(p->db[NATIVE][connection], st, NATIVE, &o[NATIVE]);
   if (st->kind != CONTENT) {
     tally.failed += o[NATIVE].error[0] != 0;
     tally.in_transaction += !o[NATIVE].autocommit;
     tally.bound += st->bind[0] != 0;
+    tally.beside += connection != p->at;
   }
   if (outcome_same(&o[OURS], &o[NATIVE])) {
     return true;
   }
   if (report) {
-    text_format(report, "%s;%s%s\n", st->sql, st->bind[0] ? " -- ?1 is " : "", st->bind);
+    text_format(report, "%s;%s%s", st->sql, st->bind[0] ? " -- ?1 is " : "", st->bind);
+    text_format(report, p->connections > 1 ? " -- on connection %d\n" : "\n", connection);
     outcome_print(report, "ours", &o[OURS]);
     outcome_print(report, "native", &o[NATIVE]);
   }
@@ -263,17 +307,33 @@ static bool agree(sqlite3 *db[2], const statement *st, text *report) {
 }
 
 /* The contents of all tables, as statements. */
-static bool agree_contents(sqlite3 *db[2], const setting *s, text *report) {
+static bool agree_contents(pair *p, const setting *s, text *report) {
   const char *const tables[] = {"kv", other(s), "kv3", "kv4"};
   statement st = {.kind = CONTENT};
-  for (int i = 0; i < COUNT(tables); i++) {
-    snprintf(st.sql, sizeof st.sql, "SELECT key, value FROM %s ORDER BY key", tables[i]);
-    if (!agree(db, &st, report)) {
+  for (int c = 0; c < p->connections; c++) {
+    for (int i = 0; i < COUNT(tables); i++) {
+      snprintf(st.sql, sizeof st.sql, "SELECT key, value FROM %s ORDER BY key", tables[i]);
+      if (!agree(p, c, &st, report)) {
+        return false;
+      }
+    }
+    snprintf(st.sql, sizeof st.sql, "SELECT a, b FROM tr ORDER BY rowid");
+    if (!agree(p, c, &st, report)) {
       return false;
     }
   }
-  snprintf(st.sql, sizeof st.sql, "SELECT a, b FROM tr ORDER BY rowid");
-  return agree(db, &st, report);
+  return true;
+}
+
+/* One statement of a sequence, on the connection where it may run. */
+static bool agree_in_turn(pair *p, const statement *st, text *report) {
+  int connection = p->connections > 1 ? st->connection : 0;
+  if (!pair_in_transaction(p)) {
+    p->at = connection;
+  } else if (st->kind != SELECT_UNORDERED && st->kind != SELECT_ORDERED) {
+    connection = p->at; /* beside a transaction of the other there is only reading, for SQLite locks the file */
+  }
+  return agree(p, connection, st, report);
 }
 
 /*
@@ -281,31 +341,33 @@ static bool agree_contents(sqlite3 *db[2], const setting *s, text *report) {
 ** there is none.
 */
 static int run_sequence(const setting *s, const statement *sts, const bool *keep, int n, text *report) {
-  sqlite3 *db[2] = {connect(s, OURS), connect(s, NATIVE)};
+  pair p;
   statement st;
   bool same = true;
   int i = 0;
+  pair_open(&p, s);
   for (int j = 0; same && sql_setup(s, j, &st); j++) {
-    same = agree(db, &st, report);
+    for (int c = 0; c < (st.kind == CONTROL ? p.connections : 1); c++) {
+      same = same && agree(&p, c, &st, report);
+    }
   }
   if (sabotage) {
-    sqlite3_exec(db[NATIVE], "INSERT INTO kv VALUES('sabotage', 1)", NULL, NULL, NULL);
+    sqlite3_exec(p.db[NATIVE][0], "INSERT INTO kv VALUES('sabotage', 1)", NULL, NULL, NULL);
   }
   for (i = 0; same && i < n; i++) {
     if (keep && !keep[i]) {
       continue;
     }
     tally.statements++;
-    same = agree(db, &sts[i], report);
-    if (same && sts[i].kind >= CHANGE && (s->check_each || i == n - 1 || sqlite3_get_autocommit(db[OURS]))) {
-      same = agree_contents(db, s, report);
+    same = agree_in_turn(&p, &sts[i], report);
+    if (same && sts[i].kind >= CALL && (s->check_each || i == n - 1 || !pair_in_transaction(&p))) {
+      same = agree_contents(&p, s, report);
     }
     if (!same) {
       break;
     }
   }
-  sqlite3_close_v2(db[OURS]);
-  sqlite3_close_v2(db[NATIVE]);
+  pair_close(&p);
   return same ? n : i;
 }
 
@@ -354,7 +416,8 @@ static void show_difference(const setting *s, const statement *sts, int n, uint6
   printf("-- from here on\n");
   for (int i = 0; i < n; i++) {
     if (keep[i]) {
-      printf("%s;%s%s\n", sts[i].sql, sts[i].bind[0] ? " -- ?1 is " : "", sts[i].bind);
+      printf("%s;%s%s", sts[i].sql, sts[i].bind[0] ? " -- ?1 is " : "", sts[i].bind);
+      printf(s->twins ? " -- on connection %d, or the one in a transaction\n" : "\n", sts[i].connection);
     }
   }
   run_sequence(s, sts, keep, n, &report);
@@ -408,14 +471,10 @@ int main(int argc, char **argv) {
       show_difference(&s, sts, at + 1, seed);
     }
   }
-  char path[100];
-  for (int i = 0; i < 2; i++) {
-    snprintf(path, sizeof path, "%s/%s.db", folder, i ? "ours" : "native");
-    unlink(path);
-  }
+  unlink_files();
   rmdir(folder);
-  printf("%ld statements, %ld of them failed alike, %ld in transactions, %ld bound, %ld rows\n", tally.statements,
-         tally.failed, tally.in_transaction, tally.bound, tally.rows);
+  printf("%ld statements, %ld of them failed alike, %ld in transactions, %ld beside another's, %ld bound, %ld rows\n",
+         tally.statements, tally.failed, tally.in_transaction, tally.beside, tally.bound, tally.rows);
   if (failed == 0 && (tally.rows < tally.statements || tally.in_transaction < tally.statements / 10)) {
     printf("too little was tried\n");
     failed++;
