@@ -153,8 +153,8 @@ int wm_ddl_prepare(wm_conn *conn, const char *schema, bool *recorded, char **err
   if (rc == SQLITE_OK && !ddl->joined)
     rc = SQLITE_ERROR;
   if (rc != SQLITE_OK && rc != SQLITE_NOMEM)
-    *err = sqlite3_mprintf(WM_MODULE ": a walmap table's creation, removal or new name is part of a transaction on the "
-                                     "main database, which refused it: %s",
+    *err = sqlite3_mprintf("the creation, removal or new name of a walmap table is part of the main database's "
+                           "transaction, which failed: %s",
                            sqlite3_errmsg(conn->db));
   return rc;
 }
@@ -173,6 +173,15 @@ void wm_ddl_renamed(wm_table *table, char *name, char *map_name) {
   record *r = add(table, RENAMED);
   r->name = name;
   r->map_name = map_name;
+}
+
+bool wm_ddl_is_renamed(const wm_table *table) {
+  const struct wm_ddl *ddl = table->conn->ddl;
+  for (int i = 0; i < ddl->n; i++) {
+    if (ddl->records[i].table == table && ddl->records[i].change == RENAMED)
+      return true;
+  }
+  return false;
 }
 
 int wm_ddl_levels(const wm_conn *conn) { return conn->ddl->joined ? conn->ddl->levels : 0; }

@@ -27,6 +27,9 @@ void wm_ddl_dropped(wm_table *table); /* before wm_table_unlist */
 /* After wm_table_rename: `name` is the table's old name, `map_name` the new one for its map; both are taken over. */
 void wm_ddl_renamed(wm_table *table, char *name, char *map_name);
 
+/* Whether the running transaction has renamed the table, which its map does not know yet. */
+bool wm_ddl_is_renamed(const wm_table *table);
+
 /* Savepoint levels that are open in the transaction as far as known, which is so when a schema change was recorded. */
 int wm_ddl_levels(const wm_conn *conn);
 

@@ -4,6 +4,7 @@
 #include "lookup.h"
 
 #include "ddl.h"
+#include "schema.h"
 
 #include <string.h>
 
@@ -17,6 +18,7 @@ typedef struct wm_resolved {
   wm_table *table;
   unsigned changes;
   int databases;
+  unsigned version; /* of the registry */
 } wm_resolved; /* two: [0] for a name, [1] for none */
 
 static int databases(const wm_conn *conn) {
@@ -28,7 +30,7 @@ static int databases(const wm_conn *conn) {
 
 static bool is_valid(const wm_conn *conn, const wm_resolved *last) {
   return last->table != NULL && last->changes == conn->changes && last->databases == databases(conn) &&
-         !wm_registry_is_retracted(last->table->use->map);
+         last->version == wm_registry_version();
 }
 
 static void keep(const wm_conn *conn, wm_resolved *last, const char *name, wm_table *table) {
@@ -36,8 +38,10 @@ static void keep(const wm_conn *conn, wm_resolved *last, const char *name, wm_ta
   if (size > sizeof last->name)
     return;
   memcpy(last->name, name, size);
-  *last = (wm_resolved){.table = table, .changes = conn->changes, .databases = databases(conn)};
-  memcpy(last->name, name, size);
+  last->table = table;
+  last->changes = conn->changes;
+  last->databases = databases(conn);
+  last->version = wm_registry_version();
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -52,11 +56,12 @@ static bool is_default(const char *schema, const char *name) {
   return sqlite3_stricmp(name, WM_MODULE) == 0 && sqlite3_stricmp(schema, "main") == 0;
 }
 
+/* In doubt, as when memory is out, it does. */
 static bool exists(const wm_conn *conn, const char *schema, const char *name) {
-  return sqlite3_table_column_metadata(conn->db, schema, name, NULL, NULL, NULL, NULL, NULL, NULL) == SQLITE_OK;
+  return sqlite3_table_column_metadata(conn->db, schema, name, NULL, NULL, NULL, NULL, NULL, NULL) != SQLITE_ERROR;
 }
 
-/* Asks SQLite about the table, whereupon it connects it. */
+/* Asks SQLite about the table, whereupon it reads the schema if it has changed, and connects the table. */
 static int connect(wm_conn *conn, const char *schema, const char *name) {
   char *sql = sqlite3_mprintf("PRAGMA \"%w\".table_info(\"%w\")", schema, name);
   int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
@@ -66,19 +71,13 @@ static int connect(wm_conn *conn, const char *schema, const char *name) {
 
 /* What schema.name is: *found tells whether there is such a table, *out is set when it is one of ours. */
 static int look(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out) {
+  if (connect(conn, schema, name) == SQLITE_NOMEM)
+    return SQLITE_NOMEM;
   *found = exists(conn, schema, name);
-  bool is_possible = *found || is_default(schema, name);
   *out = wm_conn_listed(conn, schema, name);
-  if (*out != NULL && (!is_possible || wm_registry_is_retracted((*out)->use->map))) {
-    if ((*out)->references == 1) /* the connection has not noticed yet that the table is gone */
-      wm_table_unlist(*out);
+  if (*out != NULL && ((!*found && !is_default(schema, name)) || !wm_schema_is_current(*out))) {
+    wm_table_unlist(*out); /* it was dropped or renamed elsewhere, or its database was detached */
     *out = NULL;
-  }
-  if (*out == NULL && is_possible) {
-    int rc = connect(conn, schema, name);
-    if (rc == SQLITE_NOMEM)
-      return rc;
-    *out = wm_conn_listed(conn, schema, name);
   }
   *found |= *out != NULL;
   return SQLITE_OK;
@@ -166,8 +165,7 @@ static int look_at_all(wm_conn *conn) {
     return SQLITE_NOMEM;
   for (wm_table *table = conn->tables, *next; table != NULL; table = next) {
     next = table->next;
-    if (table->references == 1 && !is_default(table->schema, table->name) &&
-        !exists(conn, table->schema, table->name))
+    if (!is_default(table->schema, table->name) && !exists(conn, table->schema, table->name))
       wm_table_unlist(table);
   }
   return SQLITE_OK;

@@ -13,6 +13,7 @@ SQLITE_EXTENSION_INIT3
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static wm_map *maps; /* newest first, so ids fall */
 static uint64_t last_id;
+static atomic_uint version;
 
 static bool same(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
 
@@ -115,6 +116,7 @@ void wm_registry_publish(wm_map *map) {
     atomic_store(&older->retracted, true);
   }
   map->published = true;
+  atomic_fetch_add(&version, 1);
   atomic_store(&map->retracted, false);
   pthread_mutex_unlock(&mutex);
 }
@@ -124,6 +126,7 @@ void wm_registry_retract(wm_map *map) {
     return;
   pthread_mutex_lock(&mutex);
   map->published = false;
+  atomic_fetch_add(&version, 1);
   atomic_store(&map->retracted, true);
   pthread_mutex_unlock(&mutex);
 }
@@ -135,8 +138,18 @@ void wm_registry_rename(wm_map *map, char **name) {
   char *old = map->name;
   map->name = *name;
   *name = old;
+  atomic_fetch_add(&version, 1);
   pthread_mutex_unlock(&mutex);
 }
+
+bool wm_registry_is_named(wm_map *map, const char *name) {
+  pthread_mutex_lock(&mutex);
+  bool named = same_name(map->kind, map->name, name);
+  pthread_mutex_unlock(&mutex);
+  return named;
+}
+
+unsigned wm_registry_version(void) { return atomic_load(&version); }
 
 wm_map *wm_registry_next(uint64_t id) {
   wm_map *next = NULL;

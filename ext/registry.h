@@ -56,6 +56,10 @@ void wm_registry_rename(wm_map *map, char **name);
 static inline bool wm_registry_is_retracted(wm_map *map) {
   return atomic_load_explicit(&map->retracted, memory_order_relaxed);
 }
+bool wm_registry_is_named(wm_map *map, const char *name);
+
+/* Grows with each publish, retract and rename. */
+unsigned wm_registry_version(void);
 
 /* For walmap_stats: the map with the smallest id above `id`, with a reference that is the caller's, or NULL. */
 wm_map *wm_registry_next(uint64_t id);

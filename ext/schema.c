@@ -118,19 +118,25 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   return SQLITE_OK;
 }
 
+bool wm_schema_is_current(const wm_table *table) {
+  wm_map *map = table->use->map;
+  return map->kind != WM_FILE || (!wm_registry_is_retracted(map) &&
+                                  (wm_registry_is_named(map, table->name) || wm_ddl_is_renamed(table)));
+}
+
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
 static bool is_same(const wm_table *table, const wanted *w) {
   const wm_map *map = table->use->map;
-  return map->kind == w->kind && !wm_registry_is_retracted(table->use->map) &&
+  return map->kind == w->kind && wm_schema_is_current(table) &&
          (w->kind != WM_FILE || strcmp(map->file, w->file) == 0) &&
          (w->kind != WM_NAMED || strcmp(map->name, w->name) == 0);
 }
 
-/* Lets go of file tables that another connection dropped. */
+/* Lets go of file tables that another connection dropped or renamed. */
 static void purge(wm_conn *conn) {
   for (wm_table *table = conn->tables, *next; table != NULL; table = next) {
     next = table->next;
-    if (table->references == 1 && wm_registry_is_retracted(table->use->map))
+    if (table->references == 1 && !wm_schema_is_current(table))
       wm_table_unlist(table);
   }
 }
@@ -183,6 +189,13 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   return SQLITE_OK;
 }
 
+/* Puts the module's and the table's name before a text, which is freed. */
+static void explain(const char *table, char *why, char **err) {
+  if (why != NULL)
+    *err = sqlite3_mprintf(WM_MODULE ": %s: %s", table, why);
+  sqlite3_free(why);
+}
+
 int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err) {
   wanted w;
   char *why = NULL;
@@ -193,10 +206,7 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
       rc = open_table(conn, &w, out, &why);
     wm_options_free(&w.options);
   }
-  if (why != NULL) {
-    *err = sqlite3_mprintf(WM_MODULE ": %s: %s", argv[2], why);
-    sqlite3_free(why);
-  }
+  explain(argv[2], why, err);
   return rc;
 }
 
@@ -205,7 +215,9 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
 
 int wm_schema_drop(wm_table *table, char **err) {
   bool recorded;
-  int rc = wm_ddl_prepare(table->conn, table->schema, &recorded, err);
+  char *why = NULL;
+  int rc = wm_ddl_prepare(table->conn, table->schema, &recorded, &why);
+  explain(table->name, why, err);
   if (rc != SQLITE_OK)
     return rc;
   if (recorded)
@@ -217,10 +229,12 @@ int wm_schema_drop(wm_table *table, char **err) {
 
 int wm_schema_rename(wm_table *table, const char *name, char **err) {
   bool recorded;
+  char *why = NULL;
   char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
   int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK)
-    rc = wm_ddl_prepare(table->conn, table->schema, &recorded, err);
+    rc = wm_ddl_prepare(table->conn, table->schema, &recorded, &why);
+  explain(table->name, why, err);
   if (rc != SQLITE_OK || !recorded) {
     if (rc == SQLITE_OK)
       wm_table_rename(table, &table_name);

@@ -19,6 +19,12 @@ typedef struct wm_opening {
 */
 int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err);
 
+/*
+** Whether the table still has the map that it had when it was connected last; not so when another connection dropped or
+** renamed it in the file, and maybe made another of its name.
+*/
+bool wm_schema_is_current(const wm_table *table);
+
 /* DROP TABLE and ALTER TABLE ... RENAME TO. SQLite codes, with *err as above. */
 int wm_schema_drop(wm_table *table, char **err);
 int wm_schema_rename(wm_table *table, const char *name, char **err);
