@@ -1,0 +1,200 @@
+/*
+** hostile.c - images that are whole, checksums and all, and hold what the extension would never write
+**
+** Looks for: an entry that walmap_restore or walmap_each takes though codec.h forbids it, a map that is changed by an
+** image that is refused, a crash on the way (in the address-sanitizer build). Images are made with the C library, which
+** takes any bytes for keys and values.
+*/
+#include "walmap.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CONTENT_SQL 1 /* WM_CONTENT_SQL of ext/codec.h */
+
+static sqlite3 *db;
+static int passed, failed;
+
+static void judge(bool ok, const char *what, const char *detail) {
+  passed += ok;
+  failed += !ok;
+  if (!ok)
+    printf("FAILED: %s: %s (%s)\n", what, detail, sqlite3_errmsg(db));
+}
+
+static void must(bool ok, const char *what) {
+  if (!ok) {
+    printf("cannot go on: %s: %s\n", what, db != NULL ? sqlite3_errmsg(db) : "");
+    exit(1);
+  }
+}
+
+typedef struct image {
+  void *bytes;
+  size_t size;
+} image;
+
+static image make(uint32_t content, const walmap_entry *entries, size_t n) {
+  walmap_image_builder *builder;
+  image made;
+  must(walmap_image_builder_new(content, &builder) == WALMAP_OK, "image builder");
+  for (size_t i = 0; i < n; i++)
+    must(walmap_image_builder_add(builder, &entries[i]) == WALMAP_OK, "image builder");
+  must(walmap_image_builder_finish(builder, &made.bytes, &made.size) == WALMAP_OK, "image builder");
+  return made;
+}
+
+/* Runs a query with the image as its parameter: its one number, or -1 with the code and text in `db`. */
+static sqlite3_int64 ask(const char *sql, const image *image) {
+  sqlite3_stmt *query;
+  sqlite3_int64 answer = -1;
+  must(sqlite3_prepare_v2(db, sql, -1, &query, NULL) == SQLITE_OK, sql);
+  if (image != NULL)
+    sqlite3_bind_blob64(query, 1, image->bytes, image->size, SQLITE_STATIC);
+  if (sqlite3_step(query) == SQLITE_ROW)
+    answer = sqlite3_column_int64(query, 0);
+  sqlite3_finalize(query);
+  return answer;
+}
+
+static sqlite3_int64 restore(const image *image) { return ask("SELECT walmap_restore('kv', ?1)", image); }
+
+/* Reads every byte of every row. */
+static sqlite3_int64 each(const image *image) {
+  return ask("SELECT count(*) + 0 * sum(length(quote(key)) + length(hex(key)) + length(quote(value)) + "
+             "length(hex(value))) FROM walmap_each(?1)",
+             image);
+}
+
+static bool is_untouched(void) {
+  return ask("SELECT count(*) = 1 AND min(key) = 'here' AND min(value) = 'before' FROM kv", NULL) == 1;
+}
+
+static void expect_refusal(const char *what, const image *image, bool by_each) {
+  judge(restore(image) == -1 && sqlite3_errcode(db) == SQLITE_CORRUPT, "walmap_restore takes it", what);
+  judge(strncmp(sqlite3_errmsg(db), "walmap_restore: ", 16) == 0, "walmap_restore does not say why", what);
+  judge(is_untouched(), "walmap_restore changes the map", what);
+  if (by_each) {
+    judge(each(image) == -1 && sqlite3_errcode(db) == SQLITE_CORRUPT, "walmap_each takes it", what);
+    judge(strncmp(sqlite3_errmsg(db), "walmap_each: ", 13) == 0, "walmap_each does not say why", what);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* One bad entry behind many good ones                                                                                */
+
+#define BYTES(text) text, sizeof(text) - 1
+
+static const struct {
+  const char *what;
+  const char *key;
+  size_t key_len;
+  const char *value;
+  size_t value_len;
+} bad[] = {
+    {"an empty key", BYTES(""), BYTES("\5")},
+    {"an empty value", BYTES("\1\1"), BYTES("")},
+    {"a key of an unknown type", BYTES("\7\1"), BYTES("\5")},
+    {"a NULL key", BYTES("\5"), BYTES("\5")},
+    {"a value of an unknown type", BYTES("\1\1"), BYTES("\7")},
+    {"unknown header bits", BYTES("\1\1"), BYTES("\45")},
+    {"an integer key that is not minimal", BYTES("\1\1\0"), BYTES("\5")},
+    {"an integer value of nine bytes", BYTES("\1\1"), BYTES("\1\1\2\3\4\5\6\7\10\11")},
+    {"an integral real key", BYTES("\2\0\0\0\0\0\0\360\77"), BYTES("\5")},
+    {"a NaN key", BYTES("\2\0\0\0\0\0\0\370\177"), BYTES("\5")},
+    {"a short real value", BYTES("\1\1"), BYTES("\2\0\0")},
+    {"a text key without its NUL", BYTES("\3abc"), BYTES("\5")},
+    {"a text key with an undeclared NUL", BYTES("\3a\0b\0"), BYTES("\5")},
+    {"a text value without its NUL", BYTES("\1\1"), BYTES("\3abc")},
+    {"a text value with an undeclared NUL", BYTES("\1\1"), BYTES("\3a\0b\0")},
+    {"a NULL value with bytes", BYTES("\1\1"), BYTES("\5x")},
+    {"-0.0 that is not zero", BYTES("\1\1"), BYTES("\25")},
+};
+
+static void test_bad_entries(void) {
+  enum { GOOD = 1000 };
+  static char keys[GOOD][8];
+  static walmap_entry entries[GOOD + 1];
+  for (size_t i = 0; i < GOOD; i++) {
+    size_t size = (size_t)snprintf(keys[i], sizeof keys[i], "\3g%zu", i) + 1;
+    entries[i] = (walmap_entry){keys[i], size, "\5", 1};
+  }
+  image made = make(CONTENT_SQL, entries, GOOD);
+  judge(each(&made) == GOOD, "walmap_each refuses it", "good entries");
+  walmap_image_free(made.bytes);
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    entries[GOOD] = (walmap_entry){bad[i].key, bad[i].key_len, bad[i].value, bad[i].value_len};
+    made = make(CONTENT_SQL, entries, GOOD + 1);
+    expect_refusal(bad[i].what, &made, true);
+    walmap_image_free(made.bytes);
+  }
+  made = make(CONTENT_SQL + 1, entries, GOOD);
+  expect_refusal("another content", &made, true);
+  walmap_image_free(made.bytes);
+  entries[GOOD] = entries[0];
+  made = make(CONTENT_SQL, entries, GOOD + 1);
+  expect_refusal("a duplicate key", &made, false); /* walmap_each does not look for them */
+  walmap_image_free(made.bytes);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Entries of random bytes: both functions must be of one opinion                                                     */
+
+static uint64_t random_state;
+
+static uint32_t random_below(uint32_t n) {
+  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)((random_state >> 33) % n);
+}
+
+/* The first byte, a key's tag or a value's header, is mostly one of the `kinds` that there are. */
+static size_t random_bytes(uint8_t *bytes, size_t max, uint32_t kinds) {
+  static const uint8_t common[] = {0, 1, 2, 3, 4, 5, 6, 0x0d, 0x15, 0x1e, 0x7f, 0x80, 0xf0, 0xff};
+  size_t size = 1 + random_below((uint32_t)max);
+  for (size_t i = 0; i < size; i++)
+    bytes[i] = random_below(3) == 0 ? (uint8_t)random_below(256) : common[random_below(sizeof common)];
+  if (random_below(8) > 0)
+    bytes[0] = (uint8_t)(1 + random_below(kinds));
+  return size;
+}
+
+static void test_random_entries(void) {
+  int accepted = 0;
+  for (int i = 0; i < 20000; i++) {
+    uint8_t key[12], value[12];
+    walmap_entry entry = {key, random_bytes(key, sizeof key, 4), value, random_bytes(value, sizeof value, 6)};
+    image made = make(CONTENT_SQL, &entry, 1);
+    sqlite3_int64 rows = each(&made);
+    must(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK, "BEGIN");
+    sqlite3_int64 entries = restore(&made);
+    judge(rows == entries, "walmap_each and walmap_restore differ", "random entry");
+    if (entries == 1)
+      judge(ask("SELECT walmap_get('kv', key) IS value FROM kv", NULL) == 1, "it is not found", "random entry");
+    must(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL) == SQLITE_OK, "ROLLBACK");
+    accepted += entries == 1;
+    walmap_image_free(made.bytes);
+  }
+  judge(accepted > 500 && accepted < 19500, "one kind only", "random entries");
+  judge(is_untouched(), "the map is changed", "random entries");
+}
+
+int main(void) {
+  const char *extension = getenv("WALMAP_SO") != NULL ? getenv("WALMAP_SO") : "./walmap";
+  const char *seed = getenv("SEED");
+  random_state = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
+  printf("seed %llu (repeat with SEED=)\n", (unsigned long long)random_state);
+  must(sqlite3_open(":memory:", &db) == SQLITE_OK, "open");
+  must(sqlite3_enable_load_extension(db, 1) == SQLITE_OK, "enable_load_extension");
+  must(sqlite3_load_extension(db, extension, NULL, NULL) == SQLITE_OK, extension);
+  must(sqlite3_exec(db, "CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES ('here', 'before')", NULL, NULL,
+                    NULL) == SQLITE_OK,
+       "table");
+  test_bad_entries();
+  test_random_entries();
+  sqlite3_close(db);
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed > 0;
+}
