@@ -120,7 +120,7 @@ static int expect(wm_table *table, change *change, char **err) {
     return wm_call_failed(table, result, err);
   change->done = result == WALMAP_OK && wm_codec_value_is(entry.value, entry.value_len, &change->expected);
   if (change->done)
-    change->key.form = wm_codec_entry_form(&entry); /* a key that is present stays as it came, as with UPDATE */
+    change->key.form = wm_codec_entry_form(&entry); /* as with UPDATE */
   return change->done ? SQLITE_OK : WM_CALL_UNCHANGED;
 }
 
@@ -145,6 +145,7 @@ static int compute(change *change, wm_table *table, wm_upsert_run *run, const wa
     *err = sqlite3_mprintf("walmap_upsert: the expression ended the transaction");
     return SQLITE_ABORT;
   }
+  change->key.form = wm_codec_entry_form(old); /* a key that is present stays as it came, as with UPDATE */
   rc = wm_codec_read_value(run->value, &change->value);
   if (rc == SQLITE_OK)
     rc = put(table, &change->key, &change->value, err);
@@ -171,8 +172,6 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
     return wm_call_failed(table, result, err);
   }
   result = look(table, &change->key, &old);
-  if (result == WALMAP_OK)
-    change->key.form = wm_codec_entry_form(&old); /* as with UPDATE */
   if (result == WALMAP_OK)
     rc = compute(change, table, &run, &old, err);
   else if (result == WALMAP_NOTFOUND)
