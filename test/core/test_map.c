@@ -101,6 +101,16 @@ static void options_default(void **unused) {
   assert_true(walmap_hash(c, NULL, 0) == walmap_hash(d, "", 0));
   walmap_close(c);
   walmap_close(d);
+
+  walmap_options zero = {0}; /* 0 and NULL stand for the defaults, but for auto_compact and busy_timeout */
+  walmap *e = open_with(zero);
+  assert_int_equal(walmap_get_options(e)->shards, WALMAP_DEFAULT_SHARDS);
+  assert_int_equal(walmap_get_options(e)->first_segment, 1024);
+  assert_int_equal(walmap_get_options(e)->auto_compact, 0);
+  assert_int_equal(walmap_get_options(e)->busy_timeout, 0);
+  assert_true(walmap_get_options(e)->hash != NULL);
+  assert_int_equal(walmap_set(e, "k", 1, "v", 1), WALMAP_OK);
+  walmap_close(e);
 }
 
 static void options_refused(void **unused) {
@@ -128,6 +138,8 @@ static void options_refused(void **unused) {
       options.auto_compact = UINT32_MAX;
     else if (i == 9)
       options.shards = WALMAP_MAX_SHARDS + 1;
+    else if (i == 10)
+      options.allocator.free = NULL;
     else
       break;
     walmap *map = untouched;

@@ -1145,11 +1145,19 @@ static void flood_of(uint32_t keys, size_t value_len, int writers, int readers, 
   atomic_store(&f.stop, true);
   for (int i = 0; i < n; i++)
     join(threads[i]);
+  /* A reader that the machine stops in the middle of a scan holds what dies meanwhile; afterwards that has to go. */
+  for (uint32_t i = 0; i < 10 * keys; i++) {
+    uint32_t key = i % keys;
+    MUST_OK(walmap_set(f.map, &key, 4, value, value_len));
+  }
+  uint64_t after = walmap_memory(f.map);
   printf("  %6u keys of %3zu bytes, %d writers, %d readers: overwritten %6.1f times, %5llu scans, memory at most %.2f "
-         "times that after loading (limit %.1f)\n",
-         keys, value_len, writers, readers, (double)f.writes / keys, f.scans, (double)most / (double)loaded, limit);
+         "times that after loading, %.2f afterwards (limit %.1f)\n",
+         keys, value_len, writers, readers, (double)f.writes / keys, f.scans, (double)most / (double)loaded,
+         (double)after / (double)loaded, limit);
   uint64_t grain = 4 << 20; /* memory is held in regions of 2 MiB, and two more may be partly used */
-  MUST((double)most <= limit * (double)loaded + (double)grain);
+  uint64_t judged = readers ? after : most;
+  MUST((double)judged <= limit * (double)loaded + (double)grain);
   MUST(walmap_len(f.map) == keys);
   walmap_close(f.map);
 }
