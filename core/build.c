@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #define MAX_WORKERS 4
-#define WORTH_A_THREAD ((size_t)8 << 20) /* bytes of image for each: some ms of work, against some 50 us for a thread */
+#define WORTH_A_THREAD ((size_t)8 << 20) /* bytes of image for each: ms of work, against some 50 us for a thread */
 
 typedef struct worker {
   walmap__build *build;
@@ -19,7 +19,8 @@ typedef struct worker {
 
 void walmap__build_drop(walmap__build *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
-    if (b->generations[i]) walmap__generation_free(&b->map->memory, b->generations[i]);
+    if (b->generations[i])
+      walmap__generation_free(&b->map->memory, b->generations[i]);
     b->generations[i] = NULL;
   }
 }
@@ -29,7 +30,8 @@ static int make_generations(walmap__build *b, uint64_t expected) {
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
     b->generations[i] = walmap__generation_new(shard, walmap__shard_end(shard), expected / b->map->n_shards);
-    if (!b->generations[i]) return WALMAP_NOMEM;
+    if (!b->generations[i])
+      return WALMAP_NOMEM;
   }
   return WALMAP_OK;
 }
@@ -53,7 +55,8 @@ static bool take(worker *w, pending *p) {
   p->number = ++w->seen;
   p->hash = walmap__hash_of(map, e->key, e->key_len);
   uint32_t shard = walmap__shard_of(map, p->hash)->id;
-  if (shard % w->workers != w->me) return false;
+  if (shard % w->workers != w->me)
+    return false;
   p->g = w->build->generations[shard];
   uint32_t mask;
   walmap__bucket *home = walmap__index_home(&p->g->index, p->hash, &mask);
@@ -71,10 +74,13 @@ static int add(worker *w, const pending *p) {
   const walmap_entry *e = &p->record.entry;
   walmap__generation *g = p->g;
   const char *refused = b->check ? b->check(b->ctx, e) : NULL;
-  if (refused) return refuse(w, p, refused);
+  if (refused)
+    return refuse(w, p, refused);
   int result = walmap__log_reserve(&g->log, p->record.size);
-  if (result == WALMAP_OK) result = walmap__index_reserve(&g->index, p->hash);
-  if (result != WALMAP_OK) return result;
+  if (result == WALMAP_OK)
+    result = walmap__index_reserve(&g->index, p->hash);
+  if (result != WALMAP_OK)
+    return result;
   uint32_t place;
   memcpy(walmap__log_append(&g->log, p->record.size, &place), p->record.bytes, p->record.size);
   if (!walmap__index_add_new(&g->index, p->hash, e->key, e->key_len, place)) {
@@ -89,13 +95,18 @@ static int add_chunk(worker *w, walmap__image_chunk *chunk) {
   uint32_t added = 0, taken = 0;
   int result;
   while ((result = walmap__image_record_next(chunk, &ring[taken % AHEAD].record, &w->why)) == WALMAP_OK) {
-    if (!take(w, &ring[taken % AHEAD])) continue;
-    if (++taken - added < AHEAD) continue;
+    if (!take(w, &ring[taken % AHEAD]))
+      continue;
+    if (++taken - added < AHEAD)
+      continue;
     result = add(w, &ring[added++ % AHEAD]);
-    if (result != WALMAP_OK) return result;
+    if (result != WALMAP_OK)
+      return result;
   }
-  if (result != WALMAP_NOTFOUND) return result;
-  for (result = WALMAP_OK; added < taken && result == WALMAP_OK; added++) result = add(w, &ring[added % AHEAD]);
+  if (result != WALMAP_NOTFOUND)
+    return result;
+  for (result = WALMAP_OK; added < taken && result == WALMAP_OK; added++)
+    result = add(w, &ring[added % AHEAD]);
   return result;
 }
 
@@ -105,7 +116,8 @@ static void *add_chunks(void *arg) {
   int result;
   while ((result = walmap__image_decoder_next(&w->decoder, &chunk, &w->why)) == WALMAP_OK) {
     result = add_chunk(w, &chunk);
-    if (result != WALMAP_OK) break;
+    if (result != WALMAP_OK)
+      break;
   }
   w->result = result == WALMAP_NOTFOUND ? WALMAP_OK : result;
   return NULL;
@@ -114,22 +126,26 @@ static void *add_chunks(void *arg) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Workers                                                                                                            */
 
-/* Each has a decoder of its own at the same place. A thread that cannot be had is done without: its work is done here. */
+/* Each has a decoder of its own at the same place. The work of a thread that cannot be had is done here. */
 static void run_workers(worker *workers, uint32_t n) {
   pthread_t threads[MAX_WORKERS];
   bool started[MAX_WORKERS] = {false};
-  for (uint32_t i = 1; i < n; i++) started[i] = pthread_create(&threads[i], NULL, add_chunks, &workers[i]) == 0;
+  for (uint32_t i = 1; i < n; i++)
+    started[i] = pthread_create(&threads[i], NULL, add_chunks, &workers[i]) == 0;
   for (uint32_t i = 0; i < n; i++) {
-    if (!started[i]) add_chunks(&workers[i]);
+    if (!started[i])
+      add_chunks(&workers[i]);
   }
   for (uint32_t i = 1; i < n; i++) {
-    if (started[i]) pthread_join(threads[i], NULL);
+    if (started[i])
+      pthread_join(threads[i], NULL);
   }
 }
 
 static int start(worker *w) {
   int result = walmap__image_decoder_header(&w->decoder, &w->why);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   uint32_t content = w->build->map->options.content;
   if (w->decoder.content != content) {
     snprintf(w->why.text, sizeof w->why.text, "image refused: its content number is %lu, this map's is %lu",
@@ -154,10 +170,12 @@ static int build(worker *first, uint32_t n, walmap_why *why) {
   }
   for (uint32_t i = 0; i < (first->result == WALMAP_OK ? n : 1); i++) {
     walmap__image_decoder_stop(&workers[i].decoder);
-    if (!failed && workers[i].result != WALMAP_OK) failed = &workers[i];
+    if (!failed && workers[i].result != WALMAP_OK)
+      failed = &workers[i];
   }
   if (failed) {
-    if (why) *why = failed->why;
+    if (why)
+      *why = failed->why;
     walmap__build_drop(first->build);
     return failed->result;
   }
@@ -170,9 +188,12 @@ int walmap__build_from_memory(walmap__build *b, const void *image, size_t size, 
   walmap__image_decoder_start(&first.decoder, image, size);
   long cpus = sysconf(_SC_NPROCESSORS_ONLN);
   size_t n = size / WORTH_A_THREAD;
-  if (n > MAX_WORKERS) n = MAX_WORKERS;
-  if (cpus > 0 && n > (size_t)cpus) n = (size_t)cpus;
-  if (n > b->map->n_shards) n = b->map->n_shards;
+  if (n > MAX_WORKERS)
+    n = MAX_WORKERS;
+  if (cpus > 0 && n > (size_t)cpus)
+    n = (size_t)cpus;
+  if (n > b->map->n_shards)
+    n = b->map->n_shards;
   return build(&first, n > 0 ? (uint32_t)n : 1, why);
 }
 

@@ -1,8 +1,8 @@
 /*
 ** build.h - from an image to new generations of all shards, which nobody sees yet
 **
-** Large images that lie in memory are built by several threads, which exist only meanwhile: each of them walks the whole
-** image, and takes the records of its own shards. So they share nothing but the image, and need no lock.
+** Large images that lie in memory are built by several threads, which exist only meanwhile: each of them walks the
+** whole image, and takes the records of its own shards. So they share nothing but the image, and need no lock.
 */
 #ifndef WALMAP_BUILD_H
 #define WALMAP_BUILD_H

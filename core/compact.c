@@ -14,18 +14,21 @@ static walmap__segment *next_of(const walmap__segment *s) {
 }
 
 /*
-** K1's first two conditions. A segment may be sealed long before its last record is committed, so the time that counts is
-** noted at the first look: this runs only while all of the shard's records are committed.
+** K1's first two conditions. A segment may be sealed long before its last record is committed, so the time that counts
+** is noted at the first look: this runs only while all of the shard's records are committed.
 */
 static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64_t now, uint64_t oldest) {
-  if (s == g->log.active) return false;
-  if (s->sealed_time == 0) s->sealed_time = now;
+  if (s == g->log.active)
+    return false;
+  if (s->sealed_time == 0)
+    s->sealed_time = now;
   return oldest > s->sealed_time && walmap__generation_folded_before(g, s->pos0 + (walmap__segment_used(s) >> 2));
 }
 
 /* Whether compaction wants it: for its share of dead bytes, or (0) for anything that can be freed at all. */
 static bool is_wanted(const walmap__segment *s, uint64_t percent) {
-  if (percent > 0) return s->dead_bytes * 100 >= walmap__segment_used(s) * percent;
+  if (percent > 0)
+    return s->dead_bytes * 100 >= walmap__segment_used(s) * percent;
   return atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0;
 }
 
@@ -45,8 +48,10 @@ static size_t extend_run(walmap__generation *g, clock_reading clock, uint64_t pe
   size_t live = live_bytes(job->first), most = walmap__log_segment_size(&g->log);
   for (;;) {
     walmap__segment *s = next_of(job->last);
-    if (!s || !is_wanted(s, percent) || !may_be_taken(g, s, clock.now, clock.oldest)) break;
-    if (live + live_bytes(s) > most) break;
+    if (!s || !is_wanted(s, percent) || !may_be_taken(g, s, clock.now, clock.oldest))
+      break;
+    if (live + live_bytes(s) > most)
+      break;
     live += live_bytes(s);
     job->last = s;
   }
@@ -57,9 +62,12 @@ static size_t extend_run(walmap__generation *g, clock_reading clock, uint64_t pe
 static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, uint64_t percent) {
   walmap__segment *best = NULL;
   for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
-    if (!is_wanted(s, percent)) continue;
-    if (best && s->dead_bytes * walmap__segment_used(best) <= best->dead_bytes * walmap__segment_used(s)) continue;
-    if (may_be_taken(g, s, clock.now, clock.oldest)) best = s;
+    if (!is_wanted(s, percent))
+      continue;
+    if (best && s->dead_bytes * walmap__segment_used(best) <= best->dead_bytes * walmap__segment_used(s))
+      continue;
+    if (may_be_taken(g, s, clock.now, clock.oldest))
+      best = s;
   }
   return best;
 }
@@ -69,10 +77,12 @@ static int start_job(walmap__generation *g, walmap__segment *first, clock_readin
   walmap__job *job = &g->job;
   *job = (walmap__job){.first = first, .last = first, .at = first};
   size_t live = extend_run(g, clock, percent);
-  if (live == 0) return WALMAP_OK;
+  if (live == 0)
+    return WALMAP_OK;
   int result;
   job->copy = walmap__log_new_segment(&g->log, live, first->pos0, &result);
-  if (!job->copy) *job = (walmap__job){0};
+  if (!job->copy)
+    *job = (walmap__job){0};
   return result;
 }
 
@@ -91,7 +101,8 @@ static void copy_record(walmap__generation *g, walmap__record *record, uint32_t 
 
   size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
   uint8_t *value = walmap__record_write(copy->base + used, e.key, e.key_len, e.value_len, 0, 0);
-  if (e.value_len > 0) memcpy(value, e.value, e.value_len);
+  if (e.value_len > 0)
+    memcpy(value, e.value, e.value_len);
   uint32_t to = walmap__place(copy, used);
   used += walmap__record_bytes(e.key_len, e.value_len, false);
   atomic_store_explicit(&copy->used, used, memory_order_release);
@@ -106,7 +117,8 @@ static void copy_record(walmap__generation *g, walmap__record *record, uint32_t 
 static enum step copy_next(walmap__generation *g) {
   walmap__job *job = &g->job;
   while (job->offset == walmap__segment_used(job->at)) {
-    if (job->at == job->last) return STEP_DONE;
+    if (job->at == job->last)
+      return STEP_DONE;
     job->at = next_of(job->at);
     job->offset = 0;
   }
@@ -114,7 +126,8 @@ static enum step copy_next(walmap__generation *g) {
   uint32_t meta = walmap__record_meta(record);
   bool dead = meta & WALMAP__DEAD;
   if (!dead) {
-    if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB)) return STEP_BLOCKED;
+    if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB))
+      return STEP_BLOCKED;
     copy_record(g, record, meta, walmap__place(job->at, job->offset));
   }
   job->offset += walmap__record_size(record, meta);
@@ -148,7 +161,8 @@ static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *
     uint64_t cost = step == STEP_COPIED ? COST_OF_COPY : 1;
     *budget -= cost < *budget ? cost : *budget;
   }
-  if (step == STEP_DONE) finish_job(shard, g);
+  if (step == STEP_DONE)
+    finish_job(shard, g);
   return step;
 }
 
@@ -163,11 +177,13 @@ void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   enum { REST = 64 }; /* commits without a new look at the segments after one in vain */
   walmap__generation *g = walmap__shard_generation(shard);
   uint32_t percent = shard->map->options.auto_compact;
-  if (!g || percent == 0) return;
+  if (!g || percent == 0)
+    return;
   bool changed = false;
   while (budget > 0) {
     if (!g->job.first) {
-      if (!too_many_dead(g, percent)) break;
+      if (!too_many_dead(g, percent))
+        break;
       if (shard->compact_rest > 0) {
         shard->compact_rest--;
         break;
@@ -180,10 +196,12 @@ void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
       }
     }
     enum step step = run_job(shard, g, &budget);
-    if (step == STEP_BLOCKED) break;
+    if (step == STEP_BLOCKED)
+      break;
     changed |= step == STEP_DONE;
   }
-  if (changed) walmap__store_figures(shard->map, shard);
+  if (changed)
+    walmap__store_figures(shard->map, shard);
 }
 
 /* Deaths that are in a batch, and then those that were not yet. */
@@ -202,10 +220,12 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, clock_readi
     walmap__segment *next = next_of(s);
     if (is_wanted(s, 0) && may_be_taken(g, s, clock.now, clock.oldest)) {
       int result = start_job(g, s, clock, 0);
-      if (result != WALMAP_OK) return result;
+      if (result != WALMAP_OK)
+        return result;
       last = g->job.last;
       next = next_of(last);
-      if (run_job(shard, g, &unlimited) == STEP_BLOCKED) break;
+      if (run_job(shard, g, &unlimited) == STEP_BLOCKED)
+        break;
     }
     at_end = last == end;
     s = next;
@@ -215,7 +235,8 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, clock_readi
 
 int walmap__compact_all(walmap__shard *shard) {
   walmap__generation *g = walmap__shard_generation(shard);
-  if (!g) return WALMAP_OK;
+  if (!g)
+    return WALMAP_OK;
   tidy_all(shard);
   uint64_t unlimited = UINT64_MAX;
   bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;

@@ -10,16 +10,17 @@
 **
 **   - A run is taken only if every reader began after its last segment was sealed (or came into the list), so every
 **     reader's tail is past the run: where in the run's positions a record lies makes no difference to it.
-**   - A run is taken only if all deaths before its end are folded. So a record in it is DEAD (nobody sees it), or live, or
-**     was superseded later than the run's end; then the job rests until that death is folded too. What is copied is live,
-**     and drops its `prev`: all readers see it, so none looks further back. For the same reason no `next` or `prev`
-**     that anybody still follows leads into the run once it is retired.
+**   - A run is taken only if all deaths before its end are folded. So a record in it is DEAD (nobody sees it), or live,
+**     or was superseded later than the run's end; then the job rests until that death is folded too. What is copied is
+**     live, and drops its `prev`: all readers see it, so none looks further back. For the same reason no `next` or
+**     `prev` that anybody still follows leads into the run once it is retired.
 **   - By key: the index gives the record or its copy, which are identical.
-**   - By scan: the list leads to the run or to its copy, never to both. A scan in the run finds the copied records MOVED,
-**     and asks the copy whether it was superseded before the scan's tail, because deaths are noted there from then on.
-**     The copy is not taken by a job itself while such a scan may live: it counts as sealed when it came into the list.
-**   - MOVED is stored before `next`, and scans load `next` before the flags, so a `next` that leads to a copy is never taken
-**     for a successor.
+**   - By scan: the list leads to the run or to its copy, never to both. A scan in the run finds the copied records
+**     MOVED, and asks the copy whether it was superseded before the scan's tail, because deaths are noted there from
+**     then on. The copy is not taken by a job itself while such a scan may live: it counts as sealed when it came into
+**     the list.
+**   - MOVED is stored before `next`, and scans load `next` before the flags, so a `next` that leads to a copy is never
+**     taken for a successor.
 **
 ** The owner of the shard runs jobs, when no transaction has changed the shard. Transactions and rollbacks find records
 ** through the index, so a half-done job does not concern them.
@@ -30,8 +31,8 @@
 #include "map.h"
 
 /*
-** Works as the dead bytes demand, `budget` at most: 1 for a dead record, 4 for one that is copied. Does nothing when memory
-** is short.
+** Works as the dead bytes demand, `budget` at most: 1 for a dead record, 4 for one that is copied. Does nothing when
+** memory is short.
 */
 void walmap__compact_some(walmap__shard *shard, uint64_t budget);
 

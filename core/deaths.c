@@ -20,12 +20,16 @@ void walmap__deaths_destroy(walmap__deaths *d, walmap__memory *memory) {
 
 bool walmap__deaths_reserve(walmap__deaths *d, walmap__memory *memory, unsigned n) {
   walmap__death_chunk *newest = d->newest;
-  if (newest && d->first == d->end && d->oldest == newest) newest->base = d->end; /* empty: from the start again */
-  if (newest && newest->base + newest->capacity - d->end >= n) return true;
+  if (newest && d->first == d->end && d->oldest == newest)
+    newest->base = d->end; /* empty: from the start again */
+  if (newest && newest->base + newest->capacity - d->end >= n)
+    return true;
   uint32_t capacity = newest ? newest->capacity * 2 : FIRST_CHUNK;
-  if (capacity > MAX_CHUNK) capacity = MAX_CHUNK;
+  if (capacity > MAX_CHUNK)
+    capacity = MAX_CHUNK;
   walmap__death_chunk *chunk = walmap__memory_alloc(memory, chunk_bytes(capacity));
-  if (!chunk) return false;
+  if (!chunk)
+    return false;
   chunk->next = NULL;
   chunk->previous = newest;
   chunk->base = d->end;
@@ -42,7 +46,8 @@ bool walmap__deaths_reserve(walmap__deaths *d, walmap__memory *memory, unsigned 
 void walmap__deaths_pop(walmap__deaths *d, walmap__memory *memory) {
   d->first++;
   walmap__death_chunk *chunk = d->oldest;
-  if (!chunk->next || d->first < chunk->next->base) return;
+  if (!chunk->next || d->first < chunk->next->base)
+    return;
   d->oldest = chunk->next;
   d->oldest->previous = NULL;
   free_chunk(memory, chunk);

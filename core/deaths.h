@@ -1,8 +1,8 @@
 /*
 ** deaths.h - a queue of the places of dead records, in the order of their deaths
 **
-** Entries are counted from the queue's making: `first` is the oldest that is left, `end` is one past the newest. They lie in
-** a list of chunks, so a burst takes and gives back memory without any copy:
+** Entries are counted from the queue's making: `first` is the oldest that is left, `end` is one past the newest. They
+** lie in a list of chunks, so a burst takes and gives back memory without any copy:
 **
 **   [base 0: 62 places] -> [base 62: 124 places] -> [base 180: ...]      a chunk may be left before it is full
 **

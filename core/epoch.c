@@ -7,7 +7,8 @@ typedef struct walmap__more_slots {
 } walmap__more_slots;
 
 void walmap__epoch_init(walmap__epoch *e) {
-  for (int i = 0; i < WALMAP__FIRST_SLOTS; i++) atomic_init(&e->slots[i].time, 0);
+  for (int i = 0; i < WALMAP__FIRST_SLOTS; i++)
+    atomic_init(&e->slots[i].time, 0);
   atomic_init(&e->now, 1);
   atomic_init(&e->more, NULL);
 }
@@ -25,8 +26,7 @@ static walmap__slot *enter_one_of(walmap__epoch *e, walmap__slot *slots, int n) 
   for (int i = 0; i < n; i++) {
     uint64_t empty = 0;
     if (atomic_load_explicit(&slots[i].time, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(&slots[i].time, &empty,
-                                       atomic_load_explicit(&e->now, memory_order_relaxed))) {
+        atomic_compare_exchange_strong(&slots[i].time, &empty, atomic_load_explicit(&e->now, memory_order_relaxed))) {
       (void)atomic_load(&e->now); /* E1 */
       return &slots[i];
     }
@@ -37,14 +37,17 @@ static walmap__slot *enter_one_of(walmap__epoch *e, walmap__slot *slots, int n) 
 /* Blocks of slots are only ever added, so that the list can be walked without a lock. */
 walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory) {
   walmap__slot *slot = enter_one_of(e, e->slots, WALMAP__FIRST_SLOTS);
-  if (slot) return slot;
+  if (slot)
+    return slot;
   _Atomic(walmap__more_slots *) *link = &e->more;
   for (;;) {
     walmap__more_slots *block = atomic_load(link);
     if (!block) {
       walmap__more_slots *fresh = walmap__memory_alloc(memory, sizeof *fresh);
-      if (!fresh) return NULL;
-      for (int i = 0; i < WALMAP__MORE_SLOTS; i++) atomic_init(&fresh->slots[i].time, 0);
+      if (!fresh)
+        return NULL;
+      for (int i = 0; i < WALMAP__MORE_SLOTS; i++)
+        atomic_init(&fresh->slots[i].time, 0);
       atomic_init(&fresh->next, NULL);
       if (atomic_compare_exchange_strong(link, &block, fresh)) {
         block = fresh;
@@ -53,7 +56,8 @@ walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory)
       }
     }
     slot = enter_one_of(e, block->slots, WALMAP__MORE_SLOTS);
-    if (slot) return slot;
+    if (slot)
+      return slot;
     link = &block->next;
   }
 }
@@ -61,7 +65,8 @@ walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory)
 static uint64_t oldest_of(const walmap__slot *slots, int n, uint64_t oldest) {
   for (int i = 0; i < n; i++) {
     uint64_t time = atomic_load(&slots[i].time);
-    if (time != 0 && time < oldest) oldest = time;
+    if (time != 0 && time < oldest)
+      oldest = time;
   }
   return oldest;
 }

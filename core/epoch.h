@@ -9,11 +9,11 @@
 ** clock, keeping the old time t. Readers that announced themselves at a time <= t may still see it; once the
 ** oldest announced time is greater than t, nobody does, and nobody ever will.
 **
-** Why (E1): let W unlink x, then advance the clock from t to t+1 (seq_cst), then read slot s as empty (seq_cst); let R then
-** announce itself in s (seq_cst) and then read the clock (seq_cst). In the total order of seq_cst operations R's read
-** comes after W's advance, so R reads t+1 or later, which makes everything that W did before the advance visible to R: R
-** does not find x. If W reads R's slot as set instead, it sees R's time. R may have taken that time from the clock
-** before it was preempted, so it can be too old, never too new: then memory is kept for longer than needed.
+** Why (E1): let W unlink x, then advance the clock from t to t+1 (seq_cst), then read slot s as empty (seq_cst); let R
+** then announce itself in s (seq_cst) and then read the clock (seq_cst). In the total order of seq_cst operations R's
+** read comes after W's advance, so R reads t+1 or later, which makes everything that W did before the advance visible
+** to R: R does not find x. If W reads R's slot as set instead, it sees R's time. R may have taken that time from the
+** clock before it was preempted, so it can be too old, never too new: then memory is kept for longer than needed.
 */
 #ifndef WALMAP_EPOCH_H
 #define WALMAP_EPOCH_H

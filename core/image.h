@@ -138,8 +138,8 @@ int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why
 */
 int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);
 
-/* Says what is wrong with the record at chunk->at: WALMAP_CORRUPT, always. */
-int walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why);
+/* Says what is wrong with the record at chunk->at. */
+void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why);
 
 /* Takes apart a record with 64-bit lengths, leaving it on the chunk; false when it is damaged. */
 bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__image_record *record);
@@ -160,18 +160,18 @@ static inline int walmap__image_record_next(walmap__image_chunk *chunk, walmap__
   if (chunk->records == 0 && left == 0)
     return WALMAP_NOTFOUND;
   if (chunk->records == 0 || left < WALMAP__RECORD_HEAD)
-    return walmap__image_record_damage(chunk, why);
+    goto damaged;
   uint64_t head = walmap__load64(chunk->at); /* meta, and next above it */
   if (walmap__meta_extended((uint32_t)head)) {
     if (!walmap__image_record_extended(chunk, record))
-      return walmap__image_record_damage(chunk, why);
+      goto damaged;
   } else {
     size_t value_len = (size_t)(head & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1));
     size_t key_len = (size_t)(head >> WALMAP__VALUE_BITS & WALMAP__KEY_EXTENDED);
     size_t payload = key_len + value_len, padded = (payload + 3) & ~(size_t)3;
     if (head >= WALMAP__PREV || padded > left - WALMAP__RECORD_HEAD ||
         !walmap__image_padding_is_zero(chunk->at + WALMAP__RECORD_HEAD + padded, padded - payload))
-      return walmap__image_record_damage(chunk, why);
+      goto damaged;
     record->entry.key = chunk->at + WALMAP__RECORD_HEAD;
     record->entry.key_len = key_len;
     record->entry.value = chunk->at + WALMAP__RECORD_HEAD + key_len;
@@ -182,6 +182,9 @@ static inline int walmap__image_record_next(walmap__image_chunk *chunk, walmap__
   chunk->at += record->size;
   chunk->records--;
   return WALMAP_OK;
+damaged:
+  walmap__image_record_damage(chunk, why);
+  return WALMAP_CORRUPT;
 }
 
 #endif

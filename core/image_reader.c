@@ -251,17 +251,16 @@ bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__ima
   return true;
 }
 
-int walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why) {
+void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why) {
   size_t left = (size_t)(chunk->end - chunk->at);
-  uint64_t at = chunk->offset - left;
+  const char *what = "a record with wrong lengths or padding";
   if (left == 0)
-    return damaged(why, at, "the chunk has fewer records than it says");
-  if (chunk->records == 0)
-    return damaged(why, at, "the chunk has more in it than the records it says");
-  if (left < WALMAP__RECORD_HEAD)
-    return damaged(why, at, "a record does not fit into its chunk");
-  uint32_t meta = image_load32(chunk->at);
-  if (meta >= WALMAP__PREV || image_load32(chunk->at + 4) != 0)
-    return damaged(why, at, "a record with marks that images do not have");
-  return damaged(why, at, "a record with wrong lengths or padding");
+    what = "the chunk has fewer records than it says";
+  else if (chunk->records == 0)
+    what = "the chunk has more in it than the records it says";
+  else if (left < WALMAP__RECORD_HEAD)
+    what = "a record does not fit into its chunk";
+  else if (image_load32(chunk->at) >= WALMAP__PREV || image_load32(chunk->at + 4) != 0)
+    what = "a record with marks that images do not have";
+  (void)damaged(why, chunk->offset - left, what);
 }

@@ -26,7 +26,8 @@ static void free_subtable(walmap__memory *memory, walmap__retired *self) {
 
 static walmap__subtable *new_subtable(walmap__memory *memory, unsigned bits, unsigned depth) {
   walmap__subtable *t = walmap__memory_alloc(memory, sizeof *t);
-  if (!t) return NULL;
+  if (!t)
+    return NULL;
   memset(t, 0, sizeof *t);
   t->buckets = walmap__memory_alloc(memory, bucket_bytes(bits));
   if (!t->buckets) {
@@ -51,7 +52,8 @@ static void free_directory(walmap__memory *memory, walmap__retired *self) {
 
 static walmap__directory *new_directory(walmap__memory *memory, unsigned depth) {
   walmap__directory *d = walmap__memory_alloc(memory, directory_bytes(depth));
-  if (!d) return NULL;
+  if (!d)
+    return NULL;
   memset(d, 0, directory_bytes(depth));
   d->retired.free = free_directory;
   d->depth = (uint8_t)depth;
@@ -74,10 +76,13 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
   index->hash = options->hash;
   index->seed = options->seed;
   unsigned bits = 0, depth = 0;
-  while (bits < MAX_BITS && limit_of(bits) < capacity) bits++;
-  while (depth < 24 && (uint64_t)limit_of(bits) << depth < capacity) depth++;
+  while (bits < MAX_BITS && limit_of(bits) < capacity)
+    bits++;
+  while (depth < 24 && (uint64_t)limit_of(bits) << depth < capacity)
+    depth++;
   walmap__directory *d = new_directory(memory, depth);
-  if (!d) return WALMAP_NOMEM;
+  if (!d)
+    return WALMAP_NOMEM;
   atomic_store_explicit(&index->directory, d, memory_order_release);
   for (size_t i = 0; i < (size_t)1 << depth; i++) {
     walmap__subtable *t = new_subtable(memory, bits, depth);
@@ -93,11 +98,13 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
 
 void walmap__index_destroy(walmap__index *index) {
   walmap__directory *d = directory_of(index);
-  if (!d) return;
+  if (!d)
+    return;
   for (size_t i = 0; i < (size_t)1 << d->depth; i++) {
     walmap__subtable *t = d->subtables[i];
     bool first = i == 0 || d->subtables[i - 1] != t; /* a subtable's words are neighbours */
-    if (t && first) free_subtable(index->memory, &t->retired);
+    if (t && first)
+      free_subtable(index->memory, &t->retired);
   }
   free_directory(index->memory, &d->retired);
 }
@@ -146,7 +153,8 @@ bool walmap__index_add_new(walmap__index *index, uint64_t hash, const void *key,
     for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); same != 0; same &= same - 1) {
       uint32_t other = atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed);
       const walmap__record *record = walmap__log_at(index->log, other);
-      if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len)) return false;
+      if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len))
+        return false;
     }
     uint32_t empty = walmap__bucket_match(bucket, 0);
     if (empty == 0) {
@@ -187,7 +195,8 @@ static uint64_t hash_of(const walmap__index *index, uint32_t place) {
 
 static void prefetch_records(const walmap__index *index, const walmap__bucket *bucket) {
   for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
-    if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0) continue;
+    if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0)
+      continue;
     __builtin_prefetch(walmap__log_at(index->log, atomic_load_explicit(&bucket->place[i], memory_order_relaxed)));
   }
 }
@@ -199,9 +208,11 @@ static void spread(const walmap__index *index, const walmap__subtable *from, wal
   prefetch_records(index, &from->buckets[0]);
   for (uint32_t b = 0; b < n; b++) {
     const walmap__bucket *bucket = &from->buckets[b];
-    if (b + 1 < n) prefetch_records(index, bucket + 1);
+    if (b + 1 < n)
+      prefetch_records(index, bucket + 1);
     for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
-      if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0) continue;
+      if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0)
+        continue;
       uint32_t place = atomic_load_explicit(&bucket->place[i], memory_order_relaxed);
       uint64_t hash = hash_of(index, place);
       add_to(to[(hash >> shift) & 1], hash, place);
@@ -218,11 +229,13 @@ static size_t first_word(const walmap__index *index, const walmap__directory *d,
 
 static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t hash) {
   walmap__subtable *wide = new_subtable(index->memory, t->bits + 1u, t->depth);
-  if (!wide) return WALMAP_NOMEM;
+  if (!wide)
+    return WALMAP_NOMEM;
   spread(index, t, (walmap__subtable *const[2]){wide, wide}, 0);
   walmap__directory *d = directory_of(index);
   size_t n, first = first_word(index, d, t, hash, &n);
-  for (size_t i = first; i < first + n; i++) set_word(d, i, wide);
+  for (size_t i = first; i < first + n; i++)
+    set_word(d, i, wide);
   walmap__limbo_add(index->limbo, &t->retired);
   return WALMAP_OK;
 }
@@ -230,8 +243,10 @@ static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t h
 static int double_directory(walmap__index *index) {
   walmap__directory *old = directory_of(index);
   walmap__directory *d = new_directory(index->memory, old->depth + 1u);
-  if (!d) return WALMAP_NOMEM;
-  for (size_t i = 0; i < (size_t)1 << d->depth; i++) set_word(d, i, old->subtables[i / 2]);
+  if (!d)
+    return WALMAP_NOMEM;
+  for (size_t i = 0; i < (size_t)1 << d->depth; i++)
+    set_word(d, i, old->subtables[i / 2]);
   atomic_store_explicit(&index->directory, d, memory_order_release);
   walmap__limbo_add(index->limbo, &old->retired);
   return WALMAP_OK;
@@ -242,14 +257,16 @@ static int split_subtable(walmap__index *index, walmap__subtable *t, uint64_t ha
                              new_subtable(index->memory, t->bits, t->depth + 1u)};
   if (!to[0] || !to[1]) {
     for (int i = 0; i < 2; i++) {
-      if (to[i]) free_subtable(index->memory, &to[i]->retired);
+      if (to[i])
+        free_subtable(index->memory, &to[i]->retired);
     }
     return WALMAP_NOMEM;
   }
   spread(index, t, to, 63u - index->shard_bits - t->depth);
   walmap__directory *d = directory_of(index);
   size_t n, first = first_word(index, d, t, hash, &n);
-  for (size_t i = 0; i < n; i++) set_word(d, first + i, to[i >= n / 2]);
+  for (size_t i = 0; i < n; i++)
+    set_word(d, first + i, to[i >= n / 2]);
   walmap__limbo_add(index->limbo, &t->retired);
   index->n_subtables++;
   return WALMAP_OK;
@@ -265,7 +282,8 @@ static bool directory_may_double(const walmap__index *index) {
 int walmap__index_reserve(walmap__index *index, uint64_t hash) {
   for (;;) {
     walmap__subtable *t = subtable_of(index, hash);
-    if (t->count < limit_of(t->bits)) return WALMAP_OK;
+    if (t->count < limit_of(t->bits))
+      return WALMAP_OK;
     int result;
     if (t->bits < MAX_BITS) {
       result = double_subtable(index, t, hash);
@@ -276,6 +294,7 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash) {
     } else {
       result = double_subtable(index, t, hash);
     }
-    if (result != WALMAP_OK) return result;
+    if (result != WALMAP_OK)
+      return result;
   }
 }

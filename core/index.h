@@ -17,9 +17,9 @@
 ** Readers take no lock. Why that is right (I1): a place that a reader finds is only a candidate, the record's own key
 ** decides. A key's slot, once filled, keeps its key until no reader needs the key (shard.c clears a slot when its
 ** tombstone is visible to all); until then only its place changes, by one store. Filling a slot stores the place before
-** the tag. `passed` is raised before the slot is filled. A split builds new subtables aside and then swings the directory
-** words; a reader still in the old subtable sees the index as it was then: every record that its state can see was
-** committed before the state began, thus indexed before the reader loaded the directory.
+** the tag. `passed` is raised before the slot is filled. A split builds new subtables aside and then swings the
+** directory words; a reader still in the old subtable sees the index as it was then: every record that its state can
+** see was committed before the state began, thus indexed before the reader loaded the directory.
 **
 ** Threads: the shard's owner writes; readers call walmap__index_find and _next, protected by their epoch.
 */
@@ -60,8 +60,8 @@ typedef struct walmap__subtable {
 typedef struct walmap__directory {
   walmap__retired retired;
   uint8_t depth;
-  walmap__subtable **subtables;  /* owner only; lies behind words */
-  _Atomic uintptr_t words[];     /* address of the buckets, and their bits in the low 6 bits */
+  walmap__subtable **subtables; /* owner only; lies behind words */
+  _Atomic uintptr_t words[];    /* address of the buckets, and their bits in the low 6 bits */
 } walmap__directory;
 
 typedef struct walmap__index {
@@ -163,10 +163,12 @@ static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) 
       ref->slot = (uint32_t)__builtin_ctz(ref->left);
       ref->left &= ref->left - 1;
       uint32_t place = walmap__slot_place(ref);
-      if (place != 0) return place;
+      if (place != 0)
+        return place;
       continue; /* not filled yet: tags and places are two loads */
     }
-    if (atomic_load_explicit(&ref->bucket->passed, memory_order_acquire) == 0 || ref->steps == ref->mask) return 0;
+    if (atomic_load_explicit(&ref->bucket->passed, memory_order_acquire) == 0 || ref->steps == ref->mask)
+      return 0;
     ref->steps++;
     ref->bucket = ref->buckets + ((uint32_t)(ref->bucket - ref->buckets + 1) & ref->mask);
     ref->left = walmap__bucket_match(ref->bucket, walmap__tag(hash));
@@ -179,7 +181,8 @@ static inline walmap__record *walmap__index_find(const walmap__index *index, uin
   walmap__index_seek(index, hash, ref);
   while ((*place = walmap__index_next(ref, hash)) != 0) {
     walmap__record *record = walmap__log_at(index->log, *place);
-    if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len)) return record;
+    if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len))
+      return record;
   }
   return NULL;
 }

@@ -33,15 +33,19 @@ static walmap__segment_table *table_of(const walmap__log *log) {
 static int grow_table(walmap__log *log) {
   walmap__segment_table *old = table_of(log);
   uint32_t capacity = old ? old->capacity * 2 : FIRST_TABLE;
-  if (capacity > WALMAP__MAX_SEGMENTS) return WALMAP_TOOBIG;
+  if (capacity > WALMAP__MAX_SEGMENTS)
+    return WALMAP_TOOBIG;
   walmap__segment_table *table = walmap__memory_alloc(log->memory, table_bytes(capacity));
-  if (!table) return WALMAP_NOMEM;
+  if (!table)
+    return WALMAP_NOMEM;
   memset(table, 0, table_bytes(capacity));
   table->capacity = capacity;
   table->retired.free = free_table;
-  if (old) memcpy(table->entries, old->entries, old->capacity * sizeof old->entries[0]);
+  if (old)
+    memcpy(table->entries, old->entries, old->capacity * sizeof old->entries[0]);
   atomic_store_explicit(&log->table, table, memory_order_release);
-  if (old) walmap__limbo_add(log->limbo, &old->retired);
+  if (old)
+    walmap__limbo_add(log->limbo, &old->retired);
   return WALMAP_OK;
 }
 
@@ -57,7 +61,8 @@ static uint32_t free_id(walmap__log *log, int *result) {
         return id;
       }
     }
-    if ((*result = grow_table(log)) != WALMAP_OK) return 0;
+    if ((*result = grow_table(log)) != WALMAP_OK)
+      return 0;
     log->next_id = capacity > 0 ? capacity : 1;
   }
 }
@@ -79,10 +84,12 @@ static void free_retired_segment(walmap__memory *memory, walmap__retired *self) 
 
 walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_t pos0, int *result) {
   uint32_t id = free_id(log, result);
-  if (id == 0) return NULL;
+  if (id == 0)
+    return NULL;
   *result = WALMAP_NOMEM;
   walmap__segment *segment = walmap__memory_alloc(log->memory, sizeof *segment);
-  if (!segment) return NULL;
+  if (!segment)
+    return NULL;
   memset(segment, 0, sizeof *segment);
   segment->capacity = walmap__memory_usable(bytes);
   segment->base = walmap__memory_alloc(log->memory, segment->capacity);
@@ -101,7 +108,8 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_
 
 void walmap__log_seal(walmap__log *log) {
   walmap__segment *segment = log->active;
-  if (!segment) return;
+  if (!segment)
+    return;
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
   segment->capacity = walmap__memory_trim(log->memory, segment->base, segment->capacity, used);
   log->active = NULL;
@@ -115,7 +123,8 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
 
 size_t walmap__log_segment_size(const walmap__log *log) {
   size_t size = log->bytes / 8;
-  if (size < log->min_segment) size = log->min_segment;
+  if (size < log->min_segment)
+    size = log->min_segment;
   return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
 }
 
@@ -125,10 +134,12 @@ int walmap__log_reserve(walmap__log *log, size_t bytes) {
     return WALMAP_OK;
   }
   size_t capacity = walmap__log_segment_size(log);
-  if (capacity < bytes) capacity = bytes;
+  if (capacity < bytes)
+    capacity = bytes;
   int result;
   walmap__segment *segment = walmap__log_new_segment(log, capacity, log->end, &result);
-  if (!segment) return result;
+  if (!segment)
+    return result;
   walmap__log_seal(log);
   link_last(log, segment);
   log->active = segment;
@@ -155,7 +166,8 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
     walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
     log->bytes -= walmap__segment_used(segment);
     walmap__limbo_add(log->limbo, &segment->retired);
-    if (segment == last) break;
+    if (segment == last)
+      break;
     segment = next;
   }
 }
@@ -168,5 +180,6 @@ void walmap__log_destroy(walmap__log *log) {
     segment = next;
   }
   walmap__segment_table *table = table_of(log);
-  if (table) free_table(log->memory, &table->retired);
+  if (table)
+    free_table(log->memory, &table->retired);
 }

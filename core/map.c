@@ -31,7 +31,8 @@ void walmap_options_init(walmap_options *o) {
 /* The seed keeps strangers from choosing keys that collide. */
 static uint64_t random_seed(void) {
   uint64_t seed;
-  if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed) return seed;
+  if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
+    return seed;
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   seed = (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)(uintptr_t)&seed;
@@ -44,15 +45,24 @@ static int check_options(const walmap_options *given, walmap_options *o) {
   } else {
     walmap_options_init(o);
   }
-  if (o->shards == 0) o->shards = WALMAP_DEFAULT_SHARDS;
-  if (o->first_segment == 0) o->first_segment = DEFAULT_FIRST_SEGMENT;
-  if (!o->hash) o->hash = xxh3;
-  if (!o->allocator.alloc) o->allocator = walmap__default_allocator;
-  if (!o->seed_given) o->seed = random_seed();
-  if (o->shards > WALMAP_MAX_SHARDS || (o->shards & (o->shards - 1)) != 0) return WALMAP_INVALID;
-  if (o->first_segment < 256 || o->first_segment > 1 << 20) return WALMAP_INVALID;
-  if (o->auto_compact > 99) return WALMAP_INVALID;
-  if (!o->allocator.free) return WALMAP_INVALID;
+  if (o->shards == 0)
+    o->shards = WALMAP_DEFAULT_SHARDS;
+  if (o->first_segment == 0)
+    o->first_segment = DEFAULT_FIRST_SEGMENT;
+  if (!o->hash)
+    o->hash = xxh3;
+  if (!o->allocator.alloc)
+    o->allocator = walmap__default_allocator;
+  if (!o->seed_given)
+    o->seed = random_seed();
+  if (o->shards > WALMAP_MAX_SHARDS || (o->shards & (o->shards - 1)) != 0)
+    return WALMAP_INVALID;
+  if (o->first_segment < 256 || o->first_segment > 1 << 20)
+    return WALMAP_INVALID;
+  if (o->auto_compact > 99)
+    return WALMAP_INVALID;
+  if (!o->allocator.free)
+    return WALMAP_INVALID;
   return WALMAP_OK;
 }
 
@@ -85,10 +95,12 @@ static layout layout_of(uint32_t shards) {
 int walmap_open(const walmap_options *options, walmap **out) {
   walmap_options o;
   int result = check_options(options, &o);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   layout l = layout_of(o.shards);
   uint8_t *block = o.allocator.alloc(o.allocator.ctx, l.bytes, 64);
-  if (!block) return WALMAP_NOMEM;
+  if (!block)
+    return WALMAP_NOMEM;
   memset(block, 0, l.bytes);
   walmap *map = (walmap *)block;
   map->options = o;
@@ -112,8 +124,10 @@ int walmap_open(const walmap_options *options, walmap **out) {
 }
 
 void walmap_close(walmap *map) {
-  if (!map) return;
-  for (uint32_t i = 0; i < map->n_shards; i++) walmap__shard_destroy(&map->shards[i]);
+  if (!map)
+    return;
+  for (uint32_t i = 0; i < map->n_shards; i++)
+    walmap__shard_destroy(&map->shards[i]);
   walmap__epoch_destroy(&map->epoch, &map->memory);
   walmap__memory_destroy(&map->memory);
   pthread_mutex_destroy(&map->committing);
@@ -134,9 +148,11 @@ uint64_t walmap__tail_while_committing(walmap *map, uint32_t shard) {
   for (;;) {
     uint64_t commits = atomic_load_explicit(&map->commits, memory_order_acquire);
     uint64_t tail = atomic_load_explicit(&map->tails[shard], memory_order_acquire);
-    if (!(commits & 1)) return tail;
+    if (!(commits & 1))
+      return tail;
     uint64_t pending = atomic_load_explicit(&map->pending_tails[shard], memory_order_acquire);
-    if (atomic_load_explicit(&map->commits, memory_order_acquire) == commits) return pending > tail ? pending : tail;
+    if (atomic_load_explicit(&map->commits, memory_order_acquire) == commits)
+      return pending > tail ? pending : tail;
   }
 }
 
@@ -146,7 +162,8 @@ static void collect_once(walmap *map, bool committing, uint64_t *tails) {
   }
   for (uint32_t i = 0; committing && i < map->n_shards; i++) {
     uint64_t pending = atomic_load_explicit(&map->pending_tails[i], memory_order_acquire);
-    if (pending > tails[i]) tails[i] = pending;
+    if (pending > tails[i])
+      tails[i] = pending;
   }
 }
 
@@ -178,17 +195,20 @@ void walmap__store_figures(walmap *map, const walmap__shard *shard) {
   atomic_store_explicit(&f->bytes, g->log.bytes, memory_order_release);
   atomic_store_explicit(&f->dead, g->dead, memory_order_release);
   atomic_store_explicit(&f->tail, tail, memory_order_release);
-  if (tail == present) atomic_store_explicit(&two[1 - stale].tail, 0, memory_order_release);
+  if (tail == present)
+    atomic_store_explicit(&two[1 - stale].tail, 0, memory_order_release);
 }
 
 static bool load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sums *sums) {
   for (int i = 0; i < 2; i++) {
     walmap__figures *f = &map->figures[shard][i];
-    if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail) continue;
+    if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail)
+      continue;
     walmap__sums s = {atomic_load_explicit(&f->len, memory_order_acquire),
                       atomic_load_explicit(&f->bytes, memory_order_acquire),
                       atomic_load_explicit(&f->dead, memory_order_acquire)};
-    if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail) return false;
+    if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail)
+      return false;
     sums->len += s.len;
     sums->bytes += s.bytes;
     sums->dead += s.dead;
@@ -209,8 +229,10 @@ walmap__sums walmap__collect_sums(walmap *map) {
     walmap__collect_tails(map, tails);
     walmap__sums sums = {0, 0, 0};
     uint32_t i = 0;
-    while (i < map->n_shards && load_figures(map, i, tails[i], &sums)) i++;
-    if (i == map->n_shards) return sums;
+    while (i < map->n_shards && load_figures(map, i, tails[i], &sums))
+      i++;
+    if (i == map->n_shards)
+      return sums;
   }
 }
 
@@ -226,7 +248,8 @@ static void store_tail(walmap *map, const walmap__shard *shard) {
 }
 
 void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n) {
-  for (uint32_t i = 0; i < n; i++) walmap__store_figures(map, shards[i]);
+  for (uint32_t i = 0; i < n; i++)
+    walmap__store_figures(map, shards[i]);
   if (n == 1) {
     store_tail(map, shards[0]);
     return;
@@ -240,7 +263,8 @@ void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n) {
     atomic_store_explicit(&map->pending_tails[shards[i]->id], walmap__shard_end(shards[i]), memory_order_release);
   }
   atomic_store_explicit(&map->commits, commits + 1, memory_order_release); /* this is the commit */
-  for (uint32_t i = 0; i < n; i++) store_tail(map, shards[i]);
+  for (uint32_t i = 0; i < n; i++)
+    store_tail(map, shards[i]);
   atomic_store_explicit(&map->commits, commits + 2, memory_order_release);
   pthread_mutex_unlock(&map->committing);
 }

@@ -1,16 +1,16 @@
 /*
 ** map.h - a map: shards, and the tails that say what is committed
 **
-** The tail of a shard is the position up to which its log is committed. A state is a vector of all tails, taken at one point
-** in time. Why the vector is one state (S1):
+** The tail of a shard is the position up to which its log is committed. A state is a vector of all tails, taken at one
+** point in time. Why the vector is one state (S1):
 **
 **   - A transaction that wrote one shard commits by one store of that shard's tail.
-**   - One that wrote several makes `commits` odd, with the new heads in `pending`; that store is the commit. Then it stores
-**     the tails and makes `commits` even again. One such commit runs at a time.
-**   - A reader takes, for an odd `commits`, the greater of tail and pending tail. It collects the vector twice, until nothing
-**     changed in between, `commits` included. Tails only grow, so both collections being equal means that at the moment between
-**     them the vector was just that. It starts over only when somebody committed meanwhile: it waits for nobody, even if a
-**     committing thread is preempted half way.
+**   - One that wrote several makes `commits` odd, with the new tails in `pending_tails`; that store is the commit. Then
+**     it stores the tails and makes `commits` even again. One such commit runs at a time.
+**   - A reader takes, for an odd `commits`, the greater of tail and pending tail. It collects the vector twice, until
+**     nothing changed in between, `commits` included. Tails only grow, so if both collections are equal, the vector was
+**     just that at the moment between them. It starts over only when somebody committed meanwhile: it waits for nobody,
+**     even if a committing thread is preempted half way.
 */
 #ifndef WALMAP_MAP_H
 #define WALMAP_MAP_H
@@ -18,8 +18,9 @@
 #include "shard.h"
 
 /*
-** Figures of a shard as of a tail. Two for each shard: a commit fills the one that is out of date and then stores the tail,
-** so a reader finds the figures of the tail that it collected, or else two commits have passed and it collects anew.
+** Figures of a shard as of a tail. Two for each shard: a commit fills the one that is out of date and then stores the
+** tail, so a reader finds the figures of the tail that it collected, or else two commits have passed and it collects
+** anew.
 */
 typedef struct walmap__figures {
   _Atomic uint64_t tail; /* 0: being filled */
@@ -78,8 +79,8 @@ void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n);
 void walmap__store_figures(walmap *map, const walmap__shard *shard);
 
 /*
-** What is due after a write of `records` records, committed, by the shard's owner: freeing, folding, and compaction steps in
-** proportion to the write.
+** What is due after a write of `records` records, committed, by the shard's owner: freeing, folding, and compaction
+** steps in proportion to the write.
 */
 void walmap__shard_after_commit(walmap__shard *shard, uint64_t records);
 

@@ -26,19 +26,23 @@ static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * u
 
 /* Maps more than is asked for and cuts the ends off, which leaves an aligned block. */
 static void *map_aligned(size_t size, size_t align) {
-  if (size > SIZE_MAX - align) return NULL;
+  if (size > SIZE_MAX - align)
+    return NULL;
   size_t whole = size + align;
   uint8_t *base = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) return NULL;
+  if (base == MAP_FAILED)
+    return NULL;
   size_t head = (align - (uintptr_t)base % align) % align;
-  if (head > 0) munmap(base, head);
+  if (head > 0)
+    munmap(base, head);
   munmap(base + head + size, whole - head - size);
   return base + head;
 }
 
 static void *default_alloc(void *ctx, size_t size, size_t align) {
   (void)ctx;
-  if (align >= WALMAP__REGION) return map_aligned(round_up(size, WALMAP__PAGE), align);
+  if (align >= WALMAP__REGION)
+    return map_aligned(round_up(size, WALMAP__PAGE), align);
   void *block = NULL;
   return posix_memalign(&block, align, size) == 0 ? block : NULL;
 }
@@ -59,7 +63,8 @@ const walmap_allocator walmap__default_allocator = {default_alloc, default_free,
 
 static void *obtain(walmap__memory *m, size_t size, size_t align) {
   void *block = m->allocator.alloc(m->allocator.ctx, size, align);
-  if (block) atomic_fetch_add_explicit(&m->bytes, size, memory_order_relaxed);
+  if (block)
+    atomic_fetch_add_explicit(&m->bytes, size, memory_order_relaxed);
   return block;
 }
 
@@ -71,7 +76,8 @@ static void give_back(walmap__memory *m, void *block, size_t size, size_t align)
 /* Huge pages are asked for, never required; a custom allocator decides for itself. */
 static void ask_for_huge_pages(const walmap__memory *m, void *block, size_t size) {
 #ifdef MADV_HUGEPAGE
-  if (m->own_allocator) (void)madvise(block, size, MADV_HUGEPAGE);
+  if (m->own_allocator)
+    (void)madvise(block, size, MADV_HUGEPAGE);
 #else
   (void)m, (void)block, (void)size;
 #endif
@@ -83,7 +89,8 @@ static void unlink_region(walmap__memory *m, walmap__region *region) {
   } else {
     m->regions = region->next;
   }
-  if (region->next) region->next->previous = region->previous;
+  if (region->next)
+    region->next->previous = region->previous;
 }
 
 /* In the order of their making. */
@@ -100,7 +107,8 @@ static void link_region(walmap__memory *m, walmap__region *region) {
   } else {
     m->regions = region;
   }
-  if (after) after->previous = region;
+  if (after)
+    after->previous = region;
 }
 
 static void count(walmap__memory *m, bool more, size_t pages) {
@@ -111,7 +119,8 @@ static void count(walmap__memory *m, bool more, size_t pages) {
 /* A dense region is held whole. The first one of a map begins sparse: only the pages that are touched cost anything. */
 static walmap__region *new_region(walmap__memory *m) {
   walmap__region *region = obtain(m, sizeof *region, CACHE_LINE);
-  if (!region) return NULL;
+  if (!region)
+    return NULL;
   memset(region, 0, sizeof *region);
   region->base = obtain(m, WALMAP__REGION, WALMAP__REGION);
   if (!region->base) {
@@ -119,12 +128,14 @@ static walmap__region *new_region(walmap__memory *m) {
     return NULL;
   }
   bool first = m->n_regions == 0;
-  if (!first) ask_for_huge_pages(m, region->base, WALMAP__REGION);
+  if (!first)
+    ask_for_huge_pages(m, region->base, WALMAP__REGION);
   memcpy(region->base, &region, sizeof region);
   region->used[0] = 1;
   region->free_pages = region->longest = WALMAP__REGION_PAGES - 1;
   region->sparse = first && m->own_allocator;
-  if (region->sparse) count(m, false, region->free_pages);
+  if (region->sparse)
+    count(m, false, region->free_pages);
   region->serial = m->next_serial++;
   m->n_regions++;
   link_region(m, region);
@@ -145,7 +156,8 @@ static void mark_pages(walmap__region *region, unsigned first, unsigned n, bool 
     }
   }
   region->free_pages = (uint16_t)(used ? region->free_pages - n : region->free_pages + n);
-  if (!used) region->longest = WALMAP__REGION_PAGES - 1; /* it may have joined others */
+  if (!used)
+    region->longest = WALMAP__REGION_PAGES - 1; /* it may have joined others */
 }
 
 /* First page of the first free run of n pages, or 0. */
@@ -158,19 +170,22 @@ static unsigned find_run(const walmap__region *region, unsigned n) {
       continue;
     }
     run = page_used(region, page) ? 0 : run + 1;
-    if (run == n) return page + 1 - n;
+    if (run == n)
+      return page + 1 - n;
   }
   return 0;
 }
 
 /*
-** A full region leaves the list until a page of it is freed, so the search sees only regions with room. The oldest that has a
-** run long enough is taken, so that the younger ones run empty and are given back.
+** A full region leaves the list until a page of it is freed, so the search sees only regions with room. The oldest that
+** has a run long enough is taken, so that the younger ones run empty and are given back.
 */
 static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *first) {
   for (walmap__region *region = m->regions; region; region = region->next) {
-    if (region->free_pages < n || region->longest < n) continue;
-    if ((*first = find_run(region, n)) != 0) return region;
+    if (region->free_pages < n || region->longest < n)
+      continue;
+    if ((*first = find_run(region, n)) != 0)
+      return region;
     region->longest = (uint16_t)(n - 1);
   }
   return NULL;
@@ -187,7 +202,8 @@ static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
 
 static void make_sparse(walmap__memory *m, walmap__region *region) {
   for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
-    if (!page_used(region, page)) drop_pages(region, page, 1);
+    if (!page_used(region, page))
+      drop_pages(region, page, 1);
   }
   region->sparse = true;
   count(m, false, region->free_pages);
@@ -202,13 +218,17 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   pthread_mutex_lock(&m->mutex);
   unsigned first;
   walmap__region *region = find_region(m, n, &first);
-  if (!region && (region = new_region(m)) != NULL) first = 1;
+  if (!region && (region = new_region(m)) != NULL)
+    first = 1;
   void *block = NULL;
   if (region) {
     mark_pages(region, first, n, true);
-    if (region->sparse) count(m, true, n);
-    if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2) make_dense(m, region);
-    if (region->free_pages == 0) unlink_region(m, region);
+    if (region->sparse)
+      count(m, true, n);
+    if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2)
+      make_dense(m, region);
+    if (region->free_pages == 0)
+      unlink_region(m, region);
     block = region->base + first * WALMAP__PAGE;
   }
   pthread_mutex_unlock(&m->mutex);
@@ -216,14 +236,15 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
 }
 
 static void give_back_region(walmap__memory *m, walmap__region *region) {
-  if (region->sparse) make_dense(m, region);
+  if (region->sparse)
+    make_dense(m, region);
   give_back(m, region->base, WALMAP__REGION, WALMAP__REGION);
   give_back(m, region, sizeof *region, CACHE_LINE);
 }
 
 /*
-** A region that is emptied to a quarter becomes sparse, and dense again when it is half full. The last empty region is kept:
-** a map at the edge of one must not map and unmap with every step.
+** A region that is emptied to a quarter becomes sparse, and dense again when it is half full. The last empty region is
+** kept: a map at the edge of one must not map and unmap with every step.
 */
 static void free_pages(walmap__memory *m, void *block, unsigned n) {
   size_t offset = (uintptr_t)block % WALMAP__REGION;
@@ -233,7 +254,8 @@ static void free_pages(walmap__memory *m, void *block, unsigned n) {
   pthread_mutex_lock(&m->mutex);
   bool was_full = region->free_pages == 0;
   mark_pages(region, first, n, false);
-  if (was_full) link_region(m, region);
+  if (was_full)
+    link_region(m, region);
   if (region->sparse) {
     drop_pages(region, first, n);
     count(m, false, n);
@@ -263,10 +285,13 @@ size_t walmap__memory_usable(size_t size) {
 }
 
 void *walmap__memory_alloc(walmap__memory *m, size_t size) {
-  if (is_small(size)) return obtain(m, size, CACHE_LINE);
-  if (is_run(size)) return alloc_pages(m, pages_of(size));
+  if (is_small(size))
+    return obtain(m, size, CACHE_LINE);
+  if (is_run(size))
+    return alloc_pages(m, pages_of(size));
   void *block = obtain(m, size, large_align(size));
-  if (block && large_align(size) == WALMAP__REGION) ask_for_huge_pages(m, block, size);
+  if (block && large_align(size) == WALMAP__REGION)
+    ask_for_huge_pages(m, block, size);
   return block;
 }
 
@@ -281,8 +306,10 @@ void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
 }
 
 size_t walmap__memory_trim(walmap__memory *m, void *block, size_t from, size_t to) {
-  if (is_small(from) || !is_run(from)) return from;
-  if (to < WALMAP__PAGE) to = WALMAP__PAGE;
+  if (is_small(from) || !is_run(from))
+    return from;
+  if (to < WALMAP__PAGE)
+    to = WALMAP__PAGE;
   unsigned old_pages = pages_of(from), new_pages = pages_of(to);
   if (new_pages < old_pages) {
     free_pages(m, (uint8_t *)block + new_pages * WALMAP__PAGE, old_pages - new_pages);

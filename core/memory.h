@@ -7,9 +7,9 @@
 **   pages   1 to 127 pages: a run of pages in a 2 MiB region, so that log and index lie on huge pages
 **   large   above: a block of its own, aligned to 2 MiB when it is that large
 **
-** A region is 2 MiB, aligned to 2 MiB: its first page holds the address of the region's head, the other 255 are handed out
-** by first fit over a bitmap. The first region of a map asks for no huge page, so that a small map costs only the pages it touches; and
-** a region that is nearly empty gives its free pages back to the system one by one.
+** A region is 2 MiB, aligned to 2 MiB: its first page holds the address of the region's head, the other 255 are handed
+** out by first fit over a bitmap. The first region of a map asks for no huge page, so that a small map costs only the
+** pages it touches; and a region that is nearly empty gives its free pages back to the system one by one.
 **
 ** Threads: all functions may be called at once; a mutex guards the regions. No reader ever takes it.
 */
@@ -30,7 +30,7 @@ struct walmap__region;
 
 typedef struct walmap__memory {
   walmap_allocator allocator;
-  bool own_allocator; /* it is the default one */
+  bool own_allocator;     /* it is the default one */
   _Atomic uint64_t bytes; /* held, sparse regions' free pages not counted */
   pthread_mutex_t mutex;
   struct walmap__region *regions; /* those with free pages, the oldest first */

@@ -31,7 +31,8 @@ static pthread_mutex_t waiting = PTHREAD_MUTEX_INITIALIZER;
 
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out) {
   walmap_session *session = calloc(1, sizeof *session);
-  if (!session) return WALMAP_NOMEM;
+  if (!session)
+    return WALMAP_NOMEM;
   session->interrupt = interrupt;
   session->ctx = ctx;
   *out = session;
@@ -56,8 +57,10 @@ static inline void pause_cpu(void) {
 static bool closes_circle(walmap__owner *owner, const walmap_session *me) {
   while (owner) {
     walmap_session *session = atomic_load(&owner->session);
-    if (session == me) return true;
-    if (!session || session == &walmap__single_operation) return false;
+    if (session == me)
+      return true;
+    if (!session || session == &walmap__single_operation)
+      return false;
     owner = session->waits_for;
   }
   return false;
@@ -102,11 +105,15 @@ static void wake(walmap__waiter *w) {
 static int wait_in_queue(walmap__owner *owner, walmap__waiter *w, int64_t deadline) {
   walmap_session *me = w->session;
   for (;;) {
-    if (w->handed_over || walmap__owner_try(owner, me)) return WALMAP_OK;
-    if (me != &walmap__single_operation && closes_circle(owner, me)) return WALMAP_DEADLOCK;
+    if (w->handed_over || walmap__owner_try(owner, me))
+      return WALMAP_OK;
+    if (me != &walmap__single_operation && closes_circle(owner, me))
+      return WALMAP_DEADLOCK;
     int64_t now = now_ns();
-    if (now >= deadline) return WALMAP_BUSY;
-    if (me->interrupt && me->interrupt(me->ctx)) return WALMAP_INTERRUPT;
+    if (now >= deadline)
+      return WALMAP_BUSY;
+    if (me->interrupt && me->interrupt(me->ctx))
+      return WALMAP_INTERRUPT;
     w->woken = false;
     int64_t poll = now + POLL_NS;
     sleep_until(w, me->interrupt && poll < deadline ? poll : deadline);
@@ -129,11 +136,15 @@ int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t t
 
   pthread_mutex_lock(&waiting);
   join_queue(owner, &w);
-  if (session != &walmap__single_operation) session->waits_for = owner;
+  if (session != &walmap__single_operation)
+    session->waits_for = owner;
   int result = wait_in_queue(owner, &w, w.since + (int64_t)timeout * 1000000);
-  if (!w.handed_over) leave_queue(owner, &w);
-  if (result != WALMAP_OK && owner->first) wake(owner->first); /* the last release may have woken us in vain */
-  if (session != &walmap__single_operation) session->waits_for = NULL;
+  if (!w.handed_over)
+    leave_queue(owner, &w);
+  if (result != WALMAP_OK && owner->first)
+    wake(owner->first); /* the last release may have woken us in vain */
+  if (session != &walmap__single_operation)
+    session->waits_for = NULL;
   pthread_mutex_unlock(&waiting);
   pthread_cond_destroy(&w.wake);
   return result;
@@ -146,7 +157,8 @@ void walmap__owner_hand_over(walmap__owner *owner) {
   if (w && now_ns() - w->since > PATIENCE_NS) {
     if (walmap__owner_try(owner, w->session)) {
       leave_queue(owner, w);
-      if (w->session != &walmap__single_operation) w->session->waits_for = NULL;
+      if (w->session != &walmap__single_operation)
+        w->session->waits_for = NULL;
       w->handed_over = true;
       wake(w);
     }

@@ -4,14 +4,15 @@
 ** A shard is owned by one session (a transaction of it), or by one single operation, from its first touch to its end:
 ** two-phase locking among writers, shard by shard. Readers own nothing.
 **
-** Guarantees kept here: C5. An owned shard is waited for at most `timeout`. A session that would close a circle of sessions
-** waiting for each other gets WALMAP_DEADLOCK at once. Why that finds all circles (O1): sessions note what they wait for
-** under one process-wide mutex; a session that waits neither takes nor gives up shards, so the last one to join a circle
-** finds the rest of it standing still, and walks it. A single operation owns one shard and never waits meanwhile, so it
-** ends every walk.
+** Guarantees kept here: C5. An owned shard is waited for at most `timeout`. A session that would close a circle of
+** sessions waiting for each other gets WALMAP_DEADLOCK at once. Why that finds all circles (O1): sessions note what
+** they wait for under one process-wide mutex; a session that waits neither takes nor gives up shards, so the last one
+** to join a circle finds the rest of it standing still, and walks it. A single operation owns one shard and never waits
+** meanwhile, so it ends every walk.
 **
-** Waiters of a shard queue. A released shard is free for whoever comes first, which spares two busy threads a switch for
-** each operation; but a waiter that has waited for longer than 1 ms gets the next release handed over, so nobody starves.
+** Waiters of a shard queue. A released shard is free for whoever comes first, which spares two busy threads a switch
+** for each operation; but a waiter that has waited for longer than 1 ms gets the next release handed over, so nobody
+** starves.
 */
 #ifndef WALMAP_OWNER_H
 #define WALMAP_OWNER_H
@@ -42,14 +43,16 @@ static inline bool walmap__owner_try(walmap__owner *owner, walmap_session *sessi
 }
 
 static inline int walmap__owner_acquire(walmap__owner *owner, walmap_session *session, uint32_t timeout) {
-  if (__builtin_expect(walmap__owner_try(owner, session), 1)) return WALMAP_OK;
+  if (__builtin_expect(walmap__owner_try(owner, session), 1))
+    return WALMAP_OK;
   return walmap__owner_wait(owner, session, timeout);
 }
 
 /* The exchange is a full barrier: either it is seen as free by a new waiter, or the waiter is seen here. */
 static inline void walmap__owner_release(walmap__owner *owner) {
   atomic_exchange(&owner->session, NULL);
-  if (__builtin_expect(atomic_load(&owner->n_waiters) != 0, 0)) walmap__owner_hand_over(owner);
+  if (__builtin_expect(atomic_load(&owner->n_waiters) != 0, 0))
+    walmap__owner_hand_over(owner);
 }
 
 #endif

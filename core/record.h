@@ -113,7 +113,8 @@ static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, 
 static inline bool walmap__record_has_key(const walmap__record *r, uint32_t meta, const void *key, size_t key_len) {
   const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
   if (__builtin_expect(walmap__meta_extended(meta), 0)) {
-    if (walmap__load64(at) != key_len) return false;
+    if (walmap__load64(at) != key_len)
+      return false;
     at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
   } else if (((meta >> WALMAP__VALUE_BITS) & 1023) != key_len) {
     return false;
@@ -123,7 +124,8 @@ static inline bool walmap__record_has_key(const walmap__record *r, uint32_t meta
 
 /* Place of the record that r superseded, 0 if none. `size` is walmap__record_size(r, meta). */
 static inline uint32_t walmap__record_prev(const walmap__record *r, uint32_t meta) {
-  if (!(meta & WALMAP__PREV)) return 0;
+  if (!(meta & WALMAP__PREV))
+    return 0;
   uint32_t place;
   memcpy(&place, (const uint8_t *)r + walmap__record_size(r, meta) - 4, 4);
   return WALMAP__LE32(place);
@@ -153,7 +155,8 @@ static inline uint8_t *walmap__record_write(void *to, const void *key, size_t ke
     size -= 4;
   }
   memset((uint8_t *)to + size - 4, 0, (key_len + value_len) % 4 ? 4 : 0); /* padding; the payload comes next */
-  if (key_len > 0) memcpy(at, key, key_len);
+  if (key_len > 0)
+    memcpy(at, key, key_len);
   atomic_store_explicit(&r->next, 0, memory_order_relaxed);
   atomic_store_explicit(&r->meta, WALMAP__LE32(meta), memory_order_relaxed);
   return at + key_len;

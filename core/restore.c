@@ -1,8 +1,8 @@
 /*
 ** restore.c - an image becomes the content of a map, inside a transaction
 **
-** Each shard gets a new generation, built beside the present one, which readers do not know. When the whole image has proved
-** good, the generations are linked; they are visible past the present tails, so the commit shows them and a
+** Each shard gets a new generation, built beside the present one, which readers do not know. When the whole image has
+** proved good, the generations are linked; they are visible past the present tails, so the commit shows them and a
 ** rollback drops them (shard.h). Until then an error frees them, and nothing has happened.
 */
 #include "build.h"
@@ -14,11 +14,13 @@ static int mark_all(walmap_txn *txn) {
     walmap__shard *shard = &txn->map->shards[i];
     if (!walmap__shard_generation(shard)) {
       walmap__generation *empty = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, 0);
-      if (!empty) return WALMAP_NOMEM;
+      if (!empty)
+        return WALMAP_NOMEM;
       atomic_store_explicit(&shard->generation, empty, memory_order_release);
     }
     int result = walmap__txn_mark(txn, shard);
-    if (result != WALMAP_OK) return result;
+    if (result != WALMAP_OK)
+      return result;
   }
   return WALMAP_OK;
 }
@@ -33,14 +35,16 @@ static void link_all(walmap_txn *txn, const walmap__build *b) {
 }
 
 static int finish(walmap_txn *txn, walmap__build *b, int result, uint64_t *entries) {
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   result = mark_all(txn);
   if (result != WALMAP_OK) {
     walmap__build_drop(b);
     return result;
   }
   link_all(txn, b);
-  if (entries) *entries = b->entries;
+  if (entries)
+    *entries = b->entries;
   return WALMAP_OK;
 }
 
@@ -48,7 +52,8 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
                        uint64_t *entries, walmap_why *why) {
   walmap__build b = {.map = txn->map, .check = check, .ctx = ctx};
   int result = walmap__txn_own_all(txn);
-  if (result == WALMAP_OK) result = walmap__build_from_memory(&b, image, size, why);
+  if (result == WALMAP_OK)
+    result = walmap__build_from_memory(&b, image, size, why);
   return finish(txn, &b, result, entries);
 }
 
@@ -56,7 +61,8 @@ int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx
                             uint64_t *entries, walmap_why *why) {
   walmap__build b = {.map = txn->map, .check = check, .ctx = ctx};
   int result = walmap__txn_own_all(txn);
-  if (result == WALMAP_OK) result = walmap__build_from_stream(&b, read, read_ctx, why);
+  if (result == WALMAP_OK)
+    result = walmap__build_from_stream(&b, read, read_ctx, why);
   return finish(txn, &b, result, entries);
 }
 
@@ -64,7 +70,8 @@ int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entrie
   walmap_session *session = NULL;
   walmap_txn *txn = NULL;
   int result = walmap_session_new(NULL, NULL, &session);
-  if (result == WALMAP_OK) result = walmap_txn_new(map, session, &txn);
+  if (result == WALMAP_OK)
+    result = walmap_txn_new(map, session, &txn);
   if (result == WALMAP_OK) {
     walmap_txn_begin(txn);
     result = walmap_txn_restore(txn, image, size, NULL, NULL, entries, why);

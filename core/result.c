@@ -3,17 +3,28 @@
 
 const char *walmap_result_text(int result) {
   switch (result) {
-  case WALMAP_OK: return "no error";
-  case WALMAP_NOTFOUND: return "the key is absent";
-  case WALMAP_NOMEM: return "out of memory";
-  case WALMAP_BUSY: return "another transaction holds this part of the map";
-  case WALMAP_DEADLOCK: return "deadlock: another transaction waits for this one";
-  case WALMAP_INTERRUPT: return "interrupted while waiting";
-  case WALMAP_TOOBIG: return "key, value or log is too big";
-  case WALMAP_CORRUPT: return "the image is damaged";
-  case WALMAP_IO: return "the read or write callback failed";
-  case WALMAP_INVALID: return "an option's value is not allowed";
-  default: return "unknown result code";
+  case WALMAP_OK:
+    return "no error";
+  case WALMAP_NOTFOUND:
+    return "the key is absent";
+  case WALMAP_NOMEM:
+    return "out of memory";
+  case WALMAP_BUSY:
+    return "another transaction holds this part of the map";
+  case WALMAP_DEADLOCK:
+    return "deadlock: another transaction waits for this one";
+  case WALMAP_INTERRUPT:
+    return "interrupted while waiting";
+  case WALMAP_TOOBIG:
+    return "key, value or log is too big";
+  case WALMAP_CORRUPT:
+    return "the image is damaged";
+  case WALMAP_IO:
+    return "the read or write callback failed";
+  case WALMAP_INVALID:
+    return "an option's value is not allowed";
+  default:
+    return "unknown result code";
   }
 }
 

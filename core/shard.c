@@ -15,7 +15,8 @@ void walmap__shard_init(walmap__shard *shard, walmap *map, uint32_t id) {
 /* Generations                                                                                                        */
 
 void walmap__generation_free(walmap__memory *memory, walmap__generation *g) {
-  if (g->job.copy) walmap__log_free_segment(g->job.copy);
+  if (g->job.copy)
+    walmap__log_free_segment(g->job.copy);
   walmap__index_destroy(&g->index);
   walmap__log_destroy(&g->log);
   walmap__deaths_destroy(&g->deaths, memory);
@@ -29,14 +30,16 @@ static void free_retired_generation(walmap__memory *memory, walmap__retired *sel
 /* A guess at the segment that a shard with so many entries will want, of some 32 bytes each. */
 static size_t first_segment(const walmap *map, uint64_t capacity) {
   uint64_t wanted = capacity < WALMAP__MAX_SEGMENT ? capacity * 32 : WALMAP__MAX_SEGMENT;
-  if (wanted < map->options.first_segment) wanted = map->options.first_segment;
+  if (wanted < map->options.first_segment)
+    wanted = map->options.first_segment;
   return wanted < WALMAP__MAX_SEGMENT ? (size_t)wanted : WALMAP__MAX_SEGMENT;
 }
 
 walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity) {
   walmap *map = shard->map;
   walmap__generation *g = walmap__memory_alloc(&map->memory, sizeof *g);
-  if (!g) return NULL;
+  if (!g)
+    return NULL;
   memset(g, 0, sizeof *g);
   g->retired.free = free_retired_generation;
   g->start = start;
@@ -70,14 +73,16 @@ static void fold_batch(walmap__generation *g, uint64_t budget) {
   enum { AHEAD = 8 };
   while (d->first < d->batch_end && budget-- > 0) {
     uint32_t ahead = walmap__deaths_ahead(d, AHEAD);
-    if (ahead != 0) __builtin_prefetch(walmap__log_at(&g->log, ahead), 1);
+    if (ahead != 0)
+      __builtin_prefetch(walmap__log_at(&g->log, ahead), 1);
     fold(g, walmap__deaths_oldest(d));
     walmap__deaths_pop(d, g->log.memory);
   }
 }
 
 bool walmap__generation_folded_before(const walmap__generation *g, uint64_t position) {
-  if (g->deaths.first == g->deaths.end) return true;
+  if (g->deaths.first == g->deaths.end)
+    return true;
   uint32_t place = walmap__deaths_oldest(&g->deaths);
   walmap__record *record = walmap__log_at(&g->log, place);
   bool tomb = walmap__record_meta(record) & WALMAP__TOMB;
@@ -104,7 +109,8 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
   walmap__deaths *d = &g->deaths;
   bool deaths = d->first == d->batch_end && (d->end - d->first >= MIN_BATCH || (force && d->end > d->first));
   bool memory = !shard->waiting && shard->limbo.first;
-  if (!deaths && !memory) return;
+  if (!deaths && !memory)
+    return;
   uint64_t time = walmap__epoch_advance(&shard->map->epoch);
   if (deaths) {
     d->batch_end = d->end;
@@ -120,17 +126,21 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
 
 void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force) {
   walmap__generation *g = walmap__shard_generation(shard);
-  if (!g) return;
+  if (!g)
+    return;
   close_batches(shard, g, force);
   walmap__deaths *d = &g->deaths;
-  if (d->first == d->batch_end && !shard->waiting) return;
+  if (d->first == d->batch_end && !shard->waiting)
+    return;
   if (shard->tidy_rest > 0 && !force) {
     shard->tidy_rest--;
     return;
   }
   uint64_t oldest = walmap__epoch_oldest(&shard->map->epoch);
-  if (d->first < d->batch_end && oldest > d->batch_time) fold_batch(g, budget);
-  if (shard->waiting && oldest > shard->waiting_time) free_waiting(shard);
+  if (d->first < d->batch_end && oldest > d->batch_time)
+    fold_batch(g, budget);
+  if (shard->waiting && oldest > shard->waiting_time)
+    free_waiting(shard);
   bool held = oldest <= (shard->waiting ? shard->waiting_time : d->batch_time);
   shard->tidy_rest = held ? REST : 0;
 }
@@ -140,5 +150,6 @@ void walmap__shard_destroy(walmap__shard *shard) {
   shard->waiting = shard->limbo.first;
   free_waiting(shard);
   walmap__generation *g = walmap__shard_generation(shard);
-  if (g) walmap__generation_free(&shard->map->memory, g);
+  if (g)
+    walmap__generation_free(&shard->map->memory, g);
 }

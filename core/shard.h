@@ -4,20 +4,21 @@
 **   shard -> generation -> previous generation -> ...
 **              |  start, log, index, deaths, counters, compaction job
 **
-** A generation is what a shard holds between two restores. It begins at position `start` and is visible to a reader whose
-** tail is greater; a reader with an older tail goes on to the previous one. So replacing all content is committed, and
-** rolled back, by the same tail as everything else.
+** A generation is what a shard holds between two restores. It begins at position `start` and is visible to a reader
+** whose tail is greater; a reader with an older tail goes on to the previous one. So replacing all content is
+** committed, and rolled back, by the same tail as everything else.
 **
-** Visibility (V1). Let P be a reader's tail for the shard: every record before P was committed when the reader began. The
-** version of a key at P is found from the index's newest record by following `prev` to the first record with position < P;
-** a tombstone there means absent. A scan meets records in the log's order and takes a record at p < P unless it is a
-** tombstone, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy is asked instead).
-** Both hold because `next`, the flags and the index are written before the tail that commits them is, and are changed by
-** the shard's owner alone.
+** Visibility (V1). Let P be a reader's tail for the shard: every record before P was committed when the reader began.
+** The version of a key at P is found from the index's newest record by following `prev` to the first record with
+** position < P; a tombstone there means absent. A scan meets records in the log's order and takes a record at p < P
+** unless it is a tombstone, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy
+** is asked instead). Both hold because `next`, the flags and the index are written before the tail that commits them
+** is, and are changed by the shard's owner alone.
 **
-** Deaths. A superseded record, and a tombstone itself, is queued in the order of the positions at which it died. When every
-** reader that may have a tail before that has gone (epoch.h), the entry is folded: the record gets DEAD, and a tombstone that is
-** still the newest record of its key leaves the index. So DEAD means: no reader can see it, now or later.
+** Deaths. A superseded record, and a tombstone itself, is queued in the order of the positions at which it died. When
+** every reader that may have a tail before that has gone (epoch.h), the entry is folded: the record gets DEAD, and a
+** tombstone that is still the newest record of its key leaves the index. So DEAD means: no reader can see it, now or
+** later.
 **
 ** Threads: everything but the inline readers' part is for the owner of the shard.
 */
@@ -66,8 +67,8 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
 void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
 
 /*
-** Frees what no reader can see any more, and folds deaths, at most `budget` of them. `force`: even where it hardly pays.
-** Only when all of the shard's records are committed.
+** Frees what no reader can see any more, and folds deaths, at most `budget` of them. `force`: even where it hardly
+** pays. Only when all of the shard's records are committed.
 */
 void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force);
 
@@ -90,7 +91,8 @@ static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
 /* The generation that a reader with this tail sees; NULL: an empty one. */
 static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, uint64_t tail) {
   walmap__generation *g = atomic_load_explicit(&shard->generation, memory_order_acquire);
-  while (g && g->start >= tail) g = g->previous;
+  while (g && g->start >= tail)
+    g = g->previous;
   return g;
 }
 
@@ -100,7 +102,8 @@ static inline walmap__record *walmap__version_at(const walmap__generation *g, wa
   *meta = walmap__record_meta(record);
   while (__builtin_expect(walmap__log_position(&g->log, place) >= tail, 0)) {
     place = walmap__record_prev(record, *meta);
-    if (place == 0) return NULL;
+    if (place == 0)
+      return NULL;
     record = walmap__log_at(&g->log, place);
     *meta = walmap__record_meta(record);
   }
@@ -112,9 +115,12 @@ static inline bool walmap__record_visible(const walmap__log *log, const walmap__
   for (;;) {
     uint32_t next = walmap__record_next(record);
     uint32_t meta = walmap__record_meta(record); /* after next: a next that is a copy's comes with MOVED (compact.c) */
-    if (meta & (WALMAP__TOMB | WALMAP__DEAD)) return false;
-    if (next == 0) return true;
-    if (!(meta & WALMAP__MOVED)) return walmap__log_position(log, next) >= tail;
+    if (meta & (WALMAP__TOMB | WALMAP__DEAD))
+      return false;
+    if (next == 0)
+      return true;
+    if (!(meta & WALMAP__MOVED))
+      return walmap__log_position(log, next) >= tail;
     record = walmap__log_at(log, next);
   }
 }

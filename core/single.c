@@ -3,13 +3,16 @@
 
 /* Too great lengths are refused before a byte is looked at. */
 static int start(walmap *map, const void *key, size_t key_len, size_t value_len, walmap__write *w) {
-  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
   uint64_t hash = walmap__hash_of(map, key, key_len);
   walmap__shard *shard = walmap__shard_of(map, hash);
   int result = walmap__owner_acquire(&shard->owner, &walmap__single_operation, map->options.busy_timeout);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   result = walmap__write_start(w, shard, hash, key, key_len);
-  if (result != WALMAP_OK) walmap__owner_release(&shard->owner);
+  if (result != WALMAP_OK)
+    walmap__owner_release(&shard->owner);
   return result;
 }
 
@@ -27,15 +30,18 @@ static int commit(const walmap__write *w) {
 
 static int set(walmap__write *w, const void *value, size_t value_len) {
   int result = walmap__write_prepare(w, value_len, false);
-  if (result != WALMAP_OK) return finish(w, result);
+  if (result != WALMAP_OK)
+    return finish(w, result);
   void *to = walmap__write_apply(w, value_len, false);
-  if (value_len > 0) memcpy(to, value, value_len);
+  if (value_len > 0)
+    memcpy(to, value, value_len);
   return commit(w);
 }
 
 static int take_away(walmap__write *w) {
   int result = walmap__write_prepare(w, 0, true);
-  if (result != WALMAP_OK) return finish(w, result);
+  if (result != WALMAP_OK)
+    return finish(w, result);
   walmap__write_apply(w, 0, true);
   return commit(w);
 }
@@ -49,12 +55,14 @@ int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, 
 int walmap_remove(walmap *map, const void *key, size_t key_len) {
   walmap__write w;
   int result = start(map, key, key_len, 0, &w);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   return walmap__write_present(&w, NULL) ? take_away(&w) : finish(&w, WALMAP_NOTFOUND);
 }
 
 static int tell(int result, bool did, bool *done) {
-  if (result == WALMAP_OK && done) *done = did;
+  if (result == WALMAP_OK && done)
+    *done = did;
   return result;
 }
 
@@ -62,8 +70,10 @@ int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const voi
                          bool *done) {
   walmap__write w;
   int result = start(map, key, key_len, value_len, &w);
-  if (result != WALMAP_OK) return result;
-  if (walmap__write_present(&w, NULL)) return tell(finish(&w, WALMAP_OK), false, done);
+  if (result != WALMAP_OK)
+    return result;
+  if (walmap__write_present(&w, NULL))
+    return tell(finish(&w, WALMAP_OK), false, done);
   return tell(set(&w, value, value_len), true, done);
 }
 
@@ -72,9 +82,12 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
   walmap__write w;
   walmap_entry e;
   int result = start(map, key, key_len, value_len, &w);
-  if (result != WALMAP_OK) return result;
-  if (!walmap__write_present(&w, &e)) return finish(&w, WALMAP_NOTFOUND);
-  if (!test(ctx, e.value, e.value_len)) return tell(finish(&w, WALMAP_OK), false, done);
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(&w, &e))
+    return finish(&w, WALMAP_NOTFOUND);
+  if (!test(ctx, e.value, e.value_len))
+    return tell(finish(&w, WALMAP_OK), false, done);
   return tell(set(&w, value, value_len), true, done);
 }
 
@@ -82,9 +95,12 @@ int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_f
   walmap__write w;
   walmap_entry e;
   int result = start(map, key, key_len, 0, &w);
-  if (result != WALMAP_OK) return result;
-  if (!walmap__write_present(&w, &e)) return finish(&w, WALMAP_NOTFOUND);
-  if (!test(ctx, e.value, e.value_len)) return tell(finish(&w, WALMAP_OK), false, done);
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(&w, &e))
+    return finish(&w, WALMAP_NOTFOUND);
+  if (!test(ctx, e.value, e.value_len))
+    return tell(finish(&w, WALMAP_OK), false, done);
   return tell(take_away(&w), true, done);
 }
 
@@ -92,7 +108,8 @@ int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn
   walmap__write w;
   walmap_entry e = {NULL, 0, NULL, 0};
   int result = start(map, key, key_len, 0, &w);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   bool present = walmap__write_present(&w, &e);
   const void *value = NULL;
   size_t value_len = 0;

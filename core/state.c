@@ -3,7 +3,8 @@
 
 int walmap_state_new(walmap *map, walmap_state **out) {
   walmap_state *s = walmap__memory_alloc(&map->memory, sizeof *s + map->n_shards * sizeof s->tails[0]);
-  if (!s) return WALMAP_NOMEM;
+  if (!s)
+    return WALMAP_NOMEM;
   s->map = map;
   s->slot = NULL;
   *out = s;
@@ -11,8 +12,10 @@ int walmap_state_new(walmap *map, walmap_state **out) {
 }
 
 void walmap_state_free(walmap_state *s) {
-  if (!s) return;
-  if (s->slot) walmap_state_end(s);
+  if (!s)
+    return;
+  if (s->slot)
+    walmap_state_end(s);
   walmap__memory_free(&s->map->memory, s, sizeof *s + s->map->n_shards * sizeof s->tails[0]);
 }
 
@@ -23,7 +26,8 @@ int walmap__state_enter(walmap_state *s) {
 
 int walmap_state_begin(walmap_state *s) {
   int result = walmap__state_enter(s);
-  if (result == WALMAP_OK) walmap__collect_tails(s->map, s->tails);
+  if (result == WALMAP_OK)
+    walmap__collect_tails(s->map, s->tails);
   return result;
 }
 
@@ -38,12 +42,15 @@ void walmap_state_end(walmap_state *s) {
 /* NOTFOUND when the key has no version at the tail. */
 static inline int look_up(const walmap__generation *g, uint64_t hash, const void *key, size_t key_len, uint64_t tail,
                           walmap_entry *entry) {
-  if (!g) return WALMAP_NOTFOUND;
+  if (!g)
+    return WALMAP_NOTFOUND;
   walmap__slot_ref ref;
   uint32_t place, meta;
   walmap__record *record = walmap__index_find(&g->index, hash, key, key_len, &ref, &place);
-  if (record) record = walmap__version_at(g, record, place, tail, &meta);
-  if (!record) return WALMAP_NOTFOUND;
+  if (record)
+    record = walmap__version_at(g, record, place, tail, &meta);
+  if (!record)
+    return WALMAP_NOTFOUND;
   walmap__record_entry(record, meta, entry);
   return WALMAP_OK;
 }
@@ -59,7 +66,8 @@ void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each,
   walmap__shard *shard = walmap__shard_of(s->map, hash);
   uint64_t tail = s->tails[shard->id];
   walmap__generation *g = walmap__shard_at(shard, tail);
-  if (!g) return;
+  if (!g)
+    return;
   walmap__slot_ref ref;
   uint32_t place, meta;
   walmap__index_seek(&g->index, hash, &ref);
@@ -67,11 +75,14 @@ void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each,
     walmap__record *record = walmap__log_at(&g->log, place);
     walmap_entry entry;
     walmap__record_entry(record, walmap__record_meta(record), &entry);
-    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash) continue;
+    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash)
+      continue;
     record = walmap__version_at(g, record, place, tail, &meta);
-    if (!record) continue;
+    if (!record)
+      continue;
     walmap__record_entry(record, meta, &entry);
-    if (!each(ctx, &entry)) return;
+    if (!each(ctx, &entry))
+      return;
   }
 }
 
@@ -92,7 +103,8 @@ static void prefetch_bucket(walmap_state *s, const walmap_entry *e, probe *p) {
   walmap__shard *shard = walmap__shard_of(s->map, p->hash);
   p->tail = s->tails[shard->id];
   p->g = walmap__shard_at(shard, p->tail);
-  if (!p->g) return;
+  if (!p->g)
+    return;
   uint32_t mask;
   walmap__bucket *buckets = walmap__index_home(&p->g->index, p->hash, &mask);
   p->bucket = buckets + ((uint32_t)(p->hash >> 8) & mask);
@@ -100,11 +112,14 @@ static void prefetch_bucket(walmap_state *s, const walmap_entry *e, probe *p) {
 }
 
 static void prefetch_record(const probe *p) {
-  if (!p->g) return;
+  if (!p->g)
+    return;
   uint32_t match = walmap__bucket_match(p->bucket, walmap__tag(p->hash));
-  if (match == 0) return;
+  if (match == 0)
+    return;
   uint32_t place = atomic_load_explicit(&p->bucket->place[__builtin_ctz(match)], memory_order_acquire);
-  if (place != 0) __builtin_prefetch(walmap__log_at(&p->g->log, place));
+  if (place != 0)
+    __builtin_prefetch(walmap__log_at(&p->g->log, place));
 }
 
 size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
@@ -113,8 +128,10 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
   for (size_t first = 0; first < n; first += GROUP) {
     size_t group = n - first < GROUP ? n - first : GROUP;
     walmap_entry *e = entries + first;
-    for (size_t i = 0; i < group; i++) prefetch_bucket(s, &e[i], &probes[i]);
-    for (size_t i = 0; i < group; i++) prefetch_record(&probes[i]);
+    for (size_t i = 0; i < group; i++)
+      prefetch_bucket(s, &e[i], &probes[i]);
+    for (size_t i = 0; i < group; i++)
+      prefetch_record(&probes[i]);
     for (size_t i = 0; i < group; i++) {
       if (look_up(probes[i].g, probes[i].hash, e[i].key, e[i].key_len, probes[i].tail, &e[i]) == WALMAP_OK) {
         found++;
@@ -131,7 +148,8 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
 
 /* Bytes of the segment that a reader with this tail may look at. */
 static size_t visible_bytes(const walmap__segment *segment, uint64_t tail) {
-  if (segment->pos0 >= tail) return 0;
+  if (segment->pos0 >= tail)
+    return 0;
   uint64_t before_tail = (tail - segment->pos0) << 2;
   size_t used = walmap__segment_used(segment);
   return before_tail < used ? (size_t)before_tail : used;
@@ -151,9 +169,11 @@ static bool next_segment(walmap_cursor *c) {
     if (segment) {
       segment = atomic_load_explicit(&segment->next, memory_order_acquire);
     } else {
-      if (c->shard == s->map->n_shards) return false;
+      if (c->shard == s->map->n_shards)
+        return false;
       walmap__generation *g = walmap__shard_at(&s->map->shards[c->shard], s->tails[c->shard]);
-      if (g) segment = atomic_load_explicit(&g->log.first, memory_order_acquire);
+      if (g)
+        segment = atomic_load_explicit(&g->log.first, memory_order_acquire);
     }
     if (segment && segment->pos0 < s->tails[c->shard]) {
       enter_segment(c, segment, s->tails[c->shard]);
@@ -164,9 +184,7 @@ static bool next_segment(walmap_cursor *c) {
   }
 }
 
-void walmap_cursor_start(walmap_cursor *c, walmap_state *s) {
-  *c = (walmap_cursor){s, NULL, NULL, NULL, 0};
-}
+void walmap_cursor_start(walmap_cursor *c, walmap_state *s) { *c = (walmap_cursor){s, NULL, NULL, NULL, 0}; }
 
 bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
   for (;;) {
@@ -185,7 +203,8 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
         return true;
       }
     }
-    if (!next_segment(c)) return false;
+    if (!next_segment(c))
+      return false;
   }
 }
 
@@ -196,11 +215,13 @@ int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn vie
   uint64_t hash = walmap__hash_of(map, key, key_len);
   walmap__shard *shard = walmap__shard_of(map, hash);
   walmap__slot *slot = walmap__epoch_enter(&map->epoch, &map->memory);
-  if (!slot) return WALMAP_NOMEM;
+  if (!slot)
+    return WALMAP_NOMEM;
   uint64_t tail = walmap__tail(map, shard->id);
   walmap_entry entry;
   int result = look_up(walmap__shard_at(shard, tail), hash, key, key_len, tail, &entry);
-  if (result == WALMAP_OK) (void)view(ctx, entry.value, entry.value_len);
+  if (result == WALMAP_OK)
+    (void)view(ctx, entry.value, entry.value_len);
   walmap__epoch_leave(slot);
   return result;
 }
@@ -214,8 +235,10 @@ typedef struct copy_to {
 static bool copy_value(void *ctx, const void *value, size_t value_len) {
   const copy_to *to = ctx;
   size_t n = value_len < to->size ? value_len : to->size;
-  if (n > 0) memcpy(to->buffer, value, n);
-  if (to->value_len) *to->value_len = value_len;
+  if (n > 0)
+    memcpy(to->buffer, value, n);
+  if (to->value_len)
+    *to->value_len = value_len;
   return true;
 }
 

@@ -1,8 +1,8 @@
 /*
 ** state.h - one committed state of the whole map, for reading
 **
-** A state is a slot in the epoch, taken first, and the vector of all tails, collected after. So everything that the tails
-** make visible stays in memory, and stays findable, until the slot is given back (E1, V1, S1).
+** A state is a slot in the epoch, taken first, and the vector of all tails, collected after. So everything that the
+** tails make visible stays in memory, and stays findable, until the slot is given back (E1, V1, S1).
 */
 #ifndef WALMAP_STATE_H
 #define WALMAP_STATE_H

@@ -14,19 +14,23 @@ static size_t txn_bytes(const walmap *map) {
 
 int walmap_txn_new(walmap *map, walmap_session *session, walmap_txn **out) {
   walmap_txn *txn = walmap__memory_alloc(&map->memory, txn_bytes(map));
-  if (!txn) return WALMAP_NOMEM;
+  if (!txn)
+    return WALMAP_NOMEM;
   memset(txn, 0, txn_bytes(map));
   txn->map = map;
   txn->session = session;
   txn->owned = (walmap__shard **)(txn->shares + map->n_shards);
-  for (uint32_t i = 0; i < map->n_shards; i++) txn->shares[i].level = -1;
+  for (uint32_t i = 0; i < map->n_shards; i++)
+    txn->shares[i].level = -1;
   *out = txn;
   return WALMAP_OK;
 }
 
 void walmap_txn_free(walmap_txn *txn) {
-  if (!txn) return;
-  if (txn->begun) walmap_txn_rollback(txn);
+  if (!txn)
+    return;
+  if (txn->begun)
+    walmap_txn_rollback(txn);
   walmap__undo_free(txn);
   walmap__memory_free(&txn->map->memory, txn, txn_bytes(txn->map));
 }
@@ -42,14 +46,15 @@ void walmap_txn_begin(walmap_txn *txn) {
 bool walmap_txn_is_begun(const walmap_txn *txn) { return txn->begun; }
 
 /*
-** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a tail that is the log's
-** end is what compaction starts from.
+** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a tail that is the
+** log's end is what compaction starts from.
 */
 static void end(walmap_txn *txn) {
   walmap__shard *changed[WALMAP_MAX_SHARDS];
   uint32_t n = 0;
   for (uint32_t i = 0; i < txn->n_owned; i++) {
-    if (txn->shares[txn->owned[i]->id].written > 0) changed[n++] = txn->owned[i];
+    if (txn->shares[txn->owned[i]->id].written > 0)
+      changed[n++] = txn->owned[i];
   }
   if (n > 0) {
     walmap__undo_retire_generations(txn);
@@ -58,7 +63,8 @@ static void end(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->n_owned; i++) {
     walmap__shard *shard = txn->owned[i];
     walmap__share *share = &txn->shares[shard->id];
-    if (share->written > 0) walmap__shard_after_commit(shard, share->written);
+    if (share->written > 0)
+      walmap__shard_after_commit(shard, share->written);
     *share = (walmap__share){.level = -1};
     walmap__owner_release(&shard->owner);
   }
@@ -79,9 +85,11 @@ void walmap_txn_rollback(walmap_txn *txn) {
 
 int walmap__txn_own(walmap_txn *txn, walmap__shard *shard) {
   walmap__share *share = &txn->shares[shard->id];
-  if (share->owned) return WALMAP_OK;
+  if (share->owned)
+    return WALMAP_OK;
   int result = walmap__owner_acquire(&shard->owner, txn->session, txn->map->options.busy_timeout);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   share->owned = true;
   txn->owned[txn->n_owned++] = shard;
   return WALMAP_OK;
@@ -102,14 +110,17 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   uint64_t hash = walmap__hash_of(txn->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
-  if (result != WALMAP_OK) return result;
+  if (result != WALMAP_OK)
+    return result;
   walmap__generation *g = walmap__shard_generation(shard);
-  if (!g) return WALMAP_NOTFOUND;
+  if (!g)
+    return WALMAP_NOTFOUND;
   walmap__slot_ref slot;
   uint32_t place;
   walmap__record *record = walmap__index_find(&g->index, hash, key, key_len, &slot, &place);
   uint32_t meta = record ? walmap__record_meta(record) : WALMAP__TOMB;
-  if (meta & WALMAP__TOMB) return WALMAP_NOTFOUND;
+  if (meta & WALMAP__TOMB)
+    return WALMAP_NOTFOUND;
   walmap__record_entry(record, meta, entry);
   return WALMAP_OK;
 }
@@ -118,7 +129,8 @@ int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, vo
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
   walmap__generation *g = walmap__shard_generation(shard);
-  if (result != WALMAP_OK || !g) return result;
+  if (result != WALMAP_OK || !g)
+    return result;
   walmap__slot_ref slot;
   uint32_t place;
   walmap__index_seek(&g->index, hash, &slot);
@@ -127,8 +139,10 @@ int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, vo
     uint32_t meta = walmap__record_meta(record);
     walmap_entry entry;
     walmap__record_entry(record, meta, &entry);
-    if ((meta & WALMAP__TOMB) || walmap__hash_of(txn->map, entry.key, entry.key_len) != hash) continue;
-    if (!each(ctx, &entry)) break;
+    if ((meta & WALMAP__TOMB) || walmap__hash_of(txn->map, entry.key, entry.key_len) != hash)
+      continue;
+    if (!each(ctx, &entry))
+      break;
   }
   return WALMAP_OK;
 }
@@ -136,9 +150,12 @@ int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, vo
 /* The ends of all logs take the tails' place: what is uncommitted here is the transaction's own. */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
   int result = walmap__txn_own_all(txn);
-  if (result == WALMAP_OK) result = walmap__state_enter(state);
-  if (result != WALMAP_OK) return result;
-  for (uint32_t i = 0; i < txn->map->n_shards; i++) state->tails[i] = walmap__shard_end(&txn->map->shards[i]);
+  if (result == WALMAP_OK)
+    result = walmap__state_enter(state);
+  if (result != WALMAP_OK)
+    return result;
+  for (uint32_t i = 0; i < txn->map->n_shards; i++)
+    state->tails[i] = walmap__shard_end(&txn->map->shards[i]);
   return WALMAP_OK;
 }
 
@@ -147,7 +164,8 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
 
 /* Too great lengths are refused before a byte is looked at. */
 static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
-  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
   uint64_t hash = walmap__hash_of(txn->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
@@ -156,33 +174,41 @@ static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_
 
 static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
   int result = walmap__write_prepare(w, value_len, remove);
-  if (result == WALMAP_OK) result = walmap__txn_mark(txn, w->shard);
-  if (result == WALMAP_OK) txn->shares[w->shard->id].written++;
+  if (result == WALMAP_OK)
+    result = walmap__txn_mark(txn, w->shard);
+  if (result == WALMAP_OK)
+    txn->shares[w->shard->id].written++;
   return result;
 }
 
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {
   walmap__write w;
   int result = start(txn, &w, key, key_len, value_len);
-  if (result == WALMAP_OK) result = prepare(txn, &w, value_len, false);
-  if (result == WALMAP_OK) *value = walmap__write_apply(&w, value_len, false);
+  if (result == WALMAP_OK)
+    result = prepare(txn, &w, value_len, false);
+  if (result == WALMAP_OK)
+    *value = walmap__write_apply(&w, value_len, false);
   return result;
 }
 
 int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len) {
   void *to;
   int result = walmap_txn_reserve(txn, key, key_len, value_len, &to);
-  if (result == WALMAP_OK && value_len > 0) memcpy(to, value, value_len);
+  if (result == WALMAP_OK && value_len > 0)
+    memcpy(to, value, value_len);
   return result;
 }
 
 int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
   walmap__write w;
   int result = start(txn, &w, key, key_len, 0);
-  if (result != WALMAP_OK) return result;
-  if (!walmap__write_present(&w, NULL)) return WALMAP_NOTFOUND;
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(&w, NULL))
+    return WALMAP_NOTFOUND;
   result = prepare(txn, &w, 0, true);
-  if (result == WALMAP_OK) walmap__write_apply(&w, 0, true);
+  if (result == WALMAP_OK)
+    walmap__write_apply(&w, 0, true);
   return result;
 }
 
@@ -194,7 +220,8 @@ static walmap__sums sums_of(walmap_txn *txn) {
   walmap__sums sums = walmap__collect_sums(txn->map);
   for (uint32_t i = 0; i < txn->n_owned; i++) {
     const walmap__shard *shard = txn->owned[i];
-    if (txn->shares[shard->id].written == 0) continue;
+    if (txn->shares[shard->id].written == 0)
+      continue;
     const walmap__generation *now = walmap__shard_generation(shard);
     walmap__sums committed = walmap__shard_sums(txn->map, shard->id);
     sums.len += now->len - committed.len;
@@ -217,12 +244,16 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
   for (uint32_t i = 0; i < map->n_shards; i++) {
     walmap__shard *shard = &map->shards[i];
     bool owned = txn && txn->shares[i].owned;
-    if (owned && (txn->shares[i].written > 0 || txn->shares[i].level != -1)) continue;
+    if (owned && (txn->shares[i].written > 0 || txn->shares[i].level != -1))
+      continue;
     int result = owned ? WALMAP_OK : walmap__owner_acquire(&shard->owner, session, map->options.busy_timeout);
-    if (result != WALMAP_OK) return result;
+    if (result != WALMAP_OK)
+      return result;
     result = walmap__compact_all(shard);
-    if (!owned) walmap__owner_release(&shard->owner);
-    if (result != WALMAP_OK) return result;
+    if (!owned)
+      walmap__owner_release(&shard->owner);
+    if (result != WALMAP_OK)
+      return result;
   }
   return WALMAP_OK;
 }

@@ -1,10 +1,10 @@
 /*
 ** txn.h - a write transaction: the shards that it owns, and how to undo what it wrote
 **
-** A mark is what a shard was like when the transaction, or a savepoint, first wrote it: where its log ended, its generation and
-** figures. Undoing a mark walks the log from there and points the index at each record's `prev` again; the records stay,
-** dead. Marks are made only at the first write of a shard after a savepoint, so a savepoint costs nothing by itself,
-** and SQLite's many statement savepoints stay cheap.
+** A mark is what a shard was like when the transaction, or a savepoint, first wrote it: where its log ended, its
+** generation and figures. Undoing a mark walks the log from there and points the index at each record's `prev` again;
+** the records stay, dead. Marks are made only at the first write of a shard after a savepoint, so a savepoint costs
+** nothing by itself, and SQLite's many statement savepoints stay cheap.
 **
 **   level   0       1         1        2
 **   marks [shard 3][shard 3][shard 5][shard 3]      level of savepoint n is n + 1; 0 is the begin

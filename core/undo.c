@@ -8,11 +8,14 @@
 /* Marks                                                                                                              */
 
 static int reserve_mark(walmap_txn *txn) {
-  if (txn->n_marks < txn->max_marks) return WALMAP_OK;
+  if (txn->n_marks < txn->max_marks)
+    return WALMAP_OK;
   uint32_t max = txn->max_marks ? txn->max_marks * 2 : FIRST_MARKS;
   walmap__mark *marks = walmap__memory_alloc(&txn->map->memory, max * sizeof *marks);
-  if (!marks) return WALMAP_NOMEM;
-  if (txn->n_marks > 0) memcpy(marks, txn->marks, txn->n_marks * sizeof *marks);
+  if (!marks)
+    return WALMAP_NOMEM;
+  if (txn->n_marks > 0)
+    memcpy(marks, txn->marks, txn->n_marks * sizeof *marks);
   walmap__undo_free(txn);
   txn->marks = marks;
   txn->max_marks = max;
@@ -21,8 +24,10 @@ static int reserve_mark(walmap_txn *txn) {
 
 int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
   walmap__share *share = &txn->shares[shard->id];
-  if (share->level == txn->level) return WALMAP_OK;
-  if (reserve_mark(txn) != WALMAP_OK) return WALMAP_NOMEM;
+  if (share->level == txn->level)
+    return WALMAP_OK;
+  if (reserve_mark(txn) != WALMAP_OK)
+    return WALMAP_NOMEM;
   walmap__generation *g = walmap__shard_generation(shard);
   walmap__segment *last = g->log.last;
   txn->marks[txn->n_marks++] = (walmap__mark){
@@ -43,14 +48,16 @@ int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
 }
 
 void walmap__undo_free(walmap_txn *txn) {
-  if (txn->marks) walmap__memory_free(&txn->map->memory, txn->marks, txn->max_marks * sizeof *txn->marks);
+  if (txn->marks)
+    walmap__memory_free(&txn->map->memory, txn->marks, txn->max_marks * sizeof *txn->marks);
   txn->marks = NULL;
   txn->max_marks = 0;
 }
 
 void walmap__undo_forget(walmap_txn *txn) {
   txn->n_marks = 0;
-  if (txn->max_marks > KEPT_MARKS) walmap__undo_free(txn);
+  if (txn->max_marks > KEPT_MARKS)
+    walmap__undo_free(txn);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -61,7 +68,8 @@ static void retire(walmap__shard *shard, walmap__generation *g) { walmap__limbo_
 void walmap__undo_retire_generations(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->n_marks; i++) {
     const walmap__mark *mark = &txn->marks[i];
-    if (mark->previous_level != -1) continue; /* only the shard's first mark */
+    if (mark->previous_level != -1)
+      continue; /* only the shard's first mark */
     walmap__shard *shard = &txn->map->shards[mark->shard];
     walmap__generation *g = walmap__shard_generation(shard);
     while (g != mark->generation) {
@@ -74,7 +82,8 @@ void walmap__undo_retire_generations(walmap_txn *txn) {
 /* Positions that the dropped ones used are not used again: a state of this transaction may have its tail there. */
 static void drop_newer_generations(walmap__shard *shard, const walmap__mark *mark) {
   walmap__generation *g = walmap__shard_generation(shard);
-  if (g == mark->generation) return;
+  if (g == mark->generation)
+    return;
   walmap__log_seal(&mark->generation->log);
   mark->generation->log.end = g->log.end;
   atomic_store_explicit(&shard->generation, mark->generation, memory_order_release);
@@ -90,12 +99,13 @@ static void revive(walmap__generation *g, uint32_t place) {
   walmap__record *record = walmap__log_at(&g->log, place);
   uint32_t meta = walmap__record_meta(record);
   walmap__record_set_next(record, 0);
-  if (!(meta & WALMAP__TOMB)) walmap__log_entry(&g->log, place)->segment->dead_bytes -= walmap__record_size(record, meta);
+  if (!(meta & WALMAP__TOMB))
+    walmap__log_entry(&g->log, place)->segment->dead_bytes -= walmap__record_size(record, meta);
 }
 
 /*
-** Of several records of a key, only the first has a `prev` before the mark, or none: it decides what the index holds again.
-** Readers follow `prev` past all of them meanwhile, since all lie past their tails.
+** Of several records of a key, only the first has a `prev` before the mark, or none: it decides what the index holds
+** again. Readers follow `prev` past all of them meanwhile, since all lie past their tails.
 */
 static void undo_record(walmap__generation *g, walmap__segment *segment, walmap__record *record, uint32_t meta,
                         uint64_t mark_position) {
@@ -115,7 +125,8 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     }
   }
   bool counted = (meta & WALMAP__TOMB) || walmap__record_next(record) != 0;
-  if (!counted) segment->dead_bytes += walmap__record_size(record, meta);
+  if (!counted)
+    segment->dead_bytes += walmap__record_size(record, meta);
   walmap__segment_set_dirty(segment);
   walmap__record_set_meta(record, meta | WALMAP__DEAD);
 }
@@ -125,14 +136,16 @@ static void undo(walmap_txn *txn, const walmap__mark *mark) {
   walmap__generation *g = mark->generation;
   drop_newer_generations(shard, mark);
   walmap__segment *segment = mark->segment;
-  if (!segment) segment = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  if (!segment)
+    segment = atomic_load_explicit(&g->log.first, memory_order_relaxed);
   size_t offset = mark->offset;
   for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed), offset = 0) {
     size_t used = walmap__segment_used(segment);
     while (offset < used) {
       walmap__record *record = (walmap__record *)(segment->base + offset);
       uint32_t meta = walmap__record_meta(record);
-      if (!(meta & WALMAP__DEAD)) undo_record(g, segment, record, meta, mark->position);
+      if (!(meta & WALMAP__DEAD))
+        undo_record(g, segment, record, meta, mark->position);
       offset += walmap__record_size(record, meta);
     }
   }
@@ -151,23 +164,27 @@ void walmap_txn_savepoint(walmap_txn *txn, int n) {
 }
 
 /*
-** Marks above the level now belong to it, and those of a shard that already has one there are not needed any more: so marks
-** do not pile up over the statements of a long transaction.
+** Marks above the level now belong to it, and those of a shard that already has one there are not needed any more: so
+** marks do not pile up over the statements of a long transaction.
 */
 void walmap_txn_release(walmap_txn *txn, int n) {
-  if (txn->level <= n) return;
+  if (txn->level <= n)
+    return;
   txn->level = n;
   uint32_t first = txn->n_marks;
-  while (first > 0 && txn->marks[first - 1].level > n) first--;
+  while (first > 0 && txn->marks[first - 1].level > n)
+    first--;
   for (uint32_t i = first; i < txn->n_marks; i++) {
     walmap__mark *mark = &txn->marks[i];
-    if (mark->previous_level <= n) txn->shares[mark->shard].level = mark->previous_level;
+    if (mark->previous_level <= n)
+      txn->shares[mark->shard].level = mark->previous_level;
   }
   uint32_t kept = first;
   for (uint32_t i = first; i < txn->n_marks; i++) {
     walmap__mark mark = txn->marks[i];
     walmap__share *share = &txn->shares[mark.shard];
-    if (share->level == n) continue;
+    if (share->level == n)
+      continue;
     mark.previous_level = share->level;
     mark.level = n;
     share->level = n;
@@ -177,7 +194,9 @@ void walmap_txn_release(walmap_txn *txn, int n) {
 }
 
 void walmap_txn_rollback_to(walmap_txn *txn, int n) {
-  if (txn->level <= n) return;
-  while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n) undo(txn, &txn->marks[--txn->n_marks]);
+  if (txn->level <= n)
+    return;
+  while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n)
+    undo(txn, &txn->marks[--txn->n_marks]);
   txn->level = n + 1;
 }

@@ -278,12 +278,11 @@ void walmap_txn_commit(walmap_txn *txn);
 void walmap_txn_rollback(walmap_txn *txn);
 
 /*
-** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables.
-** savepoint(n) drops the levels n and above, then marks the present state as level n, and as every level below n that is
-** missing.
-** release(n) drops the levels n and above, keeping the changes.
-** rollback_to(n) restores the state at level n, drops the levels above n, and keeps level n. A level that is not held
-** means there is nothing to undo; n = -1 means the state at begin. Shards stay owned. None of the three can fail.
+** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables. savepoint(n) drops the levels n and
+** above, then marks the present state as level n, and as every level below n that is missing. release(n) drops the
+** levels n and above, keeping the changes. rollback_to(n) restores the state at level n, drops the levels above n, and
+** keeps level n. A level that is not held means there is nothing to undo; n = -1 means the state at begin. Shards stay
+** owned. None of the three can fail.
 */
 void walmap_txn_savepoint(walmap_txn *txn, int n);
 void walmap_txn_release(walmap_txn *txn, int n);
@@ -310,9 +309,9 @@ int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t 
 
 /*
 ** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Takes
-** ownership of all shards, in order. The state stays as it is when the transaction goes on, and may outlive it; only what
-** the transaction undoes, by rollback or rollback_to, is taken out of the state as well.
-** Also NOMEM as walmap_state_begin.
+** ownership of all shards, in order. The state stays as it is when the transaction goes on, and may outlive it; only
+** what the transaction undoes, by rollback or rollback_to, is taken out of the state as well. Also NOMEM as
+** walmap_state_begin.
 */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state);
 
@@ -357,9 +356,9 @@ int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
 /*
 ** Replaces the map's content with the image's, inside the transaction: takes ownership of all shards, and readers see
 ** the old content until commit. The image may come from any version, machine, shard count or seed.
-**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. Large images in
-**            memory are restored by several threads, which live only until the call returns: then it is called from them,
-**            at the same time
+**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. Large
+**            images in memory are restored by several threads, which live only until the call returns: then it is
+**            called from them, at the same time
 **   entries  may be NULL; their number
 **   why      may be NULL; set on CORRUPT and IO
 ** Errors: CORRUPT (damage, a content number other than the map's, a duplicate key, a refused entry), NOMEM, BUSY,
@@ -379,8 +378,8 @@ int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx
 
 /*
 ** Reading an image without a map. `open` verifies the header, the frame of every chunk, all checksums and the trailer;
-** `next` then walks the entries in place. The reader holds no memory, the image must outlive it, its fields are private.
-** next: OK, NOTFOUND at the end, CORRUPT. Duplicate keys are not looked for.
+** `next` then walks the entries in place. The reader holds no memory, the image must outlive it, its fields are
+** private. next: OK, NOTFOUND at the end, CORRUPT. Duplicate keys are not looked for.
 */
 typedef struct walmap_image_reader {
   const uint8_t *image, *at, *chunk_end;

@@ -6,7 +6,8 @@ int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, c
   if (!g) {
     uint64_t capacity = shard->map->options.capacity / shard->map->n_shards;
     g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, capacity);
-    if (!g) return WALMAP_NOMEM;
+    if (!g)
+      return WALMAP_NOMEM;
     atomic_store_explicit(&shard->generation, g, memory_order_release);
   }
   w->shard = shard;
@@ -20,12 +21,15 @@ int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, c
 }
 
 int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
-  if (value_len > WALMAP_MAX_LENGTH) return WALMAP_TOOBIG;
+  if (value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
   walmap__generation *g = w->generation;
   size_t bytes = walmap__record_bytes(w->key_len, remove ? 0 : value_len, w->old != NULL);
   int result = walmap__log_reserve(&g->log, bytes);
-  if (result == WALMAP_OK && !w->old) result = walmap__index_reserve(&g->index, w->hash);
-  if (result == WALMAP_OK && w->old && !walmap__deaths_reserve(&g->deaths, g->log.memory, 2)) result = WALMAP_NOMEM;
+  if (result == WALMAP_OK && !w->old)
+    result = walmap__index_reserve(&g->index, w->hash);
+  if (result == WALMAP_OK && w->old && !walmap__deaths_reserve(&g->deaths, g->log.memory, 2))
+    result = WALMAP_NOMEM;
   return result;
 }
 
@@ -35,7 +39,8 @@ static void supersede(walmap__write *w, uint32_t by) {
   walmap__segment *segment = walmap__log_entry(&g->log, w->old_place)->segment;
   walmap__segment_set_dirty(segment);
   walmap__record_set_next(w->old, by);
-  if (w->old_meta & WALMAP__TOMB) return;
+  if (w->old_meta & WALMAP__TOMB)
+    return;
   size_t size = walmap__record_size(w->old, w->old_meta);
   segment->dead_bytes += size;
   g->dead += size - (w->old_meta & WALMAP__PREV ? 4 : 0); /* its prev word was counted when it was written */
@@ -47,10 +52,12 @@ void *walmap__write_apply(walmap__write *w, size_t value_len, bool remove) {
   walmap__generation *g = w->generation;
   bool prev = w->old != NULL;
   uint32_t flags = (prev ? WALMAP__PREV : 0) | (remove ? WALMAP__TOMB : 0);
-  if (remove) value_len = 0;
+  if (remove)
+    value_len = 0;
   size_t bytes = walmap__record_bytes(w->key_len, value_len, prev);
   uint32_t place;
-  if (flags != 0) walmap__segment_set_dirty(g->log.active);
+  if (flags != 0)
+    walmap__segment_set_dirty(g->log.active);
   void *record = walmap__log_append(&g->log, bytes, &place);
   void *value = walmap__record_write(record, w->key, w->key_len, value_len, flags, w->old_place);
   if (prev) {

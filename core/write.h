@@ -25,8 +25,10 @@ int walmap__write_start(walmap__write *write, walmap__shard *shard, uint64_t has
 
 /* Whether the key is present; then *entry (may be NULL) is its present entry. */
 static inline bool walmap__write_present(const walmap__write *write, walmap_entry *entry) {
-  if (!write->old || (write->old_meta & WALMAP__TOMB)) return false;
-  if (entry) walmap__record_entry(write->old, write->old_meta, entry);
+  if (!write->old || (write->old_meta & WALMAP__TOMB))
+    return false;
+  if (entry)
+    walmap__record_entry(write->old, write->old_meta, entry);
   return true;
 }
 
