@@ -224,7 +224,7 @@ walmap__sums walmap__shard_sums(walmap *map, uint32_t shard) {
 }
 
 walmap__sums walmap__collect_sums(walmap *map) {
-  uint64_t tails[WALMAP_MAX_SHARDS];
+  uint64_t tails[WALMAP_MAX_SHARDS] = {0};
   for (;;) {
     walmap__collect_tails(map, tails);
     walmap__sums sums = {0, 0, 0};
