@@ -10,6 +10,8 @@
 **    reader       the total by a scan, a join, subqueries, IN and walmap_get: one state, and never an error
 **    imager       the total of an image, by walmap_each and restored elsewhere; replaces the map by its own image
 **    visitor      opens, ruins everything in a transaction, and closes without an end; compacts
+**    victim       moves money too, and is interrupted at any moment
+**    churner      makes and drops tables of other maps, on connections that come and go; interrupts the victim
 **
 ** Then two threads take two shards in opposite order, round after round, in one map and in two: one of them gets
 ** SQLITE_BUSY at once, the other commits.
@@ -61,6 +63,8 @@ enum check {
   RESTORED,
   VISITED,
   COMPACTED,
+  INTERRUPTED,
+  CHURNED,
   DEADLOCKS,
   CHECKS
 };
@@ -77,6 +81,8 @@ static const char *const check_names[CHECKS] = {
     "restores of the map's own image",
     "visits that ended in the middle",
     "compactions",
+    "transactions that were interrupted",
+    "maps that came and went",
     "deadlocks that ended at once",
 };
 static atomic_long seen[CHECKS];
@@ -384,11 +390,94 @@ static void *visitor(void *arg) {
   return NULL;
 }
 
+/* The connection to interrupt, or NULL. */
+static sqlite3 *victims_db;
+static pthread_mutex_t victims_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void victim_set(sqlite3 *db) {
+  pthread_mutex_lock(&victims_mutex);
+  victims_db = db;
+  pthread_mutex_unlock(&victims_mutex);
+}
+
+static void victim_interrupt(void) {
+  pthread_mutex_lock(&victims_mutex);
+  if (victims_db) {
+    sqlite3_interrupt(victims_db);
+  }
+  pthread_mutex_unlock(&victims_mutex);
+}
+
+/* Parsing can be interrupted as well, so the statements are prepared before the churner learns of the connection. */
+static void *victim(void *arg) {
+  static const char *const statements[] = {"BEGIN", TAKE, "SELECT sum(value) FROM kv", GIVE, "COMMIT", "ROLLBACK"};
+  worker *w = arg;
+  worker_open(w);
+  for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++) {
+    prepare(w, statements[i]);
+  }
+  victim_set(w->db);
+  while (!atomic_load(&stop)) {
+    int account[] = {0, pick(w, ACCOUNTS), 0, pick(w, ACCOUNTS), 0}, amount = pick(w, 100), rc = SQLITE_OK;
+    for (int i = 0; i < 5 && rc == SQLITE_OK; i++) {
+      rc = i == 2 && amount % 4 ? SQLITE_OK : run(w, statements[i], account[i], amount, NULL);
+    }
+    if (rc == SQLITE_INTERRUPT) {
+      atomic_fetch_add(&seen[INTERRUPTED], 1);
+    } else if (rc != SQLITE_OK && (rc != SQLITE_BUSY || strstr(sqlite3_errmsg(w->db), "deadlock") == NULL)) {
+      fail("%s: the victim got %d: %s", w->phase->name, rc, sqlite3_errmsg(w->db));
+    }
+    while (!sqlite3_get_autocommit(w->db)) {
+      run(w, "ROLLBACK", 0, 0, NULL); /* which may be interrupted too */
+    }
+  }
+  victim_set(NULL);
+  worker_close(w);
+  return NULL;
+}
+
+/* Each of the churned maps holds one key, whose value is the map's number: a map that is another's shows. */
+static void *churner(void *arg) {
+  worker *w = arg;
+  while (!atomic_load(&stop)) {
+    char sql[200];
+    int map = pick(w, 3);
+    sqlite3_int64 row[2] = {map, 1};
+    w->db = connect(":memory:");
+    victim_interrupt();
+    snprintf(sql, sizeof sql, "CREATE VIRTUAL TABLE temp.c USING walmap(map='churn %d', shards=%d)", map, 1 << map);
+    if (pick(w, 3) == 0) {
+      must(w->db, "BEGIN");
+      must(w->db, sql);
+      must(w->db, "INSERT INTO c VALUES(-1, -1); ROLLBACK");
+    }
+    must(w->db, sql);
+    run_ok(w, "REPLACE INTO c VALUES(1, ?1)", map, 0, NULL);
+    if (run_ok(w, "SELECT max(value), count(*) FROM c", 0, 0, row) && (row[0] != map || row[1] != 1)) {
+      fail("map %d holds %lld, and %lld keys", map, row[0], row[1]);
+    }
+    run_ok(w, "SELECT count(*), sum(memory) FROM walmap_stats", 0, 0, row);
+    victim_interrupt();
+    switch (pick(w, 3)) {
+    case 0:
+      run_ok(w, "DROP TABLE c", 0, 0, NULL);
+      break;
+    case 1:
+      must(w->db, "ALTER TABLE c RENAME TO d; BEGIN; DROP TABLE d");
+      break;
+    }
+    atomic_fetch_add(&seen[CHURNED], 1);
+    worker_close(w);
+  }
+  return NULL;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The phases                                                                                                         */
 
 static void run_phase(const phase *phase, double seconds) {
-  static void *(*const roles[])(void *) = {mover, mover, incrementer, incrementer, reader, reader, imager, visitor};
+  static void *(*const roles[])(void *) = {mover,  mover,   incrementer, incrementer, reader, reader,
+                                           imager, visitor, victim,      churner,     churner};
   enum { THREADS = sizeof roles / sizeof roles[0] };
   worker workers[THREADS], keeper = {.phase = phase};
   pthread_t threads[THREADS];
