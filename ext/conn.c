@@ -13,7 +13,6 @@
 #include "error.h"
 #include "lookup.h"
 #include "upsert.h"
-#include "upsert.h"
 
 #include <pthread.h>
 #include <string.h>

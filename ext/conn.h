@@ -56,8 +56,8 @@ struct wm_table {
   sqlite3_stmt *statements[WM_STATEMENTS];
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
   struct wm_upsert *upserts; /* expressions prepared (upsert.c); they go when the statements go */
-  int references; /* of conn->tables, sqlite3_vtab objects and undo records */
-  bool listed;    /* in conn->tables */
+  int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
+  bool listed;               /* in conn->tables */
   wm_table *next;
 };
 
@@ -162,9 +162,9 @@ void wm_table_retain(wm_table *table);
 void wm_table_release(wm_table *table);
 
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name); /* NULL when there is none */
-void wm_table_list(wm_table *table);   /* conn->tables gets a reference */
-void wm_table_unlist(wm_table *table); /* and loses it; the statements are finalized */
+void wm_table_list(wm_table *table);                                           /* conn->tables gets a reference */
+void wm_table_unlist(wm_table *table);              /* and loses it; the statements are finalized */
 void wm_table_rename(wm_table *table, char **name); /* swaps; the statements are finalized */
-void wm_conn_finalize(wm_conn *conn);  /* all statements kept for functions */
+void wm_conn_finalize(wm_conn *conn);               /* all statements kept for functions */
 
 #endif

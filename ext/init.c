@@ -8,11 +8,16 @@
 **
 ** Needs SQLite 3.40.0 or later.
 */
+#define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
+
 #include "conn.h"
 #include "ddl.h"
 #include "functions.h"
 #include "vtab.h"
 
+#ifndef SQLITE_CORE
+#include <dlfcn.h>
+#endif
 #include <pthread.h>
 
 SQLITE_EXTENSION_INIT1
@@ -39,6 +44,20 @@ static bool take_api(const sqlite3_api_routines *api) {
 #endif
 }
 
+/*
+** Keeps the library in the process also when loading fails. SQLite unloads it then, but what was registered before the
+** failure stays registered, and would be called when the connection closes.
+*/
+static bool stay(void) {
+#ifndef SQLITE_CORE
+  static const char here;
+  Dl_info library;
+  return dladdr(&here, &library) != 0 && dlopen(library.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE) != NULL;
+#else
+  return true;
+#endif
+}
+
 #ifdef _WIN32
 #define EXPORT __declspec(dllexport)
 #elif defined(__GNUC__)
@@ -57,7 +76,7 @@ EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routin
     return SQLITE_ERROR;
   }
   wm_conn *conn;
-  int rc = wm_conn_find(db, &conn);
+  int rc = stay() ? wm_conn_find(db, &conn) : SQLITE_NOMEM;
   if (rc != SQLITE_OK)
     return rc;
   if (!wm_vtab_is_registered(conn)) {

@@ -19,7 +19,7 @@ typedef struct wm_resolved {
   unsigned changes;
   int databases;
   unsigned version; /* of the registry */
-} wm_resolved; /* two: [0] for a name, [1] for none */
+} wm_resolved;      /* two: [0] for a name, [1] for none */
 
 static int databases(const wm_conn *conn) {
   int n = 0;
@@ -139,8 +139,8 @@ static int find_named(wm_conn *conn, const char *text, wm_table **out, char **er
   if (rc != SQLITE_OK)
     return rc;
   if (table == NULL)
-    return fail(err, sqlite3_mprintf(found ? WM_MODULE ": %s is not a walmap table" : WM_MODULE ": no such table: %s",
-                                     text));
+    return fail(
+        err, sqlite3_mprintf(found ? WM_MODULE ": %s is not a walmap table" : WM_MODULE ": no such table: %s", text));
   *out = table;
   return SQLITE_OK;
 }

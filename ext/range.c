@@ -90,5 +90,6 @@ static bool is_below(const wm_bound *upper, const walmap_entry *entry) {
 }
 
 bool wm_range_has(const wm_range *range, const walmap_entry *entry) {
-  return (!range->lower.used || is_above(&range->lower, entry)) && (!range->upper.used || is_below(&range->upper, entry));
+  return (!range->lower.used || is_above(&range->lower, entry)) &&
+         (!range->upper.used || is_below(&range->upper, entry));
 }

@@ -102,9 +102,10 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   }
   if (w->options.map != NULL) {
     if (!is_temp)
-      return fail(err, sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
-                                                 "TABLE temp.%s",
-                                       w->table, w->options.map, w->table));
+      return fail(err,
+                  sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
+                                            "TABLE temp.%s",
+                                  w->table, w->options.map, w->table));
     w->kind = WM_NAMED;
     w->name = w->options.map;
     return SQLITE_OK;
@@ -120,8 +121,8 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
 
 bool wm_schema_is_current(const wm_table *table) {
   wm_map *map = table->use->map;
-  return map->kind != WM_FILE || (!wm_registry_is_retracted(map) &&
-                                  (wm_registry_is_named(map, table->name) || wm_ddl_is_renamed(table)));
+  return map->kind != WM_FILE ||
+         (!wm_registry_is_retracted(map) && (wm_registry_is_named(map, table->name) || wm_ddl_is_renamed(table)));
 }
 
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
