@@ -156,27 +156,31 @@ uint64_t walmap__tail_while_committing(walmap *map, uint32_t shard) {
   }
 }
 
-static void collect_once(walmap *map, bool committing, uint64_t *tails) {
-  for (uint32_t i = 0; i < map->n_shards; i++) {
-    tails[i] = atomic_load_explicit(&map->tails[i], memory_order_acquire);
-  }
-  for (uint32_t i = 0; committing && i < map->n_shards; i++) {
-    uint64_t pending = atomic_load_explicit(&map->pending_tails[i], memory_order_acquire);
-    if (pending > tails[i])
-      tails[i] = pending;
-  }
+static inline uint64_t load_tail(walmap *map, bool committing, uint32_t shard) {
+  uint64_t tail = atomic_load_explicit(&map->tails[shard], memory_order_acquire);
+  if (!committing)
+    return tail;
+  uint64_t pending = atomic_load_explicit(&map->pending_tails[shard], memory_order_acquire);
+  return pending > tail ? pending : tail;
+}
+
+/* One loop for each case, so that the usual one is short. */
+static inline bool collect(walmap *map, bool committing, uint64_t *tails) {
+  uint64_t changed = 0;
+  uint32_t n = map->n_shards;
+  for (uint32_t i = 0; i < n; i++)
+    tails[i] = load_tail(map, committing, i);
+  for (uint32_t i = 0; i < n; i++)
+    changed |= tails[i] ^ load_tail(map, committing, i);
+  return changed == 0;
 }
 
 void walmap__collect_tails(walmap *map, uint64_t *tails) {
-  uint64_t again[WALMAP_MAX_SHARDS];
   for (;;) {
     uint64_t commits = atomic_load_explicit(&map->commits, memory_order_acquire);
-    collect_once(map, commits & 1, tails);
-    collect_once(map, commits & 1, again);
-    if (atomic_load_explicit(&map->commits, memory_order_acquire) == commits &&
-        memcmp(tails, again, map->n_shards * sizeof *tails) == 0) {
+    bool same = commits & 1 ? collect(map, true, tails) : collect(map, false, tails);
+    if (same && atomic_load_explicit(&map->commits, memory_order_acquire) == commits)
       return;
-    }
   }
 }
 

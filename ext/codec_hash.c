@@ -151,6 +151,22 @@ static bool parse_number(const uint8_t *at, size_t size, number *out) {
   return true;
 }
 
+/* The usual case of parse_number: digits only, and so few that they cannot overflow. */
+static inline bool parse_digits(const uint8_t *at, size_t size, uint64_t *magnitude) {
+  enum { NO_OVERFLOW = 18 };
+  if (size - 1 >= NO_OVERFLOW)
+    return false;
+  uint64_t value = 0;
+  for (const uint8_t *end = at + size; at < end; at++) {
+    unsigned digit = (unsigned)*at - '0';
+    if (digit > 9)
+      return false;
+    value = value * 10 + digit;
+  }
+  *magnitude = value;
+  return true;
+}
+
 static bool parse_text_key(const uint8_t *key, size_t key_size, number *out) {
   /* Tag at the front, NUL at the end. Keys of an image may be hashed before they are checked, so the size is tested. */
   return key_size >= 2 && key[0] == WM_KEY_TEXT && may_start_number(key + 1, key_size - 2) &&
@@ -167,7 +183,7 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size) {
 
 static uint64_t hash_int(int64_t integer, uint64_t seed) {
   uint8_t key[9] = {WM_KEY_INT};
-  wm_number_store_int(integer, key + 1);
+  wm_number_store_int8(integer, key + 1);
   return XXH3_64bits_withSeed(key, 1 + wm_number_int_size(integer), seed);
 }
 
@@ -187,8 +203,11 @@ static bool near_int(double real, uint64_t reach, int64_t *integer) {
 }
 
 uint64_t wm_codec_hash(const void *key, size_t key_size, uint64_t seed) {
+  const uint8_t *at = key;
   number number;
   int64_t integer;
+  if (key_size >= 2 && at[0] == WM_KEY_TEXT && parse_digits(at + 1, key_size - 2, &number.magnitude))
+    return hash_int((int64_t)number.magnitude, seed);
   if (!parse_text_key(key, key_size, &number))
     return XXH3_64bits_withSeed(key, key_size, seed);
   if (number.is_int) /* the subtraction is unsigned: -2^63 has no positive counterpart */

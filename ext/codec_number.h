@@ -14,20 +14,27 @@
 
 /* Bytes of little-endian two's complement that hold `number`: 0 for 0, else 1 to 8. */
 static inline size_t wm_number_int_size(int64_t number) {
-  if (number == 0)
-    return 0;
   uint64_t magnitude = (uint64_t)(number < 0 ? ~number : number);
-  size_t size = 1; /* one bit is the sign's */
-  while (size < 8 && magnitude >> (8 * size - 1) != 0)
-    size++;
-  return size;
+  if (magnitude == 0)
+    return number == 0 ? 0 : 1;
+  size_t bits = 64 - (size_t)__builtin_clzll(magnitude);
+  return bits / 8 + 1; /* one bit more is the sign's */
+}
+
+/* Stores 8 bytes, of which the first wm_number_int_size(number) are the number. */
+static inline void wm_number_store_int8(int64_t number, uint8_t *to) {
+  uint64_t bits = (uint64_t)number;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  bits = __builtin_bswap64(bits);
+#endif
+  memcpy(to, &bits, sizeof bits);
 }
 
 /* Stores wm_number_int_size(number) bytes. */
 static inline void wm_number_store_int(int64_t number, uint8_t *to) {
-  uint64_t bits = (uint64_t)number;
-  for (size_t i = wm_number_int_size(number); i-- > 0; bits >>= 8)
-    *to++ = (uint8_t)bits;
+  uint8_t bytes[8];
+  wm_number_store_int8(number, bytes);
+  memcpy(to, bytes, wm_number_int_size(number));
 }
 
 /* `size` is at most 8. */
