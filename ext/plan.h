@@ -31,7 +31,7 @@
 #include <sqlite3ext.h>
 
 enum wm_plan_way { WM_PLAN_SCAN, WM_PLAN_KEY, WM_PLAN_LIST };
-#define WM_PLAN_WAY(plan) ((plan) & 3)
+#define WM_PLAN_WAY(plan) ((plan)&3)
 
 /* Bits of a bound, shifted by WM_PLAN_LOWER or WM_PLAN_UPPER. */
 #define WM_PLAN_BOUND 1     /* there is one */

@@ -8,8 +8,8 @@
 #ifndef WM_REGISTRY_H
 #define WM_REGISTRY_H
 
-#include "codec.h"
 #include "../core/walmap.h"
+#include "codec.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
