@@ -74,7 +74,7 @@ void wm_aggregate_final(sqlite3_context *context) {
   if (result == WALMAP_OK)
     result = walmap_snapshot(map, &image, &size);
   if (result == WALMAP_OK)
-    wm_functions_result_image(context, "walmap_image", image, size);
+    wm_functions_result_image(context, "walmap_image", image, size, "");
   else
     fail(context, result);
   walmap_close(map);

@@ -7,7 +7,8 @@
 
 SQLITE_EXTENSION_INIT3
 
-void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size) {
+void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
+                               const char *hint) {
   int limit = sqlite3_limit(sqlite3_context_db_handle(context), SQLITE_LIMIT_LENGTH, -1);
   if (size <= (size_t)limit) {
     sqlite3_result_blob64(context, image, size, walmap_image_free);
@@ -16,8 +17,8 @@ void wm_functions_result_image(sqlite3_context *context, const char *function, v
   walmap_image_free(image);
   wm_functions_fail(context, SQLITE_TOOBIG,
                     sqlite3_mprintf("%s: the image has %llu bytes, and this connection allows %d in a BLOB "
-                                    "(SQLITE_LIMIT_LENGTH)",
-                                    function, (unsigned long long)size, limit));
+                                    "(SQLITE_LIMIT_LENGTH)%s",
+                                    function, (unsigned long long)size, limit, hint));
 }
 
 const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err) {
@@ -46,7 +47,7 @@ static void result_image(sqlite3_context *context, const char *function, wm_tabl
     wm_state_release(state);
   }
   if (result == WALMAP_OK)
-    wm_functions_result_image(context, function, image, size);
+    wm_functions_result_image(context, function, image, size, "; walmap_snapshot_file can take it");
   else
     wm_error_result(context, result, table);
 }
@@ -85,15 +86,8 @@ void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **arg
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_restore([t,] image)                                                                                         */
 
-typedef struct restoration {
-  const void *image;
-  size_t size;
-  wm_map *map;
-  uint64_t entries;
-} restoration;
-
 static const char *check(void *ctx, const walmap_entry *entry) {
-  restoration *restoration = ctx;
+  wm_restoration *restoration = ctx;
   const char *wrong = wm_codec_check(NULL, entry);
   if (wrong == NULL)
     wm_registry_note_key(restoration->map, entry->key, entry->key_len);
@@ -101,14 +95,16 @@ static const char *check(void *ctx, const walmap_entry *entry) {
 }
 
 static int do_restore(void *ctx, wm_table *table, char **err) {
-  restoration *restoration = ctx;
+  wm_restoration *r = ctx;
+  walmap_txn *txn = table->use->txn;
   walmap_why why;
-  restoration->map = table->use->map;
-  int result = walmap_txn_restore(table->use->txn, restoration->image, restoration->size, check, restoration,
-                                  &restoration->entries, &why);
-  if (result == WALMAP_CORRUPT) {
-    *err = sqlite3_mprintf("walmap_restore: %s", why.text);
-    return SQLITE_CORRUPT_VTAB;
+  r->map = table->use->map;
+  int result = r->read != NULL ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check, r, &r->entries, &why)
+                               : walmap_txn_restore(txn, r->image, r->size, check, r, &r->entries, &why);
+  if (result == WALMAP_CORRUPT || result == WALMAP_IO) {
+    *err = r->path != NULL ? sqlite3_mprintf("%s: %s: %s", r->function, r->path, why.text)
+                           : sqlite3_mprintf("%s: %s", r->function, why.text);
+    return result == WALMAP_CORRUPT ? SQLITE_CORRUPT_VTAB : SQLITE_CANTOPEN;
   }
   if (result != WALMAP_OK)
     return wm_call_failed(table, result, err);
@@ -116,21 +112,25 @@ static int do_restore(void *ctx, wm_table *table, char **err) {
   return SQLITE_OK;
 }
 
-/* Part of the running transaction as every write, so ROLLBACK brings the old content back. */
-void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  wm_table *table = wm_functions_table(context, argc, &argv, 1);
-  if (table == NULL)
-    return;
-  restoration restoration = {0};
+void wm_functions_restore(sqlite3_context *context, wm_table *table, wm_restoration *restoration) {
   char *err;
-  restoration.image = wm_functions_image("walmap_restore", argv[0], &restoration.size, &err);
-  if (restoration.image == NULL) {
-    wm_functions_fail(context, err != NULL ? SQLITE_MISMATCH : SQLITE_NOMEM, err);
-    return;
-  }
-  int rc = wm_call_write(table, do_restore, &restoration, &err);
+  int rc = wm_call_write(table, do_restore, restoration, &err);
   if (rc != SQLITE_OK)
     wm_functions_fail(context, rc, err);
   else
-    sqlite3_result_int64(context, (int64_t)restoration.entries);
+    sqlite3_result_int64(context, (int64_t)restoration->entries);
+}
+
+/* Part of the running transaction as every write, so ROLLBACK brings the old content back. */
+void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_restoration restoration = {.function = "walmap_restore"};
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  if (table == NULL)
+    return;
+  char *err;
+  restoration.image = wm_functions_image(restoration.function, argv[0], &restoration.size, &err);
+  if (restoration.image == NULL)
+    wm_functions_fail(context, err != NULL ? SQLITE_MISMATCH : SQLITE_NOMEM, err);
+  else
+    wm_functions_restore(context, table, &restoration);
 }

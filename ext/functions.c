@@ -128,6 +128,8 @@ static const struct {
     {"walmap_compact", 0, true, REACHES_MAPS, wm_function_compact, NULL},
     {"walmap_snapshot", 0, true, REACHES_MAPS, wm_function_snapshot, NULL},
     {"walmap_restore", 1, true, REACHES_MAPS, wm_function_restore, NULL},
+    {"walmap_snapshot_file", 1, true, REACHES_MAPS, wm_function_snapshot_file, NULL},
+    {"walmap_restore_file", 1, true, REACHES_MAPS, wm_function_restore_file, NULL},
     {"walmap_image", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
     {"walmap_version", 0, false, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version, NULL},
 };

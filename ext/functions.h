@@ -29,8 +29,12 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
 /* Sets the error; frees `err`, which may be NULL for SQLite's own text. */
 void wm_functions_fail(sqlite3_context *context, int rc, char *err);
 
-/* Hands an image over as the result, or fails because it is longer than the connection allows; frees it in time. */
-void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size);
+/*
+** Hands an image over as the result, or fails because it is longer than the connection allows; frees it in time. `hint`
+** ends the error's text.
+*/
+void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
+                               const char *hint);
 
 /*
 ** The bytes of an image argument. NULL when it is not a BLOB: the error is set in *err (sqlite3_malloc, NULL when
@@ -38,6 +42,22 @@ void wm_functions_result_image(sqlite3_context *context, const char *function, v
 ** is out).
 */
 const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err);
+
+/* Where an image comes from that is to be restored: from memory, or from a stream. */
+typedef struct wm_restoration {
+  const char *function; /* the texts of errors begin with it, */
+  const char *path;     /* and with this, if it is not NULL */
+  const void *image;    /* while read is NULL */
+  size_t size;
+  walmap_read_fn read;
+  void *read_ctx;
+
+  wm_map *map; /* set by wm_functions_restore */
+  uint64_t entries;
+} wm_restoration;
+
+/* Restores inside the running transaction; the result is the number of entries, or an error. */
+void wm_functions_restore(sqlite3_context *context, wm_table *table, wm_restoration *restoration);
 
 /* function_write.c: walmap_set and all others that change one key */
 void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv);
@@ -51,6 +71,10 @@ void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv
 void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv);
+
+/* function_file.c */
+void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value **argv);
 
 /* aggregate.c: walmap_image */
 void wm_aggregate_step(sqlite3_context *context, int argc, sqlite3_value **argv);

@@ -28,6 +28,8 @@ static const char *const setup =
     "CREATE TABLE images AS SELECT walmap_image(column1, column2) AS i FROM (VALUES ('x', 1), ('y', zeroblob(500)));"
     "CREATE TABLE natives(k, v); INSERT INTO natives VALUES ('b', 1), (7, 2), ('zz', 3);";
 
+#define IMAGE_FILE "walmap-oom.image" /* in the current folder; removed at the end */
+
 static const char *const statements[] = {
     "SELECT walmap_get('kv', 'b') || walmap_get(3)",
     "SELECT walmap_set('kv', 'new', 'a value that is longer than others')",
@@ -42,6 +44,8 @@ static const char *const statements[] = {
     "SELECT length(walmap_snapshot('kv'))",
     "SELECT length(walmap_compact('kv'))",
     "SELECT walmap_restore('kv', i) FROM images",
+    "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')",
+    "SELECT walmap_restore_file('kv', '" IMAGE_FILE "')",
     "SELECT sum(length(value)) FROM images, walmap_each(i) WHERE key = 'y'",
     "SELECT length(walmap_image(key, value)) FROM kv",
     "SELECT length(walmap_image(k, v)) FROM natives GROUP BY typeof(k)",
@@ -185,6 +189,7 @@ int main(void) {
     for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++)
       failures += test_statement(extension, statements[i]);
   }
+  remove(IMAGE_FILE);
   judge(failures > 2000, "too few failures", "all", failures, NULL);
   judge(sqlite3_memory_used() == 0, "a leak", "all", (long)sqlite3_memory_used(), NULL);
   printf("%ld allocations failed\n%d passed, %d failed\n", failures, passed, failed);
