@@ -9,6 +9,7 @@
 **    incrementer  single statements and walmap_upsert, in turns
 **    reader       the total by a scan, a join, subqueries, IN and walmap_get: one state, and never an error
 **    imager       the total of an image, by walmap_each and restored elsewhere; replaces the map by an image of it
+**    bulk         many and larger values, which come and go
 **    visitor      opens, ruins everything in a transaction, and closes without an end; compacts
 **    victim       moves money too, and is interrupted at any moment
 **    churner      makes and drops tables of other maps, on connections that come and go; interrupts the victim
@@ -59,6 +60,7 @@ enum check {
   PROBED,
   LISTED,
   CALLED,
+  BULKY,
   IMAGED,
   RESTORED,
   VISITED,
@@ -77,6 +79,7 @@ static const char *const check_names[CHECKS] = {
     "totals by subqueries",
     "totals by IN",
     "totals by walmap_get",
+    "scans of bulk",
     "totals of images",
     "restores beside readers",
     "visits that ended in the middle",
@@ -309,6 +312,7 @@ static const struct {
     {JOINED, "SELECT sum(kv.value), count(*) FROM temp.ids JOIN kv ON kv.key = ids.k"},
     {PROBED, "SELECT sum((SELECT value FROM kv WHERE key = k)), count(*) FROM temp.ids"},
     {LISTED, "SELECT sum(value), count(*) FROM kv WHERE key IN (SELECT k FROM temp.ids)"},
+    {BULKY, "SELECT 100000 + count(*), 100 FROM kv WHERE key >= 10000 AND CAST(value AS INTEGER) <> key"},
     {CALLED, "SELECT sum(walmap_get('kv', k)), count(*) FROM temp.ids"},
 };
 
@@ -337,6 +341,26 @@ static void *reader(void *arg) {
     if (in_transaction) {
       run_ok(w, "COMMIT", 0, 0, NULL);
     }
+  }
+  worker_close(w);
+  return NULL;
+}
+
+/* Makes the log and the index grow and shrink. Each value tells its key. */
+static void *bulk(void *arg) {
+  worker *w = arg;
+  worker_open(w);
+  while (!atomic_load(&stop)) {
+    int from = 10000 + pick(w, 3000), n = pick(w, 300);
+    const char *sql = pick(w, 4) ? "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)"
+                                   " REPLACE INTO kv SELECT i, printf('%0*d', abs(random()) % 500, i) FROM n"
+                                 : "DELETE FROM kv WHERE key BETWEEN ?1 AND ?2";
+    run_ok(w, "BEGIN", 0, 0, NULL);
+    if (run_or_roll_back(w, sql, from, from + n, NULL)) {
+      run_ok(w, pick(w, 4) ? "COMMIT" : "ROLLBACK", 0, 0, NULL);
+    }
+  }
+  while (!run_or_roll_back(w, "DELETE FROM kv WHERE key >= 10000", 0, 0, NULL)) {
   }
   worker_close(w);
   return NULL;
@@ -481,8 +505,8 @@ static void *churner(void *arg) {
 /* The phases                                                                                                         */
 
 static void run_phase(const phase *phase, double seconds) {
-  static void *(*const roles[])(void *) = {mover,  mover,   incrementer, incrementer, reader, reader,
-                                           imager, visitor, victim,      churner,     churner};
+  static void *(*const roles[])(void *) = {mover,  mover,   incrementer, incrementer, reader,  reader,
+                                           imager, visitor, victim,      bulk,        churner, churner};
   enum { THREADS = sizeof roles / sizeof roles[0] };
   worker workers[THREADS], keeper = {.phase = phase};
   pthread_t threads[THREADS];
