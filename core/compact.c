@@ -89,49 +89,77 @@ static int start_job(walmap__generation *g, walmap__segment *first, clock_readin
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Copying                                                                                                            */
 
-enum step { STEP_DONE, STEP_COPIED, STEP_SKIPPED, STEP_BLOCKED };
+/* A live record that is to be copied; its bucket is on its way to the cache. */
+typedef struct candidate {
+  walmap__segment *segment;
+  walmap__record *record;
+  uint64_t hash;
+  uint32_t meta, place;
+  walmap_entry entry;
+} candidate;
 
-static void copy_record(walmap__generation *g, walmap__record *record, uint32_t meta, uint32_t place) {
-  walmap__segment *copy = g->job.copy;
-  walmap_entry e;
-  walmap__record_entry(record, meta, &e);
-  uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
-  walmap__slot_ref ref;
-  walmap__index_find_place(&g->index, hash, place, &ref);
+enum step { STEP_ON, STEP_DONE, STEP_BLOCKED };
+enum { COST_OF_COPY = 4, BATCH = 16 };
 
-  size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
-  uint8_t *value = walmap__record_write(copy->base + used, e.key, e.key_len, e.value_len, 0, 0);
-  if (e.value_len > 0)
-    memcpy(value, e.value, e.value_len);
-  uint32_t to = walmap__place(copy, used);
-  used += walmap__record_bytes(e.key_len, e.value_len, false);
-  atomic_store_explicit(&copy->used, used, memory_order_release);
-  atomic_fetch_add_explicit(&copy->records, 1, memory_order_relaxed);
-
-  walmap__segment_set_dirty(g->job.at);
-  walmap__record_set_meta(record, meta | WALMAP__MOVED); /* before next */
-  walmap__record_set_next(record, to);
-  walmap__slot_set(&ref, to);
+static void prefetch_bucket(const walmap__generation *g, candidate *c) {
+  walmap__record_entry(c->record, c->meta, &c->entry);
+  c->hash = g->index.hash(c->entry.key, c->entry.key_len, g->index.seed);
+  uint32_t mask;
+  walmap__bucket *home = walmap__index_home(&g->index, c->hash, &mask);
+  __builtin_prefetch(home + ((uint32_t)(c->hash >> 8) & mask), 1);
 }
 
-static enum step copy_next(walmap__generation *g) {
+/*
+** Steps over the next records of the run, noting the live ones, until the budget is used up, the batch is full, or it
+** cannot go on. A copied record costs several times what a dead one does.
+*/
+static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, uint64_t *budget) {
   walmap__job *job = &g->job;
-  while (job->offset == walmap__segment_used(job->at)) {
-    if (job->at == job->last)
-      return STEP_DONE;
-    job->at = next_of(job->at);
-    job->offset = 0;
-  }
-  walmap__record *record = (walmap__record *)(job->at->base + job->offset);
-  uint32_t meta = walmap__record_meta(record);
-  bool dead = meta & WALMAP__DEAD;
-  if (!dead) {
-    if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB))
+  for (*n = 0; *budget > 0 && *n < BATCH;) {
+    if (job->offset == walmap__segment_used(job->at)) {
+      if (job->at == job->last)
+        return STEP_DONE;
+      job->at = next_of(job->at);
+      job->offset = 0;
+      continue;
+    }
+    walmap__record *record = (walmap__record *)(job->at->base + job->offset);
+    uint32_t meta = walmap__record_meta(record);
+    bool dead = meta & WALMAP__DEAD;
+    if (!dead && (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB)))
       return STEP_BLOCKED;
-    copy_record(g, record, meta, walmap__place(job->at, job->offset));
+    if (!dead) {
+      candidate *c = &batch[(*n)++];
+      *c = (candidate){job->at, record, 0, meta, walmap__place(job->at, job->offset), {NULL, 0, NULL, 0}};
+      prefetch_bucket(g, c);
+    }
+    job->offset += walmap__record_size(record, meta);
+    uint64_t cost = dead ? 1 : COST_OF_COPY;
+    *budget -= cost < *budget ? cost : *budget;
   }
-  job->offset += walmap__record_size(record, meta);
-  return dead ? STEP_SKIPPED : STEP_COPIED;
+  return STEP_ON;
+}
+
+static void copy_record(walmap__generation *g, const candidate *c) {
+  walmap__segment *copy = g->job.copy;
+  walmap__slot_ref slot;
+  walmap__index_find_place(&g->index, c->hash, c->place, &slot);
+
+  size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
+  const walmap_entry *e = &c->entry;
+  uint8_t *value = walmap__record_write(copy->base + used, e->key, e->key_len, e->value_len, 0, 0);
+  if (e->value_len > 0)
+    memcpy(value, e->value, e->value_len);
+  uint32_t to = walmap__place(copy, used);
+  used += walmap__record_bytes(e->key_len, e->value_len, false);
+  uint32_t records = atomic_load_explicit(&copy->records, memory_order_relaxed);
+  atomic_store_explicit(&copy->records, records + 1, memory_order_relaxed);
+  atomic_store_explicit(&copy->used, used, memory_order_release);
+
+  walmap__segment_set_dirty(c->segment);
+  walmap__record_set_meta(c->record, c->meta | WALMAP__MOVED); /* before next */
+  walmap__record_set_next(c->record, to);
+  walmap__slot_set(&slot, to);
 }
 
 /* The run leaves the list. What it held more than the copy was dead, or `prev` words. */
@@ -152,14 +180,15 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
   *job = (walmap__job){0};
 }
 
-/* A copied record costs several times what a dead one does, which is only stepped over. */
+/* Nothing else changes the shard meanwhile: what was gathered is copied before anything is decided. */
 static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *budget) {
-  enum { COST_OF_COPY = 4 };
-  enum step step = STEP_SKIPPED;
-  while (*budget > 0 && step != STEP_BLOCKED && step != STEP_DONE) {
-    step = copy_next(g);
-    uint64_t cost = step == STEP_COPIED ? COST_OF_COPY : 1;
-    *budget -= cost < *budget ? cost : *budget;
+  candidate batch[BATCH];
+  enum step step = STEP_ON;
+  while (*budget > 0 && step == STEP_ON) {
+    unsigned n;
+    step = gather(g, batch, &n, budget);
+    for (unsigned i = 0; i < n; i++)
+      copy_record(g, &batch[i]);
   }
   if (step == STEP_DONE)
     finish_job(shard, g);
@@ -255,9 +284,16 @@ int walmap__compact_all(walmap__shard *shard) {
   return result;
 }
 
-/* Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. */
+/*
+** Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. Small
+** debts are paid together, when they are worth it.
+*/
 void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
-  enum { FOLDED_PER_RECORD = 16, WORK_PER_RECORD = 32 }; /* 8 records copied, or 32 dead ones stepped over */
-  walmap__shard_tidy(shard, records * FOLDED_PER_RECORD, false);
-  walmap__compact_some(shard, records * WORK_PER_RECORD);
+  enum { FOLDED_PER_RECORD = 16, WORK_PER_RECORD = 32, TOGETHER = 8 }; /* 8 records copied, or 32 dead ones passed */
+  shard->owed += records;
+  if (shard->owed < TOGETHER)
+    return;
+  walmap__shard_tidy(shard, shard->owed * FOLDED_PER_RECORD, false);
+  walmap__compact_some(shard, shard->owed * WORK_PER_RECORD);
+  shard->owed = 0;
 }

@@ -82,6 +82,13 @@ int walmap__image_writer_reserve(walmap__image_writer *writer, size_t size, uint
 void walmap__image_writer_commit(walmap__image_writer *writer, size_t size, uint32_t records);
 
 /*
+** For a writer in memory whose image is fetched piece by piece. closed: the bytes at the front of the image that are
+** final, valid until the next call. drop: takes these bytes out of memory; what comes later is not affected.
+*/
+void walmap__image_writer_closed(walmap__image_writer *writer, const uint8_t **bytes, size_t *size);
+void walmap__image_writer_drop(walmap__image_writer *writer);
+
+/*
 ** Writes the trailer and frees the writer. In memory: *image (free it with walmap_image_free) and *size are set; with a
 ** write callback both may be NULL. On an error the writer is freed too. Errors: NOMEM, IO.
 */

@@ -25,7 +25,7 @@ struct walmap_image_builder {
   uint32_t records; /* in the open chunk */
   uint32_t chunks;  /* closed */
   uint64_t entries; /* in them */
-  uint64_t sent;    /* bytes that have left the block */
+  uint64_t sent;    /* bytes that have left the block, to the callback or by drop */
   uint64_t check;   /* of the last block */
   int result;       /* of what failed for good: after it no whole image can come */
 };
@@ -174,6 +174,21 @@ int walmap__image_writer_new(uint32_t content, walmap_write_fn write, void *writ
   put_header(writer, content);
   *out = writer;
   return WALMAP_OK;
+}
+
+void walmap__image_writer_closed(walmap__image_writer *writer, const uint8_t **bytes, size_t *size) {
+  if (writer->open && payload(writer) >= WALMAP__IMAGE_CHUNK)
+    close_chunk(writer);
+  *bytes = writer->block.bytes;
+  *size = writer->open ? writer->frame : writer->used;
+}
+
+void walmap__image_writer_drop(walmap__image_writer *writer) {
+  size_t closed = writer->open ? writer->frame : writer->used;
+  writer->used -= closed;
+  writer->sent += closed;
+  writer->frame = 0;
+  memmove(writer->block.bytes, writer->block.bytes + closed, writer->used);
 }
 
 int walmap__image_writer_finish(walmap__image_writer *writer, void **image, size_t *size) {

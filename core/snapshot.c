@@ -60,41 +60,47 @@ static int add_whole(walmap__image_writer *writer, const walmap__segment *s, siz
   return WALMAP_OK;
 }
 
-/* Record by record, a chunk's worth at a time. */
-static int add_visible(walmap__image_writer *writer, const walmap__segment *s, size_t bytes, uint64_t tail) {
-  size_t at = 0;
-  while (at < bytes) {
-    const walmap__record *first = (const walmap__record *)(s->base + at);
-    size_t want = walmap__record_size(first, walmap__record_meta(first));
-    if (want < WALMAP__IMAGE_CHUNK)
-      want = WALMAP__IMAGE_CHUNK;
-    if (want > bytes - at)
-      want = bytes - at;
-    uint8_t *to;
-    int result = walmap__image_writer_reserve(writer, want, &to);
-    if (result != WALMAP_OK)
-      return result;
-    size_t written = 0, stop = at + want;
-    uint32_t records = 0;
-    while (at < stop) {
-      const walmap__record *record = (const walmap__record *)(s->base + at);
-      uint32_t meta = walmap__record_meta(record);
-      size_t size = walmap__record_size(record, meta);
-      if (at + size > stop)
-        break;
-      at += size;
-      if ((meta & WALMAP__DEAD) || !walmap__record_visible(s->log, record, tail))
-        continue;
-      written += copy_clean(to + written, record, meta);
-      records++;
-    }
-    walmap__image_writer_commit(writer, written, records);
+/* Some of the records from `at` on, a chunk's worth, one by one. *next is where it ended. */
+static int add_visible(walmap__image_writer *writer, const walmap__segment *s, size_t at, size_t bytes, uint64_t tail,
+                       size_t *next) {
+  const walmap__record *first = (const walmap__record *)(s->base + at);
+  size_t want = walmap__record_size(first, walmap__record_meta(first));
+  if (want < WALMAP__IMAGE_CHUNK)
+    want = WALMAP__IMAGE_CHUNK;
+  if (want > bytes - at)
+    want = bytes - at;
+  uint8_t *to;
+  int result = walmap__image_writer_reserve(writer, want, &to);
+  if (result != WALMAP_OK)
+    return result;
+  size_t written = 0, stop = at + want;
+  uint32_t records = 0;
+  while (at < stop) {
+    const walmap__record *record = (const walmap__record *)(s->base + at);
+    uint32_t meta = walmap__record_meta(record);
+    size_t size = walmap__record_size(record, meta);
+    if (at + size > stop)
+      break;
+    at += size;
+    if ((meta & WALMAP__DEAD) || !walmap__record_visible(s->log, record, tail))
+      continue;
+    written += copy_clean(to + written, record, meta);
+    records++;
   }
+  walmap__image_writer_commit(writer, written, records);
+  *next = at;
   return WALMAP_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* The walk                                                                                                           */
+/* The walk: over all segments of all shards, as far as the tails, in steps                                           */
+
+typedef struct walk {
+  walmap_state *state;
+  uint32_t shard;
+  const walmap__segment *segment; /* NULL: before the shard's first */
+  size_t at, bytes;               /* in the segment: done, and before the tail */
+} walk;
 
 static size_t bytes_before(const walmap__segment *s, uint64_t tail) {
   uint64_t before_tail = (tail - s->pos0) << 2;
@@ -102,63 +108,75 @@ static size_t bytes_before(const walmap__segment *s, uint64_t tail) {
   return before_tail < used ? (size_t)before_tail : used;
 }
 
-typedef int (*segment_fn)(void *ctx, const walmap__segment *segment, size_t bytes, uint64_t tail);
-
-static int each_segment(walmap_state *state, segment_fn fn, void *ctx) {
-  for (uint32_t i = 0; i < state->map->n_shards; i++) {
-    uint64_t tail = state->tails[i];
-    walmap__generation *g = walmap__shard_at(&state->map->shards[i], tail);
-    if (!g)
-      continue;
-    const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_acquire);
-    for (; s && s->pos0 < tail; s = atomic_load_explicit(&s->next, memory_order_acquire)) {
-      int result = fn(ctx, s, bytes_before(s, tail), tail);
-      if (result != WALMAP_OK)
-        return result;
+static bool next_segment(walk *w) {
+  const walmap *map = w->state->map;
+  for (; w->shard < map->n_shards; w->shard++, w->segment = NULL) {
+    uint64_t tail = w->state->tails[w->shard];
+    const walmap__segment *s = w->segment;
+    if (s) {
+      s = atomic_load_explicit(&s->next, memory_order_acquire);
+    } else {
+      walmap__generation *g = walmap__shard_at(&map->shards[w->shard], tail);
+      if (g)
+        s = atomic_load_explicit(&g->log.first, memory_order_acquire);
+    }
+    if (s && s->pos0 < tail) {
+      w->segment = s;
+      w->at = 0;
+      w->bytes = bytes_before(s, tail);
+      return true;
     }
   }
-  return WALMAP_OK;
+  return false;
 }
 
-static int add_segment(void *ctx, const walmap__segment *s, size_t bytes, uint64_t tail) {
-  walmap__image_writer *writer = ctx;
-  bool done;
-  int result = add_whole(writer, s, bytes, &done);
-  if (result == WALMAP_OK && !done)
-    result = add_visible(writer, s, bytes, tail);
-  return result;
+/* Adds a whole segment, or a chunk's worth of one. OK; NOTFOUND at the end; NOMEM, IO. */
+static int step(walk *w, walmap__image_writer *writer) {
+  while (w->at == w->bytes) {
+    if (!next_segment(w))
+      return WALMAP_NOTFOUND;
+  }
+  if (w->at == 0) {
+    bool done;
+    int result = add_whole(writer, w->segment, w->bytes, &done);
+    if (result != WALMAP_OK || done) {
+      w->at = done ? w->bytes : 0;
+      return result;
+    }
+  }
+  return add_visible(writer, w->segment, w->at, w->bytes, w->state->tails[w->shard], &w->at);
 }
 
-static int count_bytes(void *ctx, const walmap__segment *s, size_t bytes, uint64_t tail) {
-  (void)s, (void)tail;
-  *(size_t *)ctx += bytes;
-  return WALMAP_OK;
-}
-
-int walmap_state_image(walmap_state *state, void **image, size_t *size) {
-  size_t bytes = 0;
-  walmap__image_writer *writer;
-  (void)each_segment(state, count_bytes, &bytes);
-  int result = walmap__image_writer_new(state->map->options.content, NULL, NULL, bytes, &writer);
-  if (result != WALMAP_OK)
-    return result;
-  result = each_segment(state, add_segment, writer);
-  if (result == WALMAP_OK)
+/* Adds all, and finishes or abandons the writer. */
+static int write_all(walmap_state *state, walmap__image_writer *writer, void **image, size_t *size) {
+  walk w = {.state = state};
+  int result;
+  do
+    result = step(&w, writer);
+  while (result == WALMAP_OK);
+  if (result == WALMAP_NOTFOUND)
     return walmap__image_writer_finish(writer, image, size);
   walmap__image_writer_abandon(writer);
   return result;
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Images: in memory, to a callback                                                                                   */
+
+int walmap_state_image(walmap_state *state, void **image, size_t *size) {
+  size_t bytes = 0;
+  walmap__image_writer *writer;
+  walk count = {.state = state};
+  while (next_segment(&count))
+    bytes += count.bytes;
+  int result = walmap__image_writer_new(state->map->options.content, NULL, NULL, bytes, &writer);
+  return result == WALMAP_OK ? write_all(state, writer, image, size) : result;
+}
+
 int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx) {
   walmap__image_writer *writer;
   int result = walmap__image_writer_new(state->map->options.content, write, ctx, 0, &writer);
-  if (result != WALMAP_OK)
-    return result;
-  result = each_segment(state, add_segment, writer);
-  if (result == WALMAP_OK)
-    return walmap__image_writer_finish(writer, NULL, NULL);
-  walmap__image_writer_abandon(writer);
-  return result;
+  return result == WALMAP_OK ? write_all(state, writer, NULL, NULL) : result;
 }
 
 int walmap_snapshot(walmap *map, void **image, size_t *size) {
@@ -171,4 +189,74 @@ int walmap_snapshot(walmap *map, void **image, size_t *size) {
     result = walmap_state_image(state, image, size);
   walmap_state_free(state);
   return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Images on demand                                                                                                   */
+
+struct walmap_image_stream {
+  walk walk;
+  walmap__image_writer *writer; /* NULL: all is written, or an error was met */
+  void *rest;                   /* then: what the writer gave at its end */
+  const uint8_t *at;            /* what is to be handed out next, in the writer's memory or in `rest` */
+  size_t left;
+};
+
+int walmap_image_stream_new(walmap_state *state, walmap_image_stream **out) {
+  walmap_image_stream *stream = calloc(1, sizeof *stream);
+  if (!stream)
+    return WALMAP_NOMEM;
+  stream->walk.state = state;
+  int result = walmap__image_writer_new(state->map->options.content, NULL, NULL, 0, &stream->writer);
+  if (result != WALMAP_OK) {
+    free(stream);
+    return result;
+  }
+  *out = stream;
+  return WALMAP_OK;
+}
+
+void walmap_image_stream_free(walmap_image_stream *stream) {
+  if (!stream)
+    return;
+  walmap__image_writer_abandon(stream->writer);
+  walmap_image_free(stream->rest);
+  free(stream);
+}
+
+/* Goes on with the walk until a chunk is closed. NOTFOUND: all was handed out. */
+static int refill(walmap_image_stream *stream) {
+  if (!stream->writer)
+    return WALMAP_NOTFOUND;
+  walmap__image_writer_drop(stream->writer);
+  int result = WALMAP_OK;
+  while (result == WALMAP_OK && stream->left == 0) {
+    result = step(&stream->walk, stream->writer);
+    walmap__image_writer_closed(stream->writer, &stream->at, &stream->left);
+  }
+  if (result != WALMAP_NOTFOUND)
+    return result;
+  walmap__image_writer *writer = stream->writer;
+  stream->writer = NULL;
+  result = walmap__image_writer_finish(writer, &stream->rest, &stream->left);
+  stream->at = stream->rest;
+  return result;
+}
+
+int walmap_image_stream_read(walmap_image_stream *stream, void *buffer, size_t size, size_t *got) {
+  size_t done = 0;
+  while (done < size) {
+    int result = stream->left == 0 ? refill(stream) : WALMAP_OK;
+    if (result == WALMAP_NOTFOUND)
+      break;
+    if (result != WALMAP_OK)
+      return result;
+    size_t piece = stream->left < size - done ? stream->left : size - done;
+    memcpy((uint8_t *)buffer + done, stream->at, piece);
+    stream->at += piece;
+    stream->left -= piece;
+    done += piece;
+  }
+  *got = done;
+  return WALMAP_OK;
 }

@@ -116,7 +116,7 @@ typedef struct walmap_options {
 } walmap_options;
 
 #define WALMAP_DEFAULT_SHARDS 16
-#define WALMAP_DEFAULT_AUTO_COMPACT 40
+#define WALMAP_DEFAULT_AUTO_COMPACT 50
 #define WALMAP_DEFAULT_BUSY_TIMEOUT 5000
 
 /* Fills in the defaults. Always call it first: later versions may add fields. */
@@ -352,6 +352,17 @@ void walmap_image_free(void *image);
 */
 typedef int (*walmap_write_fn)(void *ctx, const void *data, size_t size);
 int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
+
+/*
+** The same image on demand: read fills `size` bytes of `buffer`, less only at the image's end, where *got is 0 in the
+** end. The state must stay begun, and its transaction, if it has one, undo nothing, as long as the stream is read. Memory
+** held is a chunk of the image: 256 KiB, a segment of the log or one record, whichever is larger. After an error only free
+** makes sense. Errors: NOMEM.
+*/
+typedef struct walmap_image_stream walmap_image_stream;
+int walmap_image_stream_new(walmap_state *state, walmap_image_stream **out);
+int walmap_image_stream_read(walmap_image_stream *stream, void *buffer, size_t size, size_t *got);
+void walmap_image_stream_free(walmap_image_stream *stream); /* NULL is allowed */
 
 /*
 ** Replaces the map's content with the image's, inside the transaction: takes ownership of all shards, and readers see
