@@ -1,5 +1,5 @@
 /*
-** stress.c - wrong totals, lost increments, readers that fail, deadlocks that last (T1 to T6), between threads
+** stress.c - wrong totals, lost increments, readers that fail (T1 to T6), between threads
 **
 ** Every thread has a connection of its own; all use one map. Accounts 0 to 99 hold money that is only ever moved, so
 ** each committed state has the same total; counters are only ever incremented, so at the end each increment that
@@ -14,39 +14,21 @@
 **    victim       moves money too, and is interrupted at any moment
 **    churner      makes and drops tables of other maps, on connections that come and go; interrupts the victim
 **
-** Then two threads take two shards in opposite order, round after round, in one map and in two: one of them gets
-** SQLITE_BUSY at once, the other commits.
-**
 ** Usage: stress [seconds [seed]]     defaults: 6, and SEED from the environment or the clock
 ** Environment: SEED; WALMAP_SO is the extension (default ./walmap)
 */
-#define _GNU_SOURCE /* pthread_barrier_t, mkdtemp */
+#define _GNU_SOURCE /* mkdtemp */
 
-#include <pthread.h>
-#include <sqlite3.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+#include "threads.h"
 
 #define ACCOUNTS 100
 #define MONEY 1000
 #define TOTAL ((sqlite3_int64)ACCOUNTS * MONEY)
 #define COUNTERS 4
 #define FIRST_COUNTER 1000
-#define DEADLOCK_ROUNDS 200
-#define DEADLOCK_MS 1000 /* much less than the busy_timeout of 5000, much more than it takes */
 
-static const char *extension = "./walmap";
 static char folder[64];
-static uint64_t seed;
 static atomic_bool stop;
-static atomic_long failures;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* What was seen                                                                                                      */
@@ -67,7 +49,6 @@ enum check {
   COMPACTED,
   INTERRUPTED,
   CHURNED,
-  DEADLOCKS,
   CHECKS
 };
 static const char *const check_names[CHECKS] = {
@@ -86,158 +67,8 @@ static const char *const check_names[CHECKS] = {
     "compactions",
     "transactions that were interrupted",
     "maps that came and went",
-    "deadlocks that ended at once",
 };
 static atomic_long seen[CHECKS];
-static atomic_long busy; /* SQLITE_BUSY where it is allowed: writers that would have waited for each other */
-
-static void fail(const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  if (atomic_fetch_add(&failures, 1) < 20) {
-    flockfile(stdout);
-    printf("FAILED: ");
-    vprintf(format, args);
-    printf("\n");
-    funlockfile(stdout);
-  }
-  va_end(args);
-}
-
-static double now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* A thread and its connection                                                                                        */
-
-/* How a phase shares its map. */
-typedef struct phase {
-  const char *name, *file, *create;
-} phase;
-
-typedef struct worker {
-  const phase *phase;
-  sqlite3 *db;
-  uint64_t random;
-  sqlite3_int64 counted[COUNTERS];
-  struct {
-    const char *sql;
-    sqlite3_stmt *stmt;
-  } cache[24]; /* by the address of the text */
-} worker;
-
-static uint64_t random_next(worker *w) { /* splitmix64 */
-  uint64_t z = w->random += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-static int pick(worker *w, int n) { return (int)(random_next(w) % (uint64_t)n); }
-
-static void must(sqlite3 *db, const char *sql) {
-  char *error = NULL;
-  if (sqlite3_exec(db, sql, NULL, NULL, &error)) {
-    fprintf(stderr, "%s: %s\n", sql, error);
-    exit(2);
-  }
-}
-
-static sqlite3 *connect(const char *file) {
-  sqlite3 *db;
-  char *error = NULL;
-  if (sqlite3_open(file, &db)) {
-    fprintf(stderr, "%s: %s\n", file, sqlite3_errmsg(db));
-    exit(2);
-  }
-  sqlite3_busy_timeout(db, 20000); /* for the file's own lock */
-  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, NULL);
-  if (sqlite3_load_extension(db, extension, NULL, &error)) {
-    fprintf(stderr, "cannot load %s: %s\n", extension, error);
-    exit(2);
-  }
-  return db;
-}
-
-static void worker_open(worker *w) {
-  w->db = connect(w->phase->file ? w->phase->file : ":memory:");
-  must(w->db, "PRAGMA synchronous = off");
-  must(w->db, w->phase->create);
-}
-
-static void worker_close(worker *w) {
-  for (size_t i = 0; i < sizeof w->cache / sizeof w->cache[0]; i++) {
-    sqlite3_finalize(w->cache[i].stmt);
-    w->cache[i].sql = NULL;
-    w->cache[i].stmt = NULL;
-  }
-  sqlite3_close(w->db);
-}
-
-static sqlite3_stmt *prepare(worker *w, const char *sql) {
-  size_t i = 0;
-  while (w->cache[i].sql && w->cache[i].sql != sql) {
-    i++;
-  }
-  if (w->cache[i].sql == NULL) {
-    if (sqlite3_prepare_v2(w->db, sql, -1, &w->cache[i].stmt, NULL)) {
-      fail("%s: %s", sql, sqlite3_errmsg(w->db));
-      return NULL;
-    }
-    w->cache[i].sql = sql;
-  }
-  return w->cache[i].stmt;
-}
-
-/* Runs a statement with parameters a and b; the first row's first two columns go to `out`. Returns the primary code. */
-static int run(worker *w, const char *sql, sqlite3_int64 a, sqlite3_int64 b, sqlite3_int64 out[2]) {
-  sqlite3_stmt *stmt = prepare(w, sql);
-  if (stmt == NULL) {
-    return SQLITE_ERROR;
-  }
-  sqlite3_bind_int64(stmt, 1, a);
-  sqlite3_bind_int64(stmt, 2, b);
-  int rc;
-  while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-    if (out) {
-      out[0] = sqlite3_column_int64(stmt, 0);
-      out[1] = sqlite3_column_count(stmt) > 1 ? sqlite3_column_int64(stmt, 1) : 0;
-    }
-  }
-  sqlite3_reset(stmt);
-  return rc == SQLITE_DONE ? SQLITE_OK : rc & 0xff;
-}
-
-/* For what may never fail. */
-static bool run_ok(worker *w, const char *sql, sqlite3_int64 a, sqlite3_int64 b, sqlite3_int64 out[2]) {
-  int rc = run(w, sql, a, b, out);
-  if (rc != SQLITE_OK) {
-    fail("%s: %s: %s (%d)", w->phase->name, sql, sqlite3_errmsg(w->db), rc);
-  }
-  return rc == SQLITE_OK;
-}
-
-/*
-** For a write in a transaction: a deadlock is allowed, and ends it. Whether it failed for that is told by the text, so
-** that a timeout is not taken for it.
-*/
-static bool run_or_roll_back(worker *w, const char *sql, sqlite3_int64 a, sqlite3_int64 b, sqlite3_int64 out[2]) {
-  int rc = run(w, sql, a, b, out);
-  if (rc == SQLITE_OK) {
-    return true;
-  }
-  if (rc != SQLITE_BUSY || strstr(sqlite3_errmsg(w->db), "deadlock") == NULL) {
-    fail("%s: %s: %s (%d)", w->phase->name, sql, sqlite3_errmsg(w->db), rc);
-  }
-  atomic_fetch_add(&busy, 1);
-  if (!sqlite3_get_autocommit(w->db)) {
-    run_ok(w, "ROLLBACK", 0, 0, NULL);
-  }
-  return false;
-}
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Roles                                                                                                              */
@@ -453,7 +284,7 @@ static void *victim(void *arg) {
     }
     if (rc == SQLITE_INTERRUPT) {
       atomic_fetch_add(&seen[INTERRUPTED], 1);
-    } else if (rc != SQLITE_OK && (rc != SQLITE_BUSY || strstr(sqlite3_errmsg(w->db), "deadlock") == NULL)) {
+    } else if (rc != SQLITE_OK && !is_deadlock(w)) {
       fail("%s: the victim got %d: %s", w->phase->name, rc, sqlite3_errmsg(w->db));
     }
     while (!sqlite3_get_autocommit(w->db)) {
@@ -555,110 +386,9 @@ static void run_phase(const phase *phase, double seconds) {
   worker_close(&keeper);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* Deadlocks                                                                                                          */
-
-static pthread_barrier_t barrier;
-
-typedef struct party {
-  worker worker;
-  const char *first, *second; /* statements that own one shard each; the other party's are these the other way round */
-  int rc;
-  bool says_deadlock;
-  double ms;
-} party;
-
-static void *take_both(void *arg) {
-  party *p = arg;
-  for (int i = 0; i < DEADLOCK_ROUNDS; i++) {
-    pthread_barrier_wait(&barrier);
-    run_ok(&p->worker, "BEGIN", 0, 0, NULL);
-    run_ok(&p->worker, p->first, 0, 0, NULL);
-    pthread_barrier_wait(&barrier); /* both own one now */
-    double start = now_ms();
-    p->rc = run(&p->worker, p->second, 0, 0, NULL);
-    p->ms = now_ms() - start;
-    p->says_deadlock = strstr(sqlite3_errmsg(p->worker.db), "deadlock") != NULL;
-    run_ok(&p->worker, p->rc == SQLITE_OK ? "COMMIT" : "ROLLBACK", 0, 0, NULL);
-    pthread_barrier_wait(&barrier); /* the main thread looks at both */
-  }
-  return NULL;
-}
-
-/* Whether two statements own the same shard, which another connection learns by trying. */
-static bool collide(worker *a, worker *b, const char *first, const char *second) {
-  must(a->db, "BEGIN");
-  must(a->db, first);
-  must(b->db, "BEGIN");
-  int rc = sqlite3_exec(b->db, second, NULL, NULL, NULL);
-  must(a->db, "ROLLBACK");
-  must(b->db, "ROLLBACK");
-  return rc != SQLITE_OK;
-}
-
-static void run_deadlocks(const phase *phase, const char *first, const char *second) {
-  party parties[2] = {{.worker = {.phase = phase}, .first = first, .second = second},
-                      {.worker = {.phase = phase}, .first = second, .second = first}};
-  pthread_t threads[2];
-  double longest = 0;
-  pthread_barrier_init(&barrier, NULL, 3);
-  for (int i = 0; i < 2; i++) {
-    worker_open(&parties[i].worker);
-  }
-  for (int i = 0; i < 2; i++) {
-    pthread_create(&threads[i], NULL, take_both, &parties[i]);
-  }
-  for (int i = 0; i < DEADLOCK_ROUNDS; i++) {
-    for (int j = 0; j < 3; j++) {
-      pthread_barrier_wait(&barrier);
-    }
-    int won = (parties[0].rc == SQLITE_OK) + (parties[1].rc == SQLITE_OK);
-    party *loser = &parties[parties[0].rc == SQLITE_OK];
-    if (won != 1 || loser->rc != SQLITE_BUSY || !loser->says_deadlock || loser->ms > DEADLOCK_MS) {
-      fail("%s: round %d: results %d and %d, the loser's after %.0f ms", phase->name, i, parties[0].rc, parties[1].rc,
-           loser->ms);
-    }
-    longest = loser->ms > longest ? loser->ms : longest;
-    atomic_fetch_add(&seen[DEADLOCKS], 1);
-  }
-  for (int i = 0; i < 2; i++) {
-    pthread_join(threads[i], NULL);
-    worker_close(&parties[i].worker);
-  }
-  pthread_barrier_destroy(&barrier);
-  printf("%s: %d deadlocks, the longest %.3f ms\n", phase->name, DEADLOCK_ROUNDS, longest);
-}
-
-static void deadlocks(void) {
-  static const phase maps = {.name = "two maps",
-                             .create = "CREATE VIRTUAL TABLE temp.kv USING walmap(map='one', shards=1);"
-                                       "CREATE VIRTUAL TABLE temp.kv2 USING walmap(map='two', shards=1)"};
-  static const phase shards = {
-      .name = "two shards",
-      .create = "CREATE VIRTUAL TABLE temp.kv USING walmap(map='wide', shards=256, busy_timeout=5000)"};
-  run_deadlocks(&maps, "REPLACE INTO kv VALUES(1, 1)", "REPLACE INTO kv2 VALUES(1, 1)");
-
-  /* Which keys have shards of their own is different for each map, so two such keys are looked for. */
-  worker holder = {.phase = &shards}, other = {.phase = &shards};
-  char second[64];
-  int key = 2;
-  worker_open(&holder);
-  worker_open(&other);
-  do {
-    snprintf(second, sizeof second, "REPLACE INTO kv VALUES(%d, 1)", key++);
-  } while (collide(&holder, &other, "REPLACE INTO kv VALUES(1, 1)", second));
-  run_deadlocks(&shards, "REPLACE INTO kv VALUES(1, 1)", second);
-  worker_close(&holder);
-  worker_close(&other);
-}
-
 int main(int argc, char **argv) {
   double seconds = argc > 1 ? atof(argv[1]) : 6;
-  const char *given = argc > 2 ? argv[2] : getenv("SEED");
-  seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-  if (getenv("WALMAP_SO")) {
-    extension = getenv("WALMAP_SO");
-  }
+  take_settings("stress", argc > 2 ? argv[2] : NULL);
   snprintf(folder, sizeof folder, "/tmp/walmap-stress-XXXXXX");
   if (mkdtemp(folder) == NULL) {
     perror(folder);
@@ -666,7 +396,6 @@ int main(int argc, char **argv) {
   }
   char file[100];
   snprintf(file, sizeof file, "%s/stress.db", folder);
-  printf("stress: SQLite %s, seed %llu (repeat with SEED=)\n", sqlite3_libversion(), (unsigned long long)seed);
 
   const phase phases[] = {
       {"many shards", NULL,
@@ -678,7 +407,6 @@ int main(int argc, char **argv) {
   for (int i = 0; i < PHASES; i++) {
     run_phase(&phases[i], seconds / PHASES);
   }
-  deadlocks();
 
   unlink(file);
   rmdir(folder);

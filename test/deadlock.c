@@ -1,0 +1,137 @@
+/*
+** deadlock.c - a deadlock that lasts, is not told as one, or ends for both parties (T5)
+**
+** Threads, each with a connection, take each other's shards in a circle, round after round: two shards of one map in
+** opposite order, and three maps in a circle of three. One thread gets SQLITE_BUSY at once, with a text that says why,
+** and rolls back; the others commit.
+**
+** Usage: deadlock [seed]     Environment: SEED; WALMAP_SO is the extension (default ./walmap)
+*/
+#define _GNU_SOURCE /* pthread_barrier_t */
+
+#include "threads.h"
+
+#define DEADLOCK_ROUNDS 200
+#define PARTIES 3
+#define DEADLOCK_MS 1000 /* much less than the busy_timeout of 5000, much more than it takes */
+
+static int rounds;
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static pthread_barrier_t barrier;
+
+typedef struct party {
+  worker worker;
+  const char *first, *second; /* statements that own one shard each */
+  int rc;
+  bool says_deadlock;
+  double ms;
+} party;
+
+static void *take_both(void *arg) {
+  party *p = arg;
+  for (int i = 0; i < DEADLOCK_ROUNDS; i++) {
+    pthread_barrier_wait(&barrier);
+    run_ok(&p->worker, "BEGIN", 0, 0, NULL);
+    run_ok(&p->worker, p->first, 0, 0, NULL);
+    pthread_barrier_wait(&barrier); /* each owns one now */
+    double start = now_ms();
+    p->rc = run(&p->worker, p->second, 0, 0, NULL);
+    p->ms = now_ms() - start;
+    p->says_deadlock = is_deadlock(&p->worker);
+    run_ok(&p->worker, p->rc == SQLITE_OK ? "COMMIT" : "ROLLBACK", 0, 0, NULL);
+    pthread_barrier_wait(&barrier); /* the main thread looks at all */
+  }
+  return NULL;
+}
+
+/* Whether two statements own the same shard, which another connection learns by trying. */
+static bool collide(worker *a, worker *b, const char *first, const char *second) {
+  must(a->db, "BEGIN");
+  must(a->db, first);
+  must(b->db, "BEGIN");
+  int rc = sqlite3_exec(b->db, second, NULL, NULL, NULL);
+  must(a->db, "ROLLBACK");
+  must(b->db, "ROLLBACK");
+  return rc != SQLITE_OK;
+}
+
+/* `statements[i]` owns a shard of its own; party i takes it first, and then the next party's. */
+static void run_circle(const phase *phase, int n, const char *const *statements) {
+  party parties[PARTIES];
+  pthread_t threads[PARTIES];
+  double longest = 0;
+  pthread_barrier_init(&barrier, NULL, (unsigned)n + 1);
+  for (int i = 0; i < n; i++) {
+    parties[i] = (party){.worker = {.phase = phase}, .first = statements[i], .second = statements[(i + 1) % n]};
+    worker_open(&parties[i].worker);
+  }
+  for (int i = 0; i < n; i++) {
+    pthread_create(&threads[i], NULL, take_both, &parties[i]);
+  }
+  for (int round = 0; round < DEADLOCK_ROUNDS; round++) {
+    int lost = 0;
+    for (int i = 0; i < 3; i++) {
+      pthread_barrier_wait(&barrier);
+    }
+    for (int i = 0; i < n; i++) {
+      const party *p = &parties[i];
+      if (p->rc == SQLITE_OK) {
+        continue;
+      }
+      lost++;
+      longest = p->ms > longest ? p->ms : longest;
+      if (p->rc != SQLITE_BUSY || !p->says_deadlock || p->ms > DEADLOCK_MS) {
+        fail("%s: round %d: code %d after %.0f ms", phase->name, round, p->rc, p->ms);
+      }
+    }
+    if (lost != 1) {
+      fail("%s: round %d: %d of %d parties lost", phase->name, round, lost, n);
+    }
+    rounds++;
+  }
+  for (int i = 0; i < n; i++) {
+    pthread_join(threads[i], NULL);
+    worker_close(&parties[i].worker);
+  }
+  pthread_barrier_destroy(&barrier);
+  printf("%s: %d deadlocks, the longest %.3f ms\n", phase->name, DEADLOCK_ROUNDS, longest);
+}
+
+/* Which keys have shards of their own is different for each map, so two such keys are looked for. */
+static void run_shards(const phase *phase) {
+  const char *statements[2] = {"REPLACE INTO kv VALUES(1, 1)", NULL};
+  worker holder = {.phase = phase}, other = {.phase = phase};
+  char second[64];
+  int key = 2;
+  worker_open(&holder);
+  worker_open(&other);
+  do {
+    snprintf(second, sizeof second, "REPLACE INTO kv VALUES(%d, 1)", key++);
+  } while (collide(&holder, &other, statements[0], second));
+  statements[1] = second;
+  run_circle(phase, 2, statements);
+  worker_close(&holder);
+  worker_close(&other);
+}
+
+int main(int argc, char **argv) {
+  static const phase maps = {.name = "three maps",
+                             .create = "CREATE VIRTUAL TABLE temp.a USING walmap(map='a', shards=1);"
+                                       "CREATE VIRTUAL TABLE temp.b USING walmap(map='b', shards=1);"
+                                       "CREATE VIRTUAL TABLE temp.c USING walmap(map='c', shards=1)"};
+  static const phase shards = {.name = "two shards",
+                               .create = "CREATE VIRTUAL TABLE temp.kv USING walmap(map='wide', shards=256)"};
+  static const char *const circle[PARTIES] = {"REPLACE INTO a VALUES(1, 1)", "REPLACE INTO b VALUES(1, 1)",
+                                              "REPLACE INTO c VALUES(1, 1)"};
+  take_settings("deadlock", argc > 1 ? argv[1] : NULL);
+  run_shards(&shards);
+  run_circle(&maps, PARTIES, circle);
+  printf("%d passed, %ld failed\n", rounds, atomic_load(&failures));
+  return atomic_load(&failures) > 0;
+}
