@@ -427,7 +427,7 @@ static void show_difference(const setting *s, const statement *sts, int n, uint6
 
 /* The test must see a difference where there is one. */
 static bool self_test(void) {
-  setting s = {.check_each = true};
+  setting s = {.check_each = true, .options = ""};
   statement st = {.kind = CHANGE, .sql = "INSERT INTO kv VALUES(1, 2)"};
   sabotage = true;
   bool seen = run_sequence(&s, &st, NULL, 1, NULL) == 0;

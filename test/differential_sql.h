@@ -41,7 +41,8 @@ typedef struct setting {
   bool utf16, temp, file, eponymous, case_sensitive_like, check_each;
   bool twins; /* two connections to the file */
   bool wal;
-  int shards; /* 0: not given */
+  bool big;            /* thousands of rows, so that index and log grow and shrink */
+  const char *options; /* of the table kv */
 } setting;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -128,10 +129,6 @@ static void put(statement *out, enum statement_kind kind, const char *format, ..
 /* The i-th statement of the schema; false after the last. */
 static bool sql_setup(const setting *s, int i, statement *out) {
   const char *schema = s->temp ? "temp." : "";
-  char options[32] = "";
-  if (s->shards) {
-    snprintf(options, sizeof options, "(shards=%d)", s->shards);
-  }
   const char *temp = s->temp ? "TEMP " : "";
   const char *second = other(s);
   out->bind[0] = 0;
@@ -142,7 +139,7 @@ static bool sql_setup(const setting *s, int i, statement *out) {
   case 3: put(out, CONTROL, "PRAGMA synchronous=off"); return true;
   case 4: put(out, CONTROL, "PRAGMA journal_mode=%s", s->wal ? "wal" : "delete"); return true;
   case 5: put(out, CONTROL, "PRAGMA recursive_triggers=1"); return true;
-  case 6: put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv USING walmap%s", schema, options); return true;
+  case 6: put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv USING walmap%s", schema, s->options); return true;
   case 7:
     if (s->eponymous) {
       put(out, SCHEMA, "EPONYMOUS walmap");
@@ -278,9 +275,10 @@ static void sql_insert(const setting *s, statement *out) {
     break;
   case 6:
     put(out, CHANGE,
-        "WITH RECURSIVE n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n LIMIT %d) %s%s INTO %s SELECT i, 'n' || i "
-        "FROM n",
-        pick(40), 1 + pick(30), verb, clause, t);
+        "WITH RECURSIVE n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n LIMIT %d) %s%s INTO %s"
+        " SELECT %si, printf('n%%.*c', i %% %d, 'x') FROM n",
+        pick(s->big ? 3000 : 40), 1 + pick(s->big ? 1500 : 30), verb, clause, t, one_in(3) ? "'t' || " : "",
+        one_in(3) ? 300 : 3);
     break;
   default: put(out, CHANGE, "%s%s INTO %s VALUES(%s, %s)", verb, clause, t, literal(), literal()); break;
   }
@@ -335,6 +333,12 @@ static void sql_delete(const setting *s, statement *out) {
     put(out, CHANGE, "DELETE FROM %s WHERE key = ?1", t);
     snprintf(out->bind, sizeof out->bind, "%s", literal());
     break;
+  case 3:
+    if (s->big) {
+      int from = pick(3000);
+      put(out, CHANGE, "DELETE FROM %s WHERE key BETWEEN %d AND %d", t, from, from + pick(2000));
+      break;
+    } /* fall through */
   default: put(out, CHANGE, "DELETE FROM %s AS kv_ WHERE %s", t, where); break;
   }
 }
@@ -503,14 +507,18 @@ static void sql_statement(const setting *s, statement *out) {
 }
 
 static void sql_setting(setting *s) {
-  static const int shards[] = {0, 0, 1, 2, 64};
+  static const char *const options[] = {
+      "", "", "(shards=1)", "(shards=2)", "(shards=64)", "(auto_compact=1)", "(auto_compact=0)",
+      "(shards=1, auto_compact=1)", "(shards=2, auto_compact=99)", "(capacity=5000)",
+  };
   s->utf16 = one_in(5);
   s->temp = one_in(3);
   s->file = one_in(5);
   s->eponymous = one_in(4);
   s->case_sensitive_like = one_in(3);
   s->check_each = !one_in(4);
-  s->shards = ANY(shards);
+  s->options = ANY(options);
+  s->big = one_in(12);
   s->wal = s->file && one_in(2);
   s->twins = s->file && !s->temp && !s->eponymous; /* the other two are each connection's own */
 }
