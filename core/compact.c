@@ -203,7 +203,7 @@ static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
 }
 
 void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
-  enum { REST = 64 }; /* commits without a new look at the segments after one in vain */
+  enum { REST = 2048 }; /* work that goes by, after a look at the segments in vain, until the next one */
   walmap__generation *g = walmap__shard_generation(shard);
   uint32_t percent = shard->map->options.auto_compact;
   if (!g || percent == 0)
@@ -213,8 +213,8 @@ void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
     if (!g->job.first) {
       if (!too_many_dead(g, percent))
         break;
-      if (shard->compact_rest > 0) {
-        shard->compact_rest--;
+      if (shard->compact_rest > budget) {
+        shard->compact_rest -= (uint32_t)budget;
         break;
       }
       clock_reading clock = read_clock(shard);

@@ -2,7 +2,7 @@
 #include "map.h"
 
 #define MIN_BATCH 32 /* deaths that pay for a look at all readers */
-#define REST 16      /* commits without such a look after one that found an old reader */
+#define REST 2048    /* folding that goes by until the next look, after one that found an old reader */
 
 void walmap__shard_init(walmap__shard *shard, walmap *map, uint32_t id) {
   memset(shard, 0, sizeof *shard);
@@ -132,8 +132,8 @@ void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force) {
   walmap__deaths *d = &g->deaths;
   if (d->first == d->batch_end && !shard->waiting)
     return;
-  if (shard->tidy_rest > 0 && !force) {
-    shard->tidy_rest--;
+  if (shard->tidy_rest > budget && !force) {
+    shard->tidy_rest -= (uint32_t)budget;
     return;
   }
   uint64_t oldest = walmap__epoch_oldest(&shard->map->epoch);

@@ -212,6 +212,7 @@ int walmap_image_stream_new(walmap_state *state, walmap_image_stream **out) {
     free(stream);
     return result;
   }
+  walmap__image_writer_closed(stream->writer, &stream->at, &stream->left); /* the header */
   *out = stream;
   return WALMAP_OK;
 }
