@@ -28,14 +28,16 @@ static wm_state *slots[SLOTS]; /* written under the mutex; slot i is read by the
     wm_state_release(slots[0x##digits]);                                                                               \
   }
 #define NAME(digits) let_go_##digits,
+
+/* clang-format off */
 #define SIXTEEN(make, h)                                                                                               \
-  make(h##0) make(h##1) make(h##2) make(h##3) make(h##4) make(h##5) make(h##6) make(h##7) make(h##8) make(h##9)        \
-      make(h##a) make(h##b) make(h##c) make(h##d) make(h##e) make(h##f)
+  make(h##0) make(h##1) make(h##2) make(h##3) make(h##4) make(h##5) make(h##6) make(h##7)                              \
+  make(h##8) make(h##9) make(h##a) make(h##b) make(h##c) make(h##d) make(h##e) make(h##f)
 #define ALL(make)                                                                                                      \
-  SIXTEEN(make, 0)                                                                                                     \
-  SIXTEEN(make, 1) SIXTEEN(make, 2) SIXTEEN(make, 3) SIXTEEN(make, 4) SIXTEEN(make, 5) SIXTEEN(make, 6)                \
-      SIXTEEN(make, 7) SIXTEEN(make, 8) SIXTEEN(make, 9) SIXTEEN(make, a) SIXTEEN(make, b) SIXTEEN(make, c)            \
-          SIXTEEN(make, d) SIXTEEN(make, e) SIXTEEN(make, f)
+  SIXTEEN(make, 0) SIXTEEN(make, 1) SIXTEEN(make, 2) SIXTEEN(make, 3) SIXTEEN(make, 4) SIXTEEN(make, 5)                \
+  SIXTEEN(make, 6) SIXTEEN(make, 7) SIXTEEN(make, 8) SIXTEEN(make, 9) SIXTEEN(make, a) SIXTEEN(make, b)                \
+  SIXTEEN(make, c) SIXTEEN(make, d) SIXTEEN(make, e) SIXTEEN(make, f)
+/* clang-format on */
 
 ALL(ONE)
 static const sqlite3_destructor_type destructors[SLOTS] = {ALL(NAME)};
