@@ -68,13 +68,30 @@ static void fold(walmap__generation *g, uint32_t place) {
   walmap__record_set_meta(record, meta | WALMAP__DEAD);
 }
 
+/* The bucket that fold will look into. */
+static void prefetch_bucket(const walmap__generation *g, const walmap__record *record) {
+  uint32_t meta = walmap__record_meta(record);
+  if (!(meta & WALMAP__TOMB) || walmap__record_next(record) != 0)
+    return;
+  walmap_entry e;
+  walmap__record_entry(record, meta, &e);
+  uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+  uint32_t mask;
+  walmap__bucket *home = walmap__index_home(&g->index, hash, &mask);
+  __builtin_prefetch(home + ((uint32_t)(hash >> 8) & mask), 1);
+}
+
+/* The cache misses of the entries to come are under way while one is folded: first the record's, then its bucket's. */
 static void fold_batch(walmap__generation *g, uint64_t budget) {
+  enum { RECORD_AHEAD = 8, BUCKET_AHEAD = 4 };
   walmap__deaths *d = &g->deaths;
-  enum { AHEAD = 8 };
   while (d->first < d->batch_end && budget-- > 0) {
-    uint32_t ahead = walmap__deaths_ahead(d, AHEAD);
-    if (ahead != 0)
-      __builtin_prefetch(walmap__log_at(&g->log, ahead), 1);
+    uint32_t place = walmap__deaths_ahead(d, RECORD_AHEAD);
+    if (place != 0)
+      __builtin_prefetch(walmap__log_at(&g->log, place), 1);
+    place = walmap__deaths_ahead(d, BUCKET_AHEAD);
+    if (place != 0)
+      prefetch_bucket(g, walmap__log_at(&g->log, place));
     fold(g, walmap__deaths_oldest(d));
     walmap__deaths_pop(d, g->log.memory);
   }
