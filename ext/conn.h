@@ -38,6 +38,7 @@ struct wm_use {
   int levels;          /* savepoint levels that txn holds */
   unsigned generation; /* counts begins, commits and rollbacks: a read state from another generation is outdated */
   unsigned writes;     /* counts the transaction's changes, undone ones included */
+  unsigned undone;     /* counts what takes changes out of the states of the transaction: rollbacks */
 
   /* Owned by state.c. */
   wm_state *current; /* the committed state that open statements share, or NULL */

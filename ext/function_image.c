@@ -47,7 +47,7 @@ static void result_image(sqlite3_context *context, const char *function, wm_tabl
     wm_state_release(state);
   }
   if (result == WALMAP_OK)
-    wm_functions_result_image(context, function, image, size, "; walmap_snapshot_file can take it");
+    wm_functions_result_image(context, function, image, size, "; walmap_snapshot_file and walmap_chunks can take it");
   else
     wm_error_result(context, result, table);
 }
@@ -127,6 +127,11 @@ void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **arg
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
   if (table == NULL)
     return;
+  if ((restoration.read_ctx = wm_unchunk_start(argv[0])) != NULL) {
+    restoration.read = wm_unchunk_read;
+    wm_functions_restore(context, table, &restoration);
+    return;
+  }
   char *err;
   restoration.image = wm_functions_image(restoration.function, argv[0], &restoration.size, &err);
   if (restoration.image == NULL)

@@ -131,6 +131,7 @@ static const struct {
     {"walmap_snapshot_file", 1, true, REACHES_MAPS, wm_function_snapshot_file, NULL},
     {"walmap_restore_file", 1, true, REACHES_MAPS, wm_function_restore_file, NULL},
     {"walmap_image", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
+    {"walmap_unchunk", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_unchunk_step, wm_unchunk_final},
     {"walmap_version", 0, false, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version, NULL},
 };
 
@@ -145,6 +146,8 @@ int wm_functions_register(wm_conn *conn) {
                                       functions[i].final, wm_conn_release);
     }
   }
+  if (rc == SQLITE_OK)
+    rc = wm_chunks_register(conn);
   if (rc == SQLITE_OK)
     rc = wm_each_register(conn);
   if (rc == SQLITE_OK)

@@ -80,7 +80,15 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
 void wm_aggregate_step(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_aggregate_final(sqlite3_context *context);
 
-/* each.c, stats.c: an SQLite code each */
+/* unchunk.c: walmap_unchunk, and its result as a source for wm_functions_restore */
+typedef struct wm_chunks wm_chunks;
+void wm_unchunk_step(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_unchunk_final(sqlite3_context *context);
+wm_chunks *wm_unchunk_start(sqlite3_value *value); /* NULL when the value is none of walmap_unchunk's */
+ptrdiff_t wm_unchunk_read(void *chunks, void *buffer, size_t size); /* a walmap_read_fn */
+
+/* chunks.c, each.c, stats.c: an SQLite code each */
+int wm_chunks_register(wm_conn *conn);
 int wm_each_register(wm_conn *conn);
 int wm_stats_register(wm_conn *conn);
 

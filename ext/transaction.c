@@ -37,6 +37,7 @@ void wm_use_rollback(wm_use *use) {
   if (!wm_use_is_begun(use))
     return;
   walmap_txn_rollback(use->txn);
+  use->undone++;
   next_generation(use);
 }
 
@@ -60,5 +61,6 @@ void wm_use_rollback_to(wm_use *use, int n) {
     return;
   walmap_txn_rollback_to(use->txn, n);
   use->levels = n + 1;
+  use->undone++;
   wm_use_changed(use);
 }

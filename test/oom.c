@@ -46,6 +46,10 @@ static const char *const statements[] = {
     "SELECT walmap_restore('kv', i) FROM images",
     "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')",
     "SELECT walmap_restore_file('kv', '" IMAGE_FILE "')",
+    "SELECT sum(length(chunk)) FROM walmap_chunks('kv', 1024)",
+    "SELECT walmap_restore('kv', walmap_unchunk(1 + o, substr(i, 1 + 100 * o, 100)))"
+    " FROM images, (SELECT 2 AS o UNION ALL SELECT 0 UNION ALL SELECT 1 UNION ALL SELECT 3 UNION ALL SELECT 4"
+    " UNION ALL SELECT 5 UNION ALL SELECT 6)",
     "SELECT sum(length(value)) FROM images, walmap_each(i) WHERE key = 'y'",
     "SELECT length(walmap_image(key, value)) FROM kv",
     "SELECT length(walmap_image(k, v)) FROM natives GROUP BY typeof(k)",

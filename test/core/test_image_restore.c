@@ -225,7 +225,25 @@ static int refuse_bytes(void *ctx, const void *data, size_t size) {
   return -1;
 }
 
-/* An image is the same through a callback and in memory, and as often as it is asked for. */
+/* Fetched in pieces of a size, the image is the same; at its end, nothing comes any more. */
+static void assert_streams(walmap_state *state, size_t piece, const void *image, size_t size) {
+  walmap_image_stream *stream;
+  uint8_t *all = malloc(size + piece);
+  size_t at = 0, got;
+  MUST(all != NULL);
+  MUST_OK(walmap_image_stream_new(state, &stream));
+  do {
+    MUST_OK(walmap_image_stream_read(stream, all + at, piece, &got));
+    at += got;
+    MUST(got == piece || at == size);
+  } while (got > 0);
+  assert_int_equal(at, size);
+  assert_memory_equal(all, image, size);
+  walmap_image_stream_free(stream);
+  free(all);
+}
+
+/* An image is the same through a callback, in pieces and in memory, and as often as it is asked for. */
 static void test_image_is_deterministic(void **unused) {
   (void)unused;
   content c = content_new(6000, 1024);
@@ -246,6 +264,9 @@ static void test_image_is_deterministic(void **unused) {
   assert_memory_equal(image, again, size);
   assert_int_equal(size, written.size);
   assert_memory_equal(image, written.data, size);
+  static const size_t pieces[] = {1, 1000, 65536, 300000, 100000000};
+  for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
+    assert_streams(state, pieces[i], image, size);
   walmap_image_free(image);
   walmap_image_free(again);
   free(written.data);

@@ -452,6 +452,9 @@ static void script_image(run *r) {
   walmap_image_free(image);
   CALL(r, WALMAP_OK, (written = 0, walmap_state_write(state, count_bytes, &written)));
   MUST(written == size);
+  walmap_image_stream *stream;
+  CALL(r, WALMAP_OK, walmap_image_stream_new(state, &stream));
+  walmap_image_stream_free(stream);
   walmap_state_free(state);
   CALL(r, WALMAP_OK, walmap_snapshot(r->map, &image, &size));
   walmap_image_free(image);
