@@ -1,6 +1,8 @@
 /* compact.c - taking dead records out of a shard's log (compact.h has the argument) */
 #include "compact.h"
 
+#include <assert.h>
+
 /* Below this many dead bytes a shard's log is left alone: a few pages are not worth the work. */
 #define WORTHWHILE ((uint64_t)16 << 10)
 
@@ -81,8 +83,10 @@ static int start_job(walmap__generation *g, walmap__segment *first, clock_readin
     return WALMAP_OK;
   int result;
   job->copy = walmap__log_new_segment(&g->log, live, first->pos0, &result);
-  if (!job->copy)
+  if (!job->copy) {
+    assert(result != WALMAP_OK);
     *job = (walmap__job){0};
+  }
   return result;
 }
 

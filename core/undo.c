@@ -1,6 +1,8 @@
 /* undo.c - marks and savepoints of a transaction, and undoing (txn.h has the picture) */
 #include "undo.h"
 
+#include <assert.h>
+
 #define FIRST_MARKS 16
 #define KEPT_MARKS 1024 /* a transaction object keeps room for so many between transactions */
 
@@ -116,7 +118,9 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
     walmap__slot_ref slot;
     uint32_t place;
-    walmap__index_find(&g->index, hash, e.key, e.key_len, &slot, &place);
+    bool found = walmap__index_find(&g->index, hash, e.key, e.key_len, &slot, &place);
+    assert(found); /* the record is not undone yet, so the index holds its key */
+    (void)found;
     if (prev != 0) {
       walmap__slot_set(&slot, prev);
       revive(g, prev);

@@ -508,8 +508,16 @@ static void sql_statement(const setting *s, statement *out) {
 
 static void sql_setting(setting *s) {
   static const char *const options[] = {
-      "", "", "(shards=1)", "(shards=2)", "(shards=64)", "(auto_compact=1)", "(auto_compact=0)",
-      "(shards=1, auto_compact=1)", "(shards=2, auto_compact=99)", "(capacity=5000)",
+      "",
+      "",
+      "(shards=1)",
+      "(shards=2)",
+      "(shards=64)",
+      "(auto_compact=1)",
+      "(auto_compact=0)",
+      "(shards=1, auto_compact=1)",
+      "(shards=2, auto_compact=99)",
+      "(capacity=5000)",
   };
   s->utf16 = one_in(5);
   s->temp = one_in(3);
