@@ -48,6 +48,12 @@ static data data_make(workload w, uint32_t n) {
   return d;
 }
 
+/* About what a map of these takes, peers' included. */
+static size_t bytes_of(const data *d) {
+  size_t value = d->w == SMALL ? 8 : d->w == WIDE ? 100 : LARGEST_VALUE;
+  return d->n * (value + 150);
+}
+
 static void data_free(data *d) {
   free(d->load);
   free(d->look);
@@ -138,11 +144,13 @@ static void *map_image(report *r, walmap *map, const char *what, size_t *size) {
   snprintf(hash_name, sizeof hash_name, "%s", what);
   OK(walmap_state_new(map, &state));
   OK(walmap_state_begin(state));
+  warm_memory(2 * walmap_size(map));
   uint64_t began = series_ns();
   OK(walmap_state_image(state, &image, size));
   report_sample(r, what, "walmap", per(began, 1) / 1e6);
   walmap_state_free(state);
 
+  warm_memory(*size);
   fresh f = fresh_new(*size);
   began = series_ns();
   memcpy(f.at, image, *size);
@@ -157,12 +165,14 @@ static void *map_image(report *r, walmap *map, const char *what, size_t *size) {
 
 static void map_restore(report *r, const data *d, const void *image, size_t size) {
   walmap *copy = map_open();
+  warm_memory(4 * size);
   uint64_t entries, began = series_ns();
   OK(walmap_restore(copy, image, size, &entries, NULL));
   uint64_t took = series_ns() - began;
   MUST(entries == d->n);
   report_sample(r, "restore", "walmap", (double)took / 1e6);
   report_sample(r, "restore, an entry", "walmap", (double)took / d->n);
+  warm_memory(size);
   fresh f = fresh_new(size);
   began = series_ns();
   memcpy(f.at, image, size);
@@ -173,6 +183,7 @@ static void map_restore(report *r, const data *d, const void *image, size_t size
 
 static void run_walmap(report *r, const data *d) {
   size_t size;
+  warm_memory(bytes_of(d));
   walmap *map = map_open();
   uint64_t began = series_ns();
   map_set_all(map, d, d->load, 0);
@@ -273,6 +284,7 @@ static double peer_get_all(peer_entry *table, const data *d, const key *keys, bo
 }
 
 static void run_peer(report *r, const data *d) {
+  warm_memory(bytes_of(d));
   peer_entry *table = NULL;
   uint64_t sum = 0, began = series_ns();
   peer_set_all(&table, d, d->load, 0);
