@@ -5,9 +5,9 @@
 **
 **    CREATE TABLE x(n INTEGER, chunk BLOB, t HIDDEN, bytes HIDDEN)
 **
-** The chunks, put together in the order of n, are the image that walmap_snapshot gives, for maps whose image no BLOB could
-** hold. All are of the one state that xFilter takes (T6), and each is made when its row is reached, so memory holds one
-** of them and no image. It reads maps, so it is SQLITE_VTAB_DIRECTONLY.
+** The chunks, put together in the order of n, are the image that walmap_snapshot gives, for maps whose image no BLOB
+** could hold. All are of the one state that xFilter takes (T6), and each is made when its row is reached, so memory
+** holds one of them and no image. It reads maps, so it is SQLITE_VTAB_DIRECTONLY.
 */
 #include "error.h"
 #include "functions.h"

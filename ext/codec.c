@@ -203,8 +203,7 @@ static void let_go(const void *bytes, void (*destructor)(void *)) {
 /*
 ** Text is handed over together with the NUL that follows it, so that sqlite3_column_text need not copy it to add one.
 ** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs
-*inside
-** (that flag would be misread as UTF-16 there).
+** inside (that flag would be misread as UTF-16 there).
 */
 static void set_result(sqlite3_context *context, const decoded *from, void (*destructor)(void *)) {
   switch (from->type) {

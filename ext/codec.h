@@ -103,8 +103,7 @@ void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, 
 
 /*
 ** Binds the entry's key to the parameter `index` and its value to the next. Text and blobs are not copied: the entry
-*must
-** live until the bindings are cleared. An SQLite code.
+** must live until the bindings are cleared. An SQLite code.
 */
 int wm_codec_bind(sqlite3_stmt *statement, int index, const walmap_entry *entry);
 
@@ -166,9 +165,8 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size);
 /*
 ** The hashes at which text look-alikes of an encoded number are found with walmap_state_each_hash and
 ** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. The keys at them are a superset: other
-*keys
-** may be there, take text only. For WM_KEY_INT the first is the key's own hash, so that the same walk meets the key
-** itself; for integers within 2^46 of 0 it is the only one.
+** keys may be there, take text only. For WM_KEY_INT the first is the key's own hash, so that the same walk meets the
+** key itself; for integers within 2^46 of 0 it is the only one.
 */
 #define WM_LOOKALIKES 3
 int wm_codec_lookalikes(const void *key, size_t key_size, uint64_t seed, uint64_t hashes[WM_LOOKALIKES]);

@@ -5,8 +5,8 @@
 **   wm_table   one per walmap table of the connection, from CREATE or first use to DROP, across reconnects
 **   wm_use     one per (connection, map): the transaction on the map, the read state. Two tables of one map share it
 **
-** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must last
-** lives in them. Everything here is used under the connection's mutex only.
+** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must
+** last lives in them. Everything here is used under the connection's mutex only.
 **
 ** conn.c has connections, uses and tables; transaction.c the transactions of uses; lookup.c what functions ask for.
 */
@@ -97,9 +97,9 @@ bool wm_conn_is_utf16(wm_conn *conn);
 /*
 ** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
 ** with NULL the connection's only one. An unqualified name means what it means in SQL: temp before main before attached
-** ones. The table may be one that the connection did not use yet: it is connected then.
-** Returns an SQLite code; other than SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is out). *out lives
-** until the function that asked returns.
+** ones. The table may be one that the connection did not use yet: it is connected then. Returns an SQLite code; other
+** than SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is out). *out lives until the function that
+** asked returns.
 */
 int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
 
@@ -128,15 +128,18 @@ int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t ke
                wm_state **pin);
 
 /*
-** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise a committed
-** state. Release it with wm_state_release. A WALMAP code.
+** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise a
+** committed state. Release it with wm_state_release. A WALMAP code.
 */
 int wm_use_state(wm_use *use, wm_state **out);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Transactions (transaction.c). SQLite's calls come in through vtab.c. A function that writes does so in
-** wm_call_write (call.h); while wm_use_is_begun it may write there through use->txn, with wm_registry_note_key before and
-** wm_use_changed after each write.                                                                                    */
+/* Transactions (transaction.c)                                                                                       */
+
+/*
+** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h); while wm_use_is_begun
+** it may write there through use->txn, with wm_registry_note_key before and wm_use_changed after each write.
+*/
 
 static inline bool wm_use_is_begun(const wm_use *use) { return walmap_txn_is_begun(use->txn); }
 static inline void wm_use_changed(wm_use *use) { use->writes++; }

@@ -1,7 +1,8 @@
 /*
 ** cursor.c - cursors of walmap tables: see cursor.h
 **
-** A cursor either walks a state (WM_PLAN_SCAN) or has all its entries from the start (the other ways, where they are few).
+** A cursor either walks a state (WM_PLAN_SCAN) or has all its entries from the start (the other ways, where they are
+** few).
 **
 ** What it reads. In a transaction that has begun on the map, point lookups go through walmap_txn_get, which takes the
 ** key's shard until the transaction ends (T4), and scans read a state of what the transaction sees. Otherwise both read
@@ -234,8 +235,9 @@ typedef struct batch {
 } batch;
 
 /*
-** Adds the entries of the batch's keys. The list has each value once, but what was found as some number's look-alike may
-** be in the list itself. Such are among the first `n_lookalikes` entries: the list is sorted, numbers come before text.
+** Adds the entries of the batch's keys. The list has each value once, but what was found as some number's look-alike
+** may be in the list itself. Such are among the first `n_lookalikes` entries: the list is sorted, numbers come before
+** text.
 */
 static int look_up(wm_cursor *c, batch *b, size_t n_lookalikes) {
   int rc = reserve(c, b->n);

@@ -1,11 +1,11 @@
 /*
 ** ddl.c - CREATE, DROP and RENAME of walmap tables inside transactions: see ddl.h
 **
-** SQLite does not tell a virtual table what becomes of it: after DROP its object hears nothing more, not even ROLLBACK; a
-** table made after a savepoint gets no xRollbackTo for it; a rolled back RENAME is not called back. So each connection has
-** a table of its own, the eponymous control table "walmap_control", which always has no rows. Each of xCreate, xDestroy
-** and xRename first runs a DELETE on it that does nothing, whereupon it takes part in the transaction and gets every
-** later event. Here they undo the list of tables, record by record, and the transactions on their maps.
+** SQLite does not tell a virtual table what becomes of it: after DROP its object hears nothing more, not even ROLLBACK;
+** a table made after a savepoint gets no xRollbackTo for it; a rolled back RENAME is not called back. So each
+** connection has a table of its own, the eponymous control table "walmap_control", which always has no rows. Each of
+** xCreate, xDestroy and xRename first runs a DELETE on it that does nothing, whereupon it takes part in the transaction
+** and gets every later event. Here they undo the list of tables, record by record, and the transactions on their maps.
 **
 **    records   [ created a | dropped b | renamed a | ... ]     newest last
 **    marks     records that there were when savepoint level i was marked
@@ -187,8 +187,12 @@ bool wm_ddl_is_renamed(const wm_table *table) {
 int wm_ddl_levels(const wm_conn *conn) { return conn->ddl->joined ? conn->ddl->levels : 0; }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* The control table's part in transactions. It speaks for tables that were dropped too, so each event goes to all maps
-** of the connection; those whose tables hear of it themselves do not mind (transaction.c).                            */
+/* The control table's part in transactions                                                                           */
+
+/*
+** It speaks for tables that were dropped too, so each event goes to all maps of the connection; those whose tables hear
+** of it themselves do not mind (transaction.c).
+*/
 
 static int control_begin(sqlite3_vtab *vtab) {
   struct wm_ddl *ddl = conn_of(vtab)->ddl;

@@ -1,8 +1,8 @@
 /*
 ** ddl.h - CREATE, DROP and RENAME of walmap tables inside transactions
 **
-** What a connection's tables are (conn->tables) and what they hold must follow ROLLBACK, ROLLBACK TO and a failing COMMIT
-** as SQLite's own tables do: a dropped table comes back with its content, a created one goes. See ddl.c for how.
+** What a connection's tables are (conn->tables) and what they hold must follow ROLLBACK, ROLLBACK TO and a failing
+** COMMIT as SQLite's own tables do: a dropped table comes back with its content, a created one goes. See ddl.c for how.
 */
 #ifndef WM_DDL_H
 #define WM_DDL_H

@@ -61,10 +61,8 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
 
 /*
 ** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a
-*transaction.
-** The core's is begun all the same, for its session: then the wait for a shard can be interrupted, and one that would
-*end
-** in a deadlock, because this connection holds shards of other maps, is found (T5).
+** transaction. The core's is begun all the same, for its session: then the wait for a shard can be interrupted, and one
+** that would end in a deadlock, because this connection holds shards of other maps, is found (T5).
 */
 void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);

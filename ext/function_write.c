@@ -2,10 +2,9 @@
 ** function_write.c - the SQL functions that change one key
 **
 ** Each tests and writes in one piece of work inside one transaction (call.h). The test is walmap_txn_get, which takes
-*the
-** key's shard for the transaction, so nobody can write between the test and the write (T4): of any number of
-*connections
-** that call walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by this call.
+** the key's shard for the transaction, so nobody can write between the test and the write (T4): of any number of
+** connections that call walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by
+** this call.
 */
 #include "call.h"
 #include "functions.h"
@@ -78,8 +77,7 @@ static int look(wm_table *table, const wm_key *key, walmap_entry *entry) {
 
 /*
 ** Results are set inside the work where they need memory: if it is out, the statement around the work fails as well,
-*and
-** the change is undone.
+** and the change is undone.
 */
 static int do_set(void *ctx, wm_table *table, char **err) {
   change *change = ctx;

@@ -2,8 +2,7 @@
 ** functions.h - the SQL functions of SPEC section 4 and what they share
 **
 ** Functions that touch maps are SQLITE_DIRECTONLY: a schema may come from a stranger, and its views and triggers must
-*not
-** reach maps. What they share:
+** not reach maps. What they share:
 **
 **    the table's name   may come first and may be left out while the connection has one walmap table; the number of
 **                       arguments tells. Each function is registered with both numbers.
@@ -38,8 +37,7 @@ void wm_functions_result_image(sqlite3_context *context, const char *function, v
 
 /*
 ** The bytes of an image argument. NULL when it is not a BLOB: the error is set in *err (sqlite3_malloc, NULL when
-*memory
-** is out).
+** memory is out).
 */
 const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err);
 

@@ -11,7 +11,9 @@
 SQLITE_EXTENSION_INIT3
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* The last answers. They hold while the connection's tables and its databases stay the same.                          */
+/* The last answers                                                                                                   */
+
+/* They hold while the connection's tables and its databases stay the same. */
 
 typedef struct wm_resolved {
   char name[128]; /* longer ones are looked up each time */

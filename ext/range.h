@@ -20,8 +20,8 @@ typedef struct wm_range {
 } wm_range;
 
 /*
-** Sets the range for a WM_PLAN_SCAN and its arguments. *is_empty: a bound is NULL, so there is no such key. On SQLITE_OK
-** clear the range later; SQLITE_NOMEM leaves it cleared.
+** Sets the range for a WM_PLAN_SCAN and its arguments. *is_empty: a bound is NULL, so there is no such key. On
+** SQLITE_OK clear the range later; SQLITE_NOMEM leaves it cleared.
 */
 int wm_range_set(wm_conn *conn, wm_range *range, int plan, sqlite3_value **argv, bool *is_empty);
 void wm_range_clear(wm_range *range);

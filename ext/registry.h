@@ -64,7 +64,7 @@ unsigned wm_registry_version(void);
 /* For walmap_stats: the map with the smallest id above `id`, with a reference that is the caller's, or NULL. */
 wm_map *wm_registry_next(uint64_t id);
 
-/* For walmap_stats: a copy of the map's name (sqlite3_malloc), which others may change meanwhile. WALMAP_OK or NOMEM. */
+/* For walmap_stats: a copy (sqlite3_malloc) of the map's name, which others may change meanwhile. OK or NOMEM. */
 int wm_registry_copy_name(wm_map *map, char **name); /* *name is NULL when it has none */
 
 /*

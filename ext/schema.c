@@ -7,12 +7,12 @@
 **    kv in a :memory: or temp database         private to the table
 **    walmap, without CREATE                    private to the connection
 **
-** map= is refused outside temp: a database file is somebody's input, and must not reach a map that its host did not hand
-** to it. For the same reason the default map may not be used by triggers and views (vtab.c).
+** map= is refused outside temp: a database file is somebody's input, and must not reach a map that its host did not
+** hand to it. For the same reason the default map may not be used by triggers and views (vtab.c).
 **
 ** The module's xCreate and xConnect must be one function, or there would be no default map, and SQLite does not tell it
-** which of the two a call means. The difference matters: CREATE makes an empty map, a connection finds what is there. So
-** is_creation looks whether a CREATE VIRTUAL TABLE statement is running.
+** which of the two a call means. The difference matters: CREATE makes an empty map, a connection finds what is there.
+** So is_creation looks whether a CREATE VIRTUAL TABLE statement is running.
 */
 #include "schema.h"
 
@@ -57,8 +57,8 @@ static bool starts_with(const char **sql, const char *word) {
 }
 
 /*
-** The statement runs to its end in one sqlite3_step and evaluates nothing of the user's, so while it is busy a call for a
-** table comes from it.
+** The statement runs to its end in one sqlite3_step and evaluates nothing of the user's, so while it is busy a call for
+** a table comes from it.
 */
 static bool is_creation(sqlite3 *db) {
   for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s)) {

@@ -2,9 +2,9 @@
 ** state.c - counted read states, and the destructors that keep them alive: see state.h
 **
 ** SQLite gives a value's destructor nothing but the pointer to the value's bytes, which lie in the map's log and cannot
-** tell whose they are. So there are SLOTS destructor functions, all alike but for a number; a state that has slot i hands
-** out function i, and function i lets go of the state in slot i. Slots are taken when a state object is made, which is
-** once or twice per connection and map; whoever finds none left has SQLite copy its values.
+** tell whose they are. So there are SLOTS destructor functions, all alike but for a number; a state that has slot i
+** hands out function i, and function i lets go of the state in slot i. Slots are taken when a state object is made,
+** which is once or twice per connection and map; whoever finds none left has SQLite copy its values.
 */
 #include "state.h"
 #include "conn.h"

@@ -1,9 +1,10 @@
 /*
 ** state.h - read states of a map, counted, and values that keep them alive
 **
-** A wm_state is a begun walmap_state. Cursors, statements of functions and the values that were handed to SQLite without
-** a copy hold references; the last one ends it and puts it into the pool of its wm_use, so that a read allocates nothing.
-** All references belong to one connection, whose mutex SQLite holds whenever it calls us, so the count is a plain int.
+** A wm_state is a begun walmap_state. Cursors, statements of functions and the values that were handed to SQLite
+** without a copy hold references; the last one ends it and puts it into the pool of its wm_use, so that a read
+** allocates nothing. All references belong to one connection, whose mutex SQLite holds whenever it calls us, so the
+** count is a plain int.
 */
 #ifndef WM_STATE_H
 #define WM_STATE_H
@@ -24,8 +25,8 @@ typedef struct wm_state {
 
 /*
 ** A committed state of the map: the one that the connection's open statements read already, else the newest (T2). In a
-** transaction that has begun on the map it is older than the transaction's writes and serves to keep what walmap_txn_get
-** returned alive. The reference is the caller's. Returns WALMAP_OK or NOMEM.
+** transaction that has begun on the map it is older than the transaction's writes and serves to keep what
+** walmap_txn_get returned alive. The reference is the caller's. Returns WALMAP_OK or NOMEM.
 */
 int wm_state_acquire(struct wm_use *use, wm_state **out);
 

@@ -2,9 +2,8 @@
 ** stats.c - walmap_stats: one row per map of the process
 **
 ** An eponymous-only virtual table: a plain walk over the registry, each row of which is read when it is reached. Rows
-*are
-** not of one moment with each other. It tells of other connections' maps, so it is SQLITE_VTAB_DIRECTONLY: views and
-** triggers of a stranger's schema cannot read it.
+** are not of one moment with each other. It tells of other connections' maps, so it is SQLITE_VTAB_DIRECTONLY: views
+** and triggers of a stranger's schema cannot read it.
 */
 #include "functions.h"
 

@@ -1,11 +1,11 @@
 /*
 ** update.c - xUpdate: INSERT, UPDATE and DELETE as a native table WITHOUT ROWID does them
 **
-** T3: what xUpdate changes is all or nothing by itself, for SQLite makes no savepoint around a statement that can change
-** one row only. T7: everything that can fail does so here; xSync, xCommit and xRollback cannot.
+** T3: what xUpdate changes is all or nothing by itself, for SQLite makes no savepoint around a statement that can
+** change one row only. T7: everything that can fail does so here; xSync, xCommit and xRollback cannot.
 **
-** Conflicts. The module has SQLITE_VTAB_CONSTRAINT_SUPPORT, so it reports a duplicate key under OR IGNORE too, and SQLite
-** skips the row; only OR REPLACE is done here.
+** Conflicts. The module has SQLITE_VTAB_CONSTRAINT_SUPPORT, so it reports a duplicate key under OR IGNORE too, and
+** SQLite skips the row; only OR REPLACE is done here.
 */
 #include "call.h"
 #include "codec.h"
@@ -64,8 +64,8 @@ static bool is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
 /* Writing                                                                                                            */
 
 /*
-** Makes sure that the transaction on the map has begun. SQLite calls xBegin before xUpdate, but not for a table that the
-** transaction has created: nor does it announce the savepoints that are open then.
+** Makes sure that the transaction on the map has begun. SQLite calls xBegin before xUpdate, but not for a table that
+** the transaction has created: nor does it announce the savepoints that are open then.
 */
 static int begin(wm_use *use) {
   if (wm_use_is_begun(use))
@@ -149,8 +149,8 @@ static int move_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, const c
 }
 
 /*
-** A row that is gone by now, because an earlier row of the statement replaced it, stays gone. A value that the statement
-** does not set is the one that the row has now, not the one that it had when the statement read it.
+** A row that is gone by now, because an earlier row of the statement replaced it, stays gone. A value that the
+** statement does not set is the one that the row has now, not the one that it had when the statement read it.
 */
 static int update_row(wm_vtab *vtab, sqlite3_value **argv, const wm_key *key, content *from, bool replace) {
   wm_use *use = vtab->table->use;

@@ -1,16 +1,16 @@
 /*
 ** vtab.c - the module's methods, but for the planner (plan.c), cursors (cursor.c) and xUpdate (update.c)
 **
-** xCreate and xConnect are one function, which is what makes the table "walmap" exist without CREATE: schema.c tells the
-** two apart. An sqlite3_vtab holds nothing but a reference to its wm_table.
+** xCreate and xConnect are one function, which is what makes the table "walmap" exist without CREATE: schema.c tells
+** the two apart. An sqlite3_vtab holds nothing but a reference to its wm_table.
 **
 ** Transactions. SQLite calls, for each object that a transaction writes to,
 **
 **    xBegin [xSavepoint] { xUpdate | xSavepoint | xRelease | xRollbackTo | xSync }... xSync xCommit   or ... xRollback
 **
-** where the first xSavepoint, right after xBegin, catches up with savepoints that are open already; an object made by the
-** transaction starts without xBegin; and xSync may be followed by more writes when the COMMIT fails after it. Builds with
-** WALMAP_DEBUG assert this order, on which transaction.c relies.
+** where the first xSavepoint, right after xBegin, catches up with savepoints that are open already; an object made by
+** the transaction starts without xBegin; and xSync may be followed by more writes when the COMMIT fails after it.
+** Builds with WALMAP_DEBUG assert this order, on which transaction.c relies.
 */
 #include "vtab.h"
 

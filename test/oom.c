@@ -2,15 +2,12 @@
 ** oom.c - SQL while memory runs out
 **
 ** Looks for: a statement that fails for want of memory and changes something all the same, crashes, leaks, or spoils
-*the
-** connection; one that reports another error than SQLITE_NOMEM.
+** the connection; one that reports another error than SQLITE_NOMEM.
 **
 ** Each statement below runs on a fresh connection with the Nth allocation of SQLite and of the extension failing, once
 ** or from then on, for N = 1, 2, 3, ... until it runs through without having met it. After each failure the map must be
-*as
-** before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
-*(The
-** core's allocations fail in core/test_oom.c.)
+** as before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
+** (The core's allocations fail in core/test_oom.c.)
 */
 #include <sqlite3.h>
 

@@ -41,8 +41,7 @@ static inline uint64_t now_ns(void) {
 
 /*
 ** The clock of a series of operations on one thread: the wall's, or with BENCH_CLOCK=cpu the processor time that the
-*process
-** got, all threads together: on a machine that is busy with other work that is the fairer one.
+** process got, all threads together: on a machine that is busy with other work that is the fairer one.
 */
 static inline uint64_t series_ns(void) {
   static clockid_t clock = CLOCK_MONOTONIC;
@@ -386,8 +385,8 @@ static inline fresh fresh_new(size_t size) {
 static inline void fresh_free(fresh *f) { munmap(f->start, f->mapped); }
 
 /*
-** In a virtual machine the first touch of a page since the host lent it out can cost more than all that is measured here.
-** So before a figure that takes fresh memory, as much is touched and given back to the system.
+** In a virtual machine the first touch of a page since the host lent it out can cost more than all that is measured
+** here. So before a figure that takes fresh memory, as much is touched and given back to the system.
 */
 static inline void warm_memory(size_t size) {
   fresh f = fresh_new(size);

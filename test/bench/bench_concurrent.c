@@ -4,8 +4,7 @@
 **   bench_concurrent [quick|full]
 **
 ** Each thread has a connection of its own and a busy_timeout of 5 seconds. A reader looks up keys in a shuffled order,
-*a
-** writer replaces values, each statement a transaction. A statement that ends in BUSY or LOCKED is counted and tried
+** a writer replaces values, each statement a transaction. A statement that ends in BUSY or LOCKED is counted and tried
 ** again; its time is that of all tries together, for that is what a program waits. The ways to share:
 **
 **   walmap           a table in temp with map='...', and the same read through walmap_get()
@@ -14,7 +13,7 @@
 **   WAL              a database file in WAL mode in /dev/shm, or in TMPDIR where there is no such folder
 **
 ** WALMAP_SO names the extension; MEMSTATUS=0 turns SQLite's memory statistics off, which cost all of them a global
-*mutex.
+** mutex.
 */
 #include "bench.h"
 

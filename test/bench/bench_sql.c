@@ -5,9 +5,8 @@
 **   bench_sql WORKLOAD ENTRIES [ROUNDS]    one of them: small or wide
 **
 ** WALMAP_SO names the extension, default ./walmap.so; MEMSTATUS=0 turns SQLite's memory statistics off; BENCH_CLOCK=cpu
-** counts processor time, for machines that are busy. Both sides run
-*the
-** same prepared statements in connections of their own, made anew in every round. The keys and values are text.
+** counts processor time, for machines that are busy. Both sides run the same prepared statements in connections of
+** their own, made anew in every round. The keys and values are text.
 */
 #include "bench.h"
 

@@ -6,10 +6,8 @@
 **
 ** Throughput and times of single calls are measured in slices of their own, for the clock costs as much as half a get.
 ** The peer of a row is the same work with one thread fewer. A slice in which one of the threads was preempted says more
-*of
-** the machine's other work than of walmap: it is taken again, some times at most, and how many were kept all the same
-*is
-** printed.
+** of the machine's other work than of walmap: it is taken again, some times at most, and how many were kept all the
+** same is printed.
 */
 #include "bench.h"
 

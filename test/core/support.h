@@ -2,8 +2,7 @@
 ** support.h - what the core's tests share: seeds, random numbers, clocks, a failing allocator, checks for threads
 **
 ** cmocka's asserts jump out of the test and so belong to the main thread. MUST() is for everywhere else: it prints
-*where
-** it failed and ends the process. Neither depends on NDEBUG.
+** where it failed and ends the process. Neither depends on NDEBUG.
 */
 #ifndef TEST_CORE_SUPPORT_H
 #define TEST_CORE_SUPPORT_H

@@ -274,8 +274,7 @@ static const char *const ill_formed[] = {"CAST(x'ff' AS TEXT)", "CAST(x'c328' AS
 
 /*
 ** Types, bytes and all digits are compared; quote() and printf tell 0.0 from -0.0 no better than = does, so the sign of
-*a
-** zero is compared through the encoded bytes.
+** a zero is compared through the encoded bytes.
 */
 static void check_round_trip(const char *value) {
   static const char *const ways[][2] = {{"value_of", "value_bytes"}, {"key_of", "key_bytes"}};

@@ -1,6 +1,6 @@
 /*
 ** test_map.c - every public call of walmap.h by itself, on one thread: results, edges of lengths and options,
-*collisions
+** collisions
 **
 ** Transactions have test_txn.c, images test_image.c, failing allocations test_oom.c, threads test_threads.c.
 */
