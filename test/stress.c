@@ -35,6 +35,7 @@ static atomic_bool stop;
 
 enum check {
   MOVED,
+  MOVED_AT_ONCE,
   UNDONE,
   INCREMENTED,
   SCANNED,
@@ -53,6 +54,7 @@ enum check {
 };
 static const char *const check_names[CHECKS] = {
     "transactions that moved money",
+    "statements that moved money",
     "transactions that were undone",
     "increments",
     "totals by scan",
@@ -75,6 +77,9 @@ static atomic_long seen[CHECKS];
 
 #define TAKE "UPDATE kv SET value = value - ?2 WHERE key = ?1"
 #define GIVE "UPDATE kv SET value = value + ?2 WHERE key = ?1"
+#define MOVE "UPDATE kv SET value = value + CASE key WHEN ?1 THEN -7 ELSE 7 END WHERE key IN (?1, ?2)"
+#define MOVE_BY_SELECT                                                                                                 \
+  "REPLACE INTO kv SELECT key, value + CASE key WHEN ?1 THEN -3 ELSE 3 END FROM kv WHERE key IN (?1, ?2)"
 
 static void *mover(void *arg) {
   worker *w = arg;
@@ -82,6 +87,10 @@ static void *mover(void *arg) {
   while (!atomic_load(&stop)) {
     int from = pick(w, ACCOUNTS), to = pick(w, ACCOUNTS), amount = pick(w, 100), how = pick(w, 8);
     sqlite3_int64 value[2];
+    if (from != to && pick(w, 6) == 0) { /* one statement, whose reading part is bound to its writing part */
+      atomic_fetch_add(&seen[MOVED_AT_ONCE], run_or_roll_back(w, pick(w, 2) ? MOVE : MOVE_BY_SELECT, from, to, NULL));
+      continue;
+    }
     run_ok(w, "BEGIN", 0, 0, NULL);
     if (!run_or_roll_back(w, TAKE, from, amount, NULL)) {
       continue;
