@@ -71,7 +71,9 @@ $(BUILD)/test/fuzz/%: test/fuzz/%.c $(wildcard core/*.[ch])
 
 $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm
+	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm $(LDLIBS)
+
+$(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
 
 # Other flags than last time, and everything is built again
 FLAGS := $(CC) $(filter-out -Werror,$(ALL_CFLAGS))
