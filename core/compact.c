@@ -113,6 +113,12 @@ static void prefetch_bucket(const walmap__generation *g, candidate *c) {
   __builtin_prefetch(home + ((uint32_t)(c->hash >> 8) & mask), 1);
 }
 
+/* Whoever asks for changes since a position at or before a tombstone that goes must be told (changes.h). */
+static void raise_floor(walmap__generation *g, uint64_t position) {
+  if (atomic_load_explicit(&g->floor, memory_order_relaxed) <= position)
+    atomic_store_explicit(&g->floor, position + 1, memory_order_release);
+}
+
 /*
 ** Steps over the next records of the run, noting the live ones, until the budget is used up, the batch is full, or it
 ** cannot go on. A copied record costs several times what a dead one does.
@@ -136,6 +142,8 @@ static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, ui
       candidate *c = &batch[(*n)++];
       *c = (candidate){job->at, record, 0, meta, walmap__place(job->at, job->offset), {NULL, 0, NULL, 0}};
       prefetch_bucket(g, c);
+    } else if (meta & WALMAP__TOMB) {
+      raise_floor(g, job->at->pos0 + (job->offset >> 2));
     }
     job->offset += walmap__record_size(record, meta);
     uint64_t cost = dead ? 1 : COST_OF_COPY;

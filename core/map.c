@@ -28,8 +28,8 @@ void walmap_options_init(walmap_options *o) {
   o->allocator = walmap__default_allocator;
 }
 
-/* The seed keeps strangers from choosing keys that collide. */
-static uint64_t random_seed(void) {
+/* A seed keeps strangers from choosing keys that collide. */
+static uint64_t random_number(void) {
   uint64_t seed;
   if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
     return seed;
@@ -54,7 +54,7 @@ static int check_options(const walmap_options *given, walmap_options *o) {
   if (!o->allocator.alloc)
     o->allocator = walmap__default_allocator;
   if (!o->seed_given)
-    o->seed = random_seed();
+    o->seed = random_number();
   if (o->shards > WALMAP_MAX_SHARDS || (o->shards & (o->shards - 1)) != 0)
     return WALMAP_INVALID;
   if (o->first_segment < 256 || o->first_segment > 1 << 20)
@@ -104,6 +104,7 @@ int walmap_open(const walmap_options *options, walmap **out) {
   memset(block, 0, l.bytes);
   walmap *map = (walmap *)block;
   map->options = o;
+  map->id = random_number();
   map->n_shards = o.shards;
   map->shard_shift = 63u - (uint32_t)__builtin_ctz(o.shards);
   map->shards = (walmap__shard *)(block + l.shards);

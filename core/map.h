@@ -34,6 +34,7 @@ typedef struct walmap__sums {
 struct walmap {
   walmap__epoch epoch;
   walmap_options options;
+  uint64_t id; /* random: tells this map's positions from another's */
   walmap__memory memory;
   uint32_t n_shards;
   uint32_t shard_shift; /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */

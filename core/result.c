@@ -23,6 +23,8 @@ const char *walmap_result_text(int result) {
     return "the read or write callback failed";
   case WALMAP_INVALID:
     return "an option's value is not allowed";
+  case WALMAP_GONE:
+    return "the changes since that position are not known";
   default:
     return "unknown result code";
   }

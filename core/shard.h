@@ -44,8 +44,9 @@ typedef struct walmap__generation {
   walmap__index index;
   walmap__deaths deaths;
   walmap__job job;
-  uint64_t len;  /* live entries */
-  uint64_t dead; /* bytes that compaction would free: records that died, and `prev` words of live ones */
+  _Atomic uint64_t floor; /* past every tombstone that compaction has dropped (changes.h) */
+  uint64_t len;           /* live entries */
+  uint64_t dead;          /* bytes that compaction would free: records that died, and `prev` words of live ones */
 } walmap__generation;
 
 typedef struct walmap__shard {

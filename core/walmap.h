@@ -55,6 +55,7 @@ enum walmap_result {
   WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry */
   WALMAP_IO,        /* a read or write callback failed */
   WALMAP_INVALID,   /* an option's value is not allowed */
+  WALMAP_GONE,      /* what was committed since a position is not known any more, or the position is another map's */
 };
 
 /* One English phrase for a result code; static storage, never NULL. */
@@ -411,6 +412,38 @@ int walmap_image_builder_new(uint32_t content, walmap_image_builder **out);
 int walmap_image_builder_add(walmap_image_builder *builder, const walmap_entry *entry);
 int walmap_image_builder_finish(walmap_image_builder *builder, void **image, size_t *size);
 void walmap_image_builder_abandon(walmap_image_builder *builder);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Changes: core/FORMAT.md                                                                                            */
+
+/*
+** Which state of which map this is, as bytes to keep: the place that changes can be asked from later. The state must have
+** been begun by walmap_state_begin. Free it with walmap_image_free. Errors: NOMEM.
+*/
+int walmap_state_position(walmap_state *state, void **position, size_t *size);
+
+/*
+** What was committed since a position, as of this state (begun by walmap_state_begin): the entries that were set, and
+** the keys that were removed, each in its last version. It may be more than that, but never less: applied to a map that
+** was equal to this one at the position, or at any time from then to the state, it makes it equal to the state. `since` may
+** also be the changes that were got last: then it is the changes since these. In memory; free it with walmap_image_free.
+**   why      may be NULL; set on CORRUPT and GONE
+** Errors: NOMEM; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
+** position, when the map was restored since, or the position is another map's: then take an image.
+*/
+int walmap_state_changes(walmap_state *state, const void *since, size_t since_size, void **changes, size_t *size,
+                         walmap_why *why);
+
+/*
+** Applies changes inside the transaction, whatever map they come from; twice does no harm. All or nothing.
+**   check    may be NULL; called for each entry before any is applied, with value NULL for a key that is removed; a
+**            result other than NULL refuses the changes with that text
+**   changed  may be NULL; the number of keys that were not as the changes say
+**   why      may be NULL; set on CORRUPT
+** Errors: CORRUPT; and those of walmap_txn_set.
+*/
+int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_check_fn check, void *ctx,
+                     uint64_t *changed, walmap_why *why);
 
 /* Convenience: each is one state or one transaction of its own. */
 int walmap_snapshot(walmap *map, void **image, size_t *size);

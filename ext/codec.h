@@ -145,6 +145,9 @@ bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value);
 */
 const char *wm_codec_check(void *unused, const walmap_entry *entry);
 
+/* The same for a key alone, of an entry that is to be removed: whether some entry could have it. */
+const char *wm_codec_check_key(const void *key, size_t size);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Hash, and keys that look alike (codec_hash.c)                                                                      */
 

@@ -98,3 +98,9 @@ const char *wm_codec_check(void *unused, const walmap_entry *entry) {
   const char *wrong = check_value(entry->value, entry->value_len);
   return wrong != NULL ? wrong : check_key(entry->key, entry->key_len, wm_codec_entry_form(entry));
 }
+
+const char *wm_codec_check_key(const void *key, size_t size) {
+  const uint8_t *bytes = key;
+  bool nuls = size > 2 && bytes[0] == WM_KEY_TEXT && has_nul(bytes + 1, size - 2);
+  return check_key(bytes, size, nuls ? WM_FORM_NULS : WM_FORM_PLAIN);
+}

@@ -74,6 +74,11 @@ void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **arg
 void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value **argv);
 
+/* function_changes.c */
+void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_apply(sqlite3_context *context, int argc, sqlite3_value **argv);
+
 /* aggregate.c: walmap_image */
 void wm_aggregate_step(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_aggregate_final(sqlite3_context *context);

@@ -23,6 +23,10 @@ static const char *const setup =
     "CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2);"
     "INSERT INTO kv VALUES ('a', 1), ('b', 'two'), (3, x'03'), ('7', 7);"
     "CREATE TABLE images AS SELECT walmap_image(column1, column2) AS i FROM (VALUES ('x', 1), ('y', zeroblob(500)));"
+    "CREATE TABLE changes AS SELECT walmap_position('kv') AS c;"
+    "INSERT INTO kv VALUES ('set', 1), ('removed', 2); DELETE FROM kv WHERE key IN ('a', 'removed');"
+    "UPDATE changes SET c = walmap_changes('kv', c);"
+    "INSERT INTO kv VALUES ('a', 1), ('removed', 3); DELETE FROM kv WHERE key = 'set';"
     "CREATE TABLE natives(k, v); INSERT INTO natives VALUES ('b', 1), (7, 2), ('zz', 3);";
 
 #define IMAGE_FILE "walmap-oom.image" /* in the current folder; removed at the end */
@@ -47,6 +51,8 @@ static const char *const statements[] = {
     "SELECT walmap_restore('kv', walmap_unchunk(1 + o, substr(i, 1 + 100 * o, 100)))"
     " FROM images, (SELECT 2 AS o UNION ALL SELECT 0 UNION ALL SELECT 1 UNION ALL SELECT 3 UNION ALL SELECT 4"
     " UNION ALL SELECT 5 UNION ALL SELECT 6)",
+    "SELECT length(walmap_changes('kv', walmap_position('kv')))",
+    "SELECT walmap_apply('kv', c) FROM changes",
     "SELECT sum(length(value)) FROM images, walmap_each(i) WHERE key = 'y'",
     "SELECT length(walmap_image(key, value)) FROM kv",
     "SELECT length(walmap_image(k, v)) FROM natives GROUP BY typeof(k)",
