@@ -8,6 +8,8 @@
 
 #include "changes.h"
 
+#include <pthread.h>
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Parties                                                                                                            */
 
@@ -169,7 +171,8 @@ static void start_over(follow *f) {
   walmap_image_free(image);
 }
 
-static void catch_up(follow *f) {
+/* Applies what came since, or starts over. */
+static void catch_up_to_changes(follow *f) {
   blob changes;
   uint64_t changed = 0;
   walmap_why why;
@@ -188,15 +191,19 @@ static void catch_up(follow *f) {
   f->followed++;
   walmap_image_free(f->since.data);
   f->since = changes;
-  if (random_below(&f->random, 2) == 0) { /* the position that the changes end at, now as a position */
-    walmap__changes parts;
-    MUST_OK(walmap__changes_open(&parts, changes.data, changes.size, NULL));
-    blob position = position_of(&f->source);
-    MUST(position.size == parts.sizes[PART_POSITION]);
-    MUST(memcmp(position.data, parts.parts[PART_POSITION], position.size) == 0);
-    walmap_image_free(changes.data);
-    f->since = position;
-  }
+}
+
+/* The position that changes lead to is the one that the map, when nobody writes to it, gives itself. */
+static void take_position_instead(follow *f) {
+  walmap__changes parts;
+  if (!walmap__changes_is(f->since.data, f->since.size))
+    return;
+  MUST_OK(walmap__changes_open(&parts, f->since.data, f->since.size, NULL));
+  blob position = position_of(&f->source);
+  MUST(position.size == parts.sizes[PART_POSITION]);
+  MUST(memcmp(position.data, parts.parts[PART_POSITION], position.size) == 0);
+  walmap_image_free(f->since.data);
+  f->since = position;
 }
 
 static void follow_map(uint64_t seed, uint32_t shards, uint32_t auto_compact, bool restores, unsigned *gone) {
@@ -211,7 +218,9 @@ static void follow_map(uint64_t seed, uint32_t shards, uint32_t auto_compact, bo
     }
     if (random_below(&f.random, 40) == 0)
       MUST_OK(walmap_compact(f.source.map, NULL));
-    catch_up(&f);
+    catch_up_to_changes(&f);
+    if (random_below(&f.random, 2) == 0)
+      take_position_instead(&f);
     MUST(are_equal(&f.source, &f.follower));
   }
   *gone += f.gone;
@@ -230,6 +239,100 @@ static void test_follower_is_equal(void **unused) {
   for (int i = 0; i < 9; i++)
     follow_map(seed + (uint64_t)i, shards[i % 3], percents[i / 3], i % 2 != 0, &gone);
   assert_true(gone > 0); /* else compaction has not been met */
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Following writers that do not wait                                                                                 */
+
+#define WRITERS 2
+
+typedef struct writer {
+  walmap *map;
+  uint64_t random;
+  atomic_bool *stop;
+} writer;
+
+/* Moves a unit from one account to another: the sum of all is 0 in every committed state. */
+static void transfer(writer *w, walmap_txn *txn) {
+  unsigned from = random_below(&w->random, KEYS), to = random_below(&w->random, KEYS);
+  if (from == to)
+    return;
+  for (int i = 0; i < 2; i++) {
+    unsigned key = i == 0 ? from : to;
+    walmap_entry entry;
+    int64_t amount = 0;
+    int result = walmap_txn_get(txn, &key, sizeof key, &entry);
+    if (result == WALMAP_OK)
+      memcpy(&amount, entry.value, sizeof amount);
+    else if (result != WALMAP_NOTFOUND)
+      return;
+    amount += i == 0 ? -1 : 1;
+    /* An empty account is removed, so that there are tombstones. */
+    result = amount != 0 ? walmap_txn_set(txn, &key, sizeof key, &amount, sizeof amount)
+                         : walmap_txn_remove(txn, &key, sizeof key);
+    if (result != WALMAP_OK)
+      return;
+    if (i == 1 && random_below(&w->random, 8) != 0)
+      walmap_txn_commit(txn);
+  }
+}
+
+static void *write_on(void *ctx) {
+  writer *w = ctx;
+  walmap_session *session;
+  walmap_txn *txn;
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(w->map, session, &txn));
+  while (!atomic_load(w->stop)) {
+    walmap_txn_begin(txn);
+    transfer(w, txn);
+    if (walmap_txn_is_begun(txn))
+      walmap_txn_rollback(txn);
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  return NULL;
+}
+
+static int64_t sum_of(party *p) {
+  walmap_cursor cursor;
+  walmap_entry entry;
+  int64_t sum = 0, amount;
+  MUST_OK(walmap_state_begin(p->state));
+  walmap_cursor_start(&cursor, p->state);
+  while (walmap_cursor_next(&cursor, &entry)) {
+    memcpy(&amount, entry.value, sizeof amount);
+    sum += amount;
+  }
+  walmap_state_end(p->state);
+  return sum;
+}
+
+static void test_follower_beside_writers(void **unused) {
+  (void)unused;
+  uint64_t seed = announce_seed("test_follower_beside_writers");
+  follow f = {.source = party_new(4, 10, 0), .follower = party_new(1, 50, 0), .random = seed};
+  pthread_t threads[WRITERS];
+  writer writers[WRITERS];
+  atomic_bool stop = false;
+  start_over(&f);
+  for (int i = 0; i < WRITERS; i++) {
+    writers[i] = (writer){f.source.map, seed + 1 + (uint64_t)i, &stop};
+    MUST(pthread_create(&threads[i], NULL, write_on, &writers[i]) == 0);
+  }
+  for (uint64_t end = now_ns() + 1000000000; now_ns() < end;) {
+    catch_up_to_changes(&f);
+    MUST(sum_of(&f.follower) == 0);
+  }
+  atomic_store(&stop, true);
+  for (int i = 0; i < WRITERS; i++)
+    MUST(pthread_join(threads[i], NULL) == 0);
+  catch_up_to_changes(&f);
+  MUST(are_equal(&f.source, &f.follower));
+  MUST(f.followed > 0);
+  walmap_image_free(f.since.data);
+  party_free(&f.source);
+  party_free(&f.follower);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -308,11 +411,11 @@ static void test_gone(void **unused) {
   MUST_OK(walmap_state_begin(p.state));
   set(&p, "c", "3");
   walmap_image_free(since.data);
-  MUST_OK(walmap_state_new(p.map, &other.state));
-  MUST_OK(walmap_state_begin(other.state));
-  MUST_OK(walmap_state_position(other.state, &since.data, &since.size));
-  walmap_state_free(other.state);
-  MUST_OK(walmap_state_new(other.map, &other.state));
+  walmap_state *newer;
+  MUST_OK(walmap_state_new(p.map, &newer));
+  MUST_OK(walmap_state_begin(newer));
+  MUST_OK(walmap_state_position(newer, &since.data, &since.size));
+  walmap_state_free(newer);
   blob changes;
   walmap_why why;
   assert_int_equal(walmap_state_changes(p.state, since.data, since.size, &changes.data, &changes.size, &why),
@@ -399,6 +502,7 @@ int main(void) {
       cmocka_unit_test(test_damage),
       cmocka_unit_test(test_lying_position),
       cmocka_unit_test(test_follower_is_equal),
+      cmocka_unit_test(test_follower_beside_writers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
