@@ -193,11 +193,15 @@ static uint64_t hash_of(const walmap__index *index, uint32_t place) {
   return index->hash(e.key, e.key_len, index->seed);
 }
 
+/* A record may begin at a line's end and have its key in the next one. */
 static void prefetch_records(const walmap__index *index, const walmap__bucket *bucket) {
   for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
     if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0)
       continue;
-    __builtin_prefetch(walmap__log_at(index->log, atomic_load_explicit(&bucket->place[i], memory_order_relaxed)));
+    uint32_t place = atomic_load_explicit(&bucket->place[i], memory_order_relaxed);
+    const uint8_t *record = (const uint8_t *)walmap__log_at(index->log, place);
+    __builtin_prefetch(record);
+    __builtin_prefetch(record + 2 * WALMAP__RECORD_HEAD);
   }
 }
 
