@@ -13,6 +13,7 @@
 #endif
 
 #include <math.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -68,6 +69,26 @@ static inline uint64_t mix(uint64_t x) {
 static inline uint64_t random_next(uint64_t *state) {
   *state += 0x9e3779b97f4a7c15u;
   return mix(*state);
+}
+
+/* The calling thread stays on a core of its own: left to itself the system may start two on one, and takes its time to part them. */
+static inline void pin_thread(int number) {
+#ifdef CPU_SETSIZE
+  cpu_set_t allowed, one;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    return;
+  number %= CPU_COUNT(&allowed);
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &allowed) || number-- > 0)
+      continue;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    (void)sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+#else
+  (void)number;
+#endif
 }
 
 static inline void *must_alloc(size_t size) {

@@ -69,6 +69,7 @@ static sqlite3 *open_way(way w) {
 
 typedef struct worker {
   way way;
+  int number;
   bool writes;
   sqlite3 *db;
   const key *keys;
@@ -112,6 +113,7 @@ static void *run_worker(void *arg) {
   const char *read = w->way == FUNCTION ? "SELECT walmap_get('kv', ?1)" : "SELECT value FROM kv WHERE key = ?1";
   const char *sql = w->writes ? "REPLACE INTO kv VALUES(?1, ?2)" : read;
   int result;
+  pin_thread(w->number);
   while ((result = sqlite3_prepare_v2(w->db, sql, -1, &statement, NULL)) != SQLITE_OK) {
     MUST((result & 0xff) == SQLITE_BUSY || (result & 0xff) == SQLITE_LOCKED); /* the schema is locked as well */
     w->refused++;
@@ -146,6 +148,7 @@ static void run_parties(scene *s, worker *workers, int n, bool first_writes, boo
   atomic_bool stop = false;
   for (int i = 0; i < n; i++) {
     workers[i] = (worker){.way = s->way,
+                          .number = i,
                           .writes = i ? second_writes : first_writes,
                           .db = s->db[i],
                           .keys = s->keys + (size_t)i * (s->n / 2),

@@ -35,6 +35,7 @@ typedef uint64_t (*work_fn)(worker *w); /* a few hundred operations; their numbe
 struct worker {
   shared *shared;
   work_fn work;
+  int number;
   uint32_t at, from, to; /* position in the keys, and the part that is this worker's */
   uint32_t generation;
   uint64_t done, ns;
@@ -118,6 +119,7 @@ static long preemptions(void) {
 
 static void *run_worker(void *arg) {
   worker *w = arg;
+  pin_thread(w->number);
   atomic_fetch_add(&w->shared->ready, 1);
   while (!atomic_load(&w->shared->go)) {
   }
@@ -140,6 +142,7 @@ static void run_workers(shared *s, worker *workers, int n, unsigned ms) {
   for (int i = 0; i < n; i++) {
     workers[i].shared = s;
     workers[i].done = 0;
+    workers[i].number = i;
     MUST(pthread_create(&threads[i], NULL, run_worker, &workers[i]) == 0);
   }
   while (atomic_load(&s->ready) < n)
