@@ -64,14 +64,6 @@ typedef struct collection {
   walmap__image_writer *set, *removed;
 } collection;
 
-/* Whether a tombstone was followed by another record of its key that the tail covers. */
-static bool is_superseded(const walmap__log *log, const walmap__record *tombstone, uint64_t tail) {
-  uint32_t next = walmap__record_next(tombstone);
-  if (next == 0)
-    return false;
-  return (walmap__record_meta(tombstone) & WALMAP__DEAD) || walmap__log_position(log, next) < tail;
-}
-
 static int add_record(const collection *c, const walmap__log *log, const walmap__record *record, uint32_t meta,
                       uint64_t tail) {
   walmap_entry entry, present;
@@ -81,7 +73,7 @@ static int add_record(const collection *c, const walmap__log *log, const walmap_
       return WALMAP_OK;
     return walmap__image_writer_add(c->set, &entry);
   }
-  if (is_superseded(log, record, tail) || walmap_state_get(c->state, entry.key, entry.key_len, &present) == WALMAP_OK)
+  if (walmap_state_get(c->state, entry.key, entry.key_len, &present) == WALMAP_OK)
     return WALMAP_OK;
   return walmap__image_writer_add(c->removed, &entry);
 }

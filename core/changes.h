@@ -12,8 +12,9 @@
 **     before the run leaves the list, and looked at after the walk, so whoever missed one finds P below the floor.
 **   - A restore begins a new generation and writes no tombstones: P must lie past the generation's start.
 **
-** The keys absent at Q are looked up, because a tombstone that was rolled back, and one that was superseded after it had
-** left the index, are no removals and cannot be told from others.
+** Whether the key is absent at Q is looked up, because the tombstone's flags and `next` do not tell: it may have been
+** rolled back, it may have been superseded after it had left the index, and it gets DEAD before its successor is committed or
+** after. So a key that was removed several times may occur as often.
 */
 #ifndef WALMAP_CHANGES_H
 #define WALMAP_CHANGES_H

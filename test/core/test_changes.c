@@ -383,6 +383,26 @@ static void test_changes_are_few(void **unused) {
   party_free(&p);
 }
 
+/* A key that is set again after the state, and whose tombstone is folded meanwhile, is removed in the state. */
+static void test_set_again_later(void **unused) {
+  (void)unused;
+  party p = party_new(1, 0, 0);
+  blob changes;
+  set(&p, "a", "1");
+  blob since = position_of(&p);
+  MUST_OK(walmap_remove(p.map, "a", 1));
+  MUST_OK(walmap_state_begin(p.state));
+  set(&p, "a", "2");
+  MUST_OK(walmap_compact(p.map, NULL));
+  MUST_OK(walmap_state_changes(p.state, since.data, since.size, &changes.data, &changes.size, NULL));
+  walmap_state_end(p.state);
+  assert_int_equal(count(changes, PART_SET), 0);
+  assert_int_equal(count(changes, PART_REMOVED), 1);
+  walmap_image_free(changes.data);
+  walmap_image_free(since.data);
+  party_free(&p);
+}
+
 static void assert_gone(party *p, blob since, const char *text) {
   blob changes;
   walmap_why why = {""};
@@ -498,6 +518,7 @@ static void test_lying_position(void **unused) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_changes_are_few),
+      cmocka_unit_test(test_set_again_later),
       cmocka_unit_test(test_gone),
       cmocka_unit_test(test_damage),
       cmocka_unit_test(test_lying_position),
