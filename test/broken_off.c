@@ -58,9 +58,9 @@ static sqlite3_int64 differences(sqlite3 *db) {
                     "(SELECT count(*) FROM (SELECT * FROM kv EXCEPT SELECT * FROM n))");
 }
 
+#define FORTY "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 40) "
 static const char *const statements[] = {
-    "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 40) INSERT OR REPLACE INTO n SELECT i, i * ?1 FROM "
-    "c",
+    FORTY "INSERT OR REPLACE INTO n SELECT i, i * ?1 FROM c",
     "UPDATE n SET value = value || ?1 WHERE key % 3 = 0",
     "DELETE FROM n WHERE key % 2 = ?1 % 2",
 };
