@@ -58,9 +58,7 @@ static bool take(worker *w, pending *p) {
   if (shard % w->workers != w->me)
     return false;
   p->g = w->build->generations[shard];
-  uint32_t mask;
-  walmap__bucket *home = walmap__index_home(&p->g->index, p->hash, &mask);
-  __builtin_prefetch(home + ((uint32_t)(p->hash >> 8) & mask), 1);
+  walmap__index_prefetch(&p->g->index, p->hash);
   return true;
 }
 

@@ -108,9 +108,7 @@ enum { COST_OF_COPY = 4, BATCH = 16 };
 static void prefetch_bucket(const walmap__generation *g, candidate *c) {
   walmap__record_entry(c->record, c->meta, &c->entry);
   c->hash = g->index.hash(c->entry.key, c->entry.key_len, g->index.seed);
-  uint32_t mask;
-  walmap__bucket *home = walmap__index_home(&g->index, c->hash, &mask);
-  __builtin_prefetch(home + ((uint32_t)(c->hash >> 8) & mask), 1);
+  walmap__index_prefetch(&g->index, c->hash);
 }
 
 /* Whoever asks for changes since a position at or before a tombstone that goes must be told (changes.h). */

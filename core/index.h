@@ -148,6 +148,13 @@ static inline walmap__bucket *walmap__index_home(const walmap__index *index, uin
   return (walmap__bucket *)(word & ~(uintptr_t)63);
 }
 
+/* Fetches the home bucket of a hash, for a change of it that comes soon. */
+static inline void walmap__index_prefetch(const walmap__index *index, uint64_t hash) {
+  uint32_t mask;
+  walmap__bucket *buckets = walmap__index_home(index, hash, &mask);
+  __builtin_prefetch(buckets + ((uint32_t)(hash >> 8) & mask), 1);
+}
+
 /* Starts a search for the entries with this hash's tag; walmap__index_next gives them. */
 static inline void walmap__index_seek(const walmap__index *index, uint64_t hash, walmap__slot_ref *ref) {
   ref->buckets = walmap__index_home(index, hash, &ref->mask);

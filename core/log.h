@@ -128,6 +128,15 @@ static inline size_t walmap__segment_used(const walmap__segment *segment) {
   return atomic_load_explicit(&segment->used, memory_order_acquire);
 }
 
+/* Bytes of it that a reader with this tail may look at. */
+static inline size_t walmap__segment_before(const walmap__segment *segment, uint64_t tail) {
+  if (segment->pos0 >= tail)
+    return 0;
+  uint64_t before_tail = (tail - segment->pos0) << 2;
+  size_t used = walmap__segment_used(segment);
+  return before_tail < used ? (size_t)before_tail : used;
+}
+
 /* Room for a record of so many bytes, reserved before. */
 static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t *place) {
   walmap__segment *segment = log->active;

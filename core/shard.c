@@ -76,9 +76,7 @@ static void prefetch_bucket(const walmap__generation *g, const walmap__record *r
   walmap_entry e;
   walmap__record_entry(record, meta, &e);
   uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
-  uint32_t mask;
-  walmap__bucket *home = walmap__index_home(&g->index, hash, &mask);
-  __builtin_prefetch(home + ((uint32_t)(hash >> 8) & mask), 1);
+  walmap__index_prefetch(&g->index, hash);
 }
 
 /* The cache misses of the entries to come are under way while one is folded: first the record's, then its bucket's. */

@@ -102,12 +102,6 @@ typedef struct walk {
   size_t at, bytes;               /* in the segment: done, and before the tail */
 } walk;
 
-static size_t bytes_before(const walmap__segment *s, uint64_t tail) {
-  uint64_t before_tail = (tail - s->pos0) << 2;
-  size_t used = walmap__segment_used(s);
-  return before_tail < used ? (size_t)before_tail : used;
-}
-
 static bool next_segment(walk *w) {
   const walmap *map = w->state->map;
   for (; w->shard < map->n_shards; w->shard++, w->segment = NULL) {
@@ -123,7 +117,7 @@ static bool next_segment(walk *w) {
     if (s && s->pos0 < tail) {
       w->segment = s;
       w->at = 0;
-      w->bytes = bytes_before(s, tail);
+      w->bytes = walmap__segment_before(s, tail);
       return true;
     }
   }

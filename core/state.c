@@ -150,19 +150,10 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Scans                                                                                                              */
 
-/* Bytes of the segment that a reader with this tail may look at. */
-static size_t visible_bytes(const walmap__segment *segment, uint64_t tail) {
-  if (segment->pos0 >= tail)
-    return 0;
-  uint64_t before_tail = (tail - segment->pos0) << 2;
-  size_t used = walmap__segment_used(segment);
-  return before_tail < used ? (size_t)before_tail : used;
-}
-
 static void enter_segment(walmap_cursor *c, const walmap__segment *segment, uint64_t tail) {
   c->segment = segment;
   c->at = segment->base;
-  c->end = segment->base + visible_bytes(segment, tail);
+  c->end = segment->base + walmap__segment_before(segment, tail);
 }
 
 /* To the next segment with something before the tail, of this shard or a later one. */

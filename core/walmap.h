@@ -189,8 +189,8 @@ int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn
 
 /*
 ** The committed value, copied. NOTFOUND when absent. At most `buffer_size` bytes are copied; *value_len is the whole
-** length, so a call with buffer_size 0 asks for the length. Never waits; cannot fail but for NOMEM when more than 4096
-** states are open.
+** length, so a call with buffer_size 0 asks for the length. Never waits. NOMEM only when more readers than
+** ever before are there at once and no memory is left to note one more.
 */
 int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_t buffer_size, size_t *value_len);
 
@@ -209,7 +209,7 @@ int walmap_state_new(walmap *map, walmap_state **out);
 void walmap_state_free(walmap_state *state);
 
 /*
-** Begins to show the newest committed state. Never waits; NOMEM only when more than 4096 states are open at once.
+** Begins to show the newest committed state. Never waits; NOMEM as walmap_get.
 ** Must not be begun already.
 */
 int walmap_state_begin(walmap_state *state);
