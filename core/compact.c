@@ -167,8 +167,11 @@ static void copy_record(walmap__generation *g, const candidate *c) {
   atomic_store_explicit(&copy->used, used, memory_order_release);
 
   walmap__segment_set_dirty(c->segment);
+  walmap__yield("compact: copied, not moved");
   walmap__record_set_meta(c->record, c->meta | WALMAP__MOVED); /* before next */
+  walmap__yield("compact: moved, next not set");
   walmap__record_set_next(c->record, to);
+  walmap__yield("compact: next set, slot not");
   walmap__slot_set(&slot, to);
 }
 

@@ -24,9 +24,11 @@ void walmap__epoch_destroy(walmap__epoch *e, walmap__memory *memory) {
 
 static walmap__slot *enter_one_of(walmap__epoch *e, walmap__slot *slots, int n) {
   for (int i = 0; i < n; i++) {
-    uint64_t empty = 0;
+    uint64_t empty = 0, now = atomic_load_explicit(&e->now, memory_order_relaxed);
+    walmap__yield("epoch: time read");
     if (atomic_load_explicit(&slots[i].time, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(&slots[i].time, &empty, atomic_load_explicit(&e->now, memory_order_relaxed))) {
+        atomic_compare_exchange_strong(&slots[i].time, &empty, now)) {
+      walmap__yield("epoch: announced");
       (void)atomic_load(&e->now); /* E1 */
       return &slots[i];
     }
@@ -65,6 +67,7 @@ walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory)
 static uint64_t oldest_of(const walmap__slot *slots, int n, uint64_t oldest) {
   for (int i = 0; i < n; i++) {
     uint64_t time = atomic_load(&slots[i].time);
+    walmap__yield("epoch: slot looked at");
     if (time != 0 && time < oldest)
       oldest = time;
   }

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 
 #include "memory.h"
+#include "yield.h"
 
 #define WALMAP__FIRST_SLOTS 16
 #define WALMAP__MORE_SLOTS 64
@@ -53,9 +54,11 @@ static inline walmap__slot *walmap__epoch_enter(walmap__epoch *epoch, walmap__me
   unsigned hint = (unsigned)(((stack >> 12) * UINT64_C(0x9E3779B97F4A7C15)) >> 60);
   for (unsigned i = 0; i < 4; i++) {
     walmap__slot *slot = &epoch->slots[(hint + i) % WALMAP__FIRST_SLOTS];
-    uint64_t empty = 0;
+    uint64_t empty = 0, now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
+    walmap__yield("epoch: time read");
     if (atomic_load_explicit(&slot->time, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(&slot->time, &empty, atomic_load_explicit(&epoch->now, memory_order_relaxed))) {
+        atomic_compare_exchange_strong(&slot->time, &empty, now)) {
+      walmap__yield("epoch: announced");
       (void)atomic_load(&epoch->now); /* E1 */
       return slot;
     }
@@ -64,6 +67,7 @@ static inline walmap__slot *walmap__epoch_enter(walmap__epoch *epoch, walmap__me
 }
 
 static inline void walmap__epoch_leave(walmap__slot *slot) {
+  walmap__yield("epoch: leaving");
   atomic_store_explicit(&slot->time, 0, memory_order_release);
 }
 

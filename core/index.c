@@ -63,6 +63,7 @@ static walmap__directory *new_directory(walmap__memory *memory, unsigned depth) 
 
 static void set_word(walmap__directory *d, size_t i, walmap__subtable *t) {
   d->subtables[i] = t;
+  walmap__yield("index: word not set");
   atomic_store_explicit(&d->words[i], (uintptr_t)t->buckets | t->bits, memory_order_release);
 }
 
@@ -119,7 +120,9 @@ static void raise_passed(walmap__bucket *bucket, int by) {
 
 /* I1: passed first, then the place, then the tag. */
 static void fill_slot(walmap__bucket *bucket, unsigned slot, uint64_t hash, uint32_t place) {
+  walmap__yield("index: slot empty");
   atomic_store_explicit(&bucket->place[slot], place, memory_order_release);
+  walmap__yield("index: place set");
   atomic_store_explicit(&bucket->tag[slot], walmap__tag(hash), memory_order_release);
 }
 
@@ -171,6 +174,7 @@ void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slo
   walmap__subtable *t = subtable_of(index, hash);
   uint32_t mask = (1u << t->bits) - 1;
   atomic_store_explicit(&ref->bucket->tag[ref->slot], 0, memory_order_release);
+  walmap__yield("index: tag cleared");
   for (uint32_t b = (uint32_t)(hash >> 8) & mask; &t->buckets[b] != ref->bucket; b = (b + 1) & mask) {
     raise_passed(&t->buckets[b], -1);
   }
@@ -251,6 +255,7 @@ static int double_directory(walmap__index *index) {
     return WALMAP_NOMEM;
   for (size_t i = 0; i < (size_t)1 << d->depth; i++)
     set_word(d, i, old->subtables[i / 2]);
+  walmap__yield("index: directory copied");
   atomic_store_explicit(&index->directory, d, memory_order_release);
   walmap__limbo_add(index->limbo, &old->retired);
   return WALMAP_OK;

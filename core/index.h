@@ -143,7 +143,9 @@ static inline uint32_t walmap__bucket_match(const walmap__bucket *bucket, uint8_
 
 static inline walmap__bucket *walmap__index_home(const walmap__index *index, uint64_t hash, uint32_t *mask) {
   walmap__directory *d = atomic_load_explicit(&index->directory, memory_order_acquire);
+  walmap__yield("index: directory read");
   uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(index, d, hash)], memory_order_acquire);
+  walmap__yield("index: word read");
   *mask = (1u << (word & 63)) - 1;
   return (walmap__bucket *)(word & ~(uintptr_t)63);
 }
@@ -169,6 +171,7 @@ static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) 
     if (ref->left != 0) {
       ref->slot = (uint32_t)__builtin_ctz(ref->left);
       ref->left &= ref->left - 1;
+      walmap__yield("index: tag read");
       uint32_t place = walmap__slot_place(ref);
       if (place != 0)
         return place;
@@ -176,6 +179,7 @@ static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) 
     }
     if (atomic_load_explicit(&ref->bucket->passed, memory_order_acquire) == 0 || ref->steps == ref->mask)
       return 0;
+    walmap__yield("index: bucket passed");
     ref->steps++;
     ref->bucket = ref->buckets + ((uint32_t)(ref->bucket - ref->buckets + 1) & ref->mask);
     ref->left = walmap__bucket_match(ref->bucket, walmap__tag(hash));

@@ -43,6 +43,7 @@ static int grow_table(walmap__log *log) {
   table->retired.free = free_table;
   if (old)
     memcpy(table->entries, old->entries, old->capacity * sizeof old->entries[0]);
+  walmap__yield("log: table copied");
   atomic_store_explicit(&log->table, table, memory_order_release);
   if (old)
     walmap__limbo_add(log->limbo, &old->retired);
@@ -117,6 +118,7 @@ void walmap__log_seal(walmap__log *log) {
 
 static void link_last(walmap__log *log, walmap__segment *segment) {
   segment->previous = log->last;
+  walmap__yield("log: segment not linked");
   atomic_store_explicit(log->last ? &log->last->next : &log->first, segment, memory_order_release);
   log->last = segment;
 }
@@ -161,7 +163,9 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
   } else {
     log->last = by ? by : before;
   }
+  walmap__yield("log: run not replaced");
   atomic_store_explicit(before ? &before->next : &log->first, to, memory_order_release);
+  walmap__yield("log: run replaced");
   for (walmap__segment *segment = first;;) {
     walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
     log->bytes -= walmap__segment_used(segment);

@@ -147,6 +147,7 @@ static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t 
   atomic_store_explicit(&segment->records, records + 1, memory_order_relaxed);
   log->bytes += bytes;
   log->end += bytes >> 2;
+  walmap__yield("log: record not written");
   return segment->base + used;
 }
 

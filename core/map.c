@@ -151,7 +151,9 @@ uint64_t walmap__tail_while_committing(walmap *map, uint32_t shard) {
     uint64_t tail = atomic_load_explicit(&map->tails[shard], memory_order_acquire);
     if (!(commits & 1))
       return tail;
+    walmap__yield("tail: tail read");
     uint64_t pending = atomic_load_explicit(&map->pending_tails[shard], memory_order_acquire);
+    walmap__yield("tail: pending tail read");
     if (atomic_load_explicit(&map->commits, memory_order_acquire) == commits)
       return pending > tail ? pending : tail;
   }
@@ -169,6 +171,7 @@ static bool collect(walmap *map, bool committing, uint64_t *tails) {
   uint64_t changed = 0;
   for (uint32_t i = 0; i < map->n_shards; i++)
     tails[i] = load_tail(map, committing, i);
+  walmap__yield("tail: collected once");
   for (uint32_t i = 0; i < map->n_shards; i++)
     changed |= tails[i] ^ load_tail(map, committing, i);
   return changed == 0;
@@ -186,6 +189,7 @@ static bool collect_quickly(walmap *map, uint64_t *tails) {
   uint32_t pairs = map->n_shards / 2;
   for (uint32_t i = 0; i < pairs; i++)
     _mm_storeu_si128(&to[i], _mm_load_si128(&from[i]));
+  walmap__yield("tail: collected once");
   atomic_thread_fence(memory_order_acquire);
   for (uint32_t i = 0; i < pairs; i++)
     changed = _mm_or_si128(changed, _mm_xor_si128(_mm_loadu_si128(&to[i]), _mm_load_si128(&from[i])));
@@ -200,7 +204,9 @@ void walmap__collect_tails(walmap *map, uint64_t *tails) {
   for (;;) {
     uint64_t commits = atomic_load_explicit(&map->commits, memory_order_acquire);
     bool quick = !(commits & 1) && map->n_shards > 1;
+    walmap__yield("tail: commits read");
     bool same = quick ? collect_quickly(map, tails) : collect(map, commits & 1, tails);
+    walmap__yield("tail: collected twice");
     if (same && atomic_load_explicit(&map->commits, memory_order_acquire) == commits)
       return;
   }
@@ -217,6 +223,7 @@ void walmap__store_figures(walmap *map, const walmap__shard *shard) {
   unsigned stale = atomic_load_explicit(&two[0].tail, memory_order_relaxed) == present;
   walmap__figures *f = &two[stale];
   atomic_store_explicit(&f->tail, 0, memory_order_release);
+  walmap__yield("figures: being filled");
   atomic_store_explicit(&f->len, g->len, memory_order_release);
   atomic_store_explicit(&f->bytes, g->log.bytes, memory_order_release);
   atomic_store_explicit(&f->dead, g->dead, memory_order_release);
@@ -233,6 +240,7 @@ static bool load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sum
     walmap__sums s = {atomic_load_explicit(&f->len, memory_order_acquire),
                       atomic_load_explicit(&f->bytes, memory_order_acquire),
                       atomic_load_explicit(&f->dead, memory_order_acquire)};
+    walmap__yield("figures: read");
     if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail)
       return false;
     sums->len += s.len;
@@ -270,6 +278,7 @@ uint64_t walmap_reclaimable(walmap *map) { return walmap__collect_sums(map).dead
 /* Commits                                                                                                            */
 
 static void store_tail(walmap *map, const walmap__shard *shard) {
+  walmap__yield("tail: not stored");
   atomic_store_explicit(&map->tails[shard->id], walmap__shard_end(shard), memory_order_release);
 }
 
@@ -288,9 +297,11 @@ void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n) {
   for (uint32_t i = 0; i < n; i++) {
     atomic_store_explicit(&map->pending_tails[shards[i]->id], walmap__shard_end(shards[i]), memory_order_release);
   }
+  walmap__yield("tail: pending");
   atomic_store_explicit(&map->commits, commits + 1, memory_order_release); /* this is the commit */
   for (uint32_t i = 0; i < n; i++)
     store_tail(map, shards[i]);
+  walmap__yield("tail: all stored");
   atomic_store_explicit(&map->commits, commits + 2, memory_order_release);
   pthread_mutex_unlock(&map->committing);
 }

@@ -114,6 +114,7 @@ static int wait_in_queue(walmap__owner *owner, walmap__waiter *w, int64_t deadli
       return WALMAP_BUSY;
     if (me->interrupt && me->interrupt(me->ctx))
       return WALMAP_INTERRUPT;
+    walmap__yield("owner: will sleep");
     w->woken = false;
     int64_t poll = now + POLL_NS;
     sleep_until(w, me->interrupt && poll < deadline ? poll : deadline);
@@ -127,6 +128,7 @@ int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t t
     }
     pause_cpu();
   }
+  walmap__yield("owner: will queue");
   walmap__waiter w = {.session = session, .since = now_ns()};
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);

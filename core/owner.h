@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 #include "walmap.h"
+#include "yield.h"
 
 struct walmap__waiter;
 
@@ -50,7 +51,9 @@ static inline int walmap__owner_acquire(walmap__owner *owner, walmap_session *se
 
 /* The exchange is a full barrier: either it is seen as free by a new waiter, or the waiter is seen here. */
 static inline void walmap__owner_release(walmap__owner *owner) {
+  walmap__yield("owner: releasing");
   atomic_exchange(&owner->session, NULL);
+  walmap__yield("owner: released");
   if (__builtin_expect(atomic_load(&owner->n_waiters) != 0, 0))
     walmap__owner_hand_over(owner);
 }

@@ -65,6 +65,7 @@ static void fold(walmap__generation *g, uint32_t place) {
     walmap__index_find_place(&g->index, hash, place, &ref);
     walmap__index_remove(&g->index, hash, &ref);
   }
+  walmap__yield("fold: not yet dead");
   walmap__record_set_meta(record, meta | WALMAP__DEAD);
 }
 
@@ -127,6 +128,7 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
   if (!deaths && !memory)
     return;
   uint64_t time = walmap__epoch_advance(&shard->map->epoch);
+  walmap__yield("epoch: advanced");
   if (deaths) {
     d->batch_end = d->end;
     d->batch_time = time;
@@ -152,6 +154,7 @@ void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force) {
     return;
   }
   uint64_t oldest = walmap__epoch_oldest(&shard->map->epoch);
+  walmap__yield("epoch: oldest known");
   if (d->first < d->batch_end && oldest > d->batch_time)
     fold_batch(g, budget);
   if (shard->waiting && oldest > shard->waiting_time)

@@ -103,6 +103,7 @@ static inline walmap__record *walmap__version_at(const walmap__generation *g, wa
                                                  uint64_t tail, uint32_t *meta) {
   *meta = walmap__record_meta(record);
   while (__builtin_expect(walmap__log_position(&g->log, place) >= tail, 0)) {
+    walmap__yield("reader: goes to prev");
     place = walmap__record_prev(record, *meta);
     if (place == 0)
       return NULL;
@@ -116,6 +117,7 @@ static inline walmap__record *walmap__version_at(const walmap__generation *g, wa
 static inline bool walmap__record_visible(const walmap__log *log, const walmap__record *record, uint64_t tail) {
   for (;;) {
     uint32_t next = walmap__record_next(record);
+    walmap__yield("scan: next read");
     uint32_t meta = walmap__record_meta(record); /* after next: a next that is a copy's comes with MOVED (compact.c) */
     if (meta & (WALMAP__TOMB | WALMAP__DEAD))
       return false;

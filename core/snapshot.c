@@ -53,6 +53,7 @@ static int add_whole(walmap__image_writer *writer, const walmap__segment *s, siz
   int result = walmap__image_writer_reserve(writer, bytes, &to);
   if (result != WALMAP_OK)
     return result;
+  walmap__yield("image: segment was clean");
   copy_words(to, s->base, bytes);
   *done = !is_dirty(s);
   uint32_t records = atomic_load_explicit(&s->records, memory_order_relaxed);

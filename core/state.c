@@ -161,6 +161,7 @@ static bool next_segment(walmap_cursor *c) {
   walmap_state *s = c->state;
   for (;;) {
     const walmap__segment *segment = c->segment;
+    walmap__yield("scan: segment done");
     if (segment) {
       segment = atomic_load_explicit(&segment->next, memory_order_acquire);
     } else {
@@ -186,6 +187,7 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
     while (c->at < c->end) {
       const walmap__record *record = (const walmap__record *)c->at;
       uint32_t next = walmap__record_next(record);
+      walmap__yield("scan: next read");
       uint32_t meta = walmap__record_meta(record); /* after next, as in walmap__record_visible */
       c->at += walmap__record_size(record, meta);
       if (next == 0 && !(meta & (WALMAP__TOMB | WALMAP__DEAD))) {
@@ -213,6 +215,7 @@ int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn vie
   if (!slot)
     return WALMAP_NOMEM;
   uint64_t tail = walmap__tail(map, shard->id);
+  walmap__yield("reader: tail read");
   walmap_entry entry;
   int result = look_up(walmap__shard_at(shard, tail), hash, key, key_len, tail, &entry);
   if (result == WALMAP_OK)

@@ -123,6 +123,7 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     (void)found;
     if (prev != 0) {
       walmap__slot_set(&slot, prev);
+      walmap__yield("undo: slot set back, next not");
       revive(g, prev);
     } else {
       walmap__index_remove(&g->index, hash, &slot);

@@ -38,7 +38,9 @@ static void supersede(walmap__write *w, uint32_t by) {
   walmap__generation *g = w->generation;
   walmap__segment *segment = walmap__log_entry(&g->log, w->old_place)->segment;
   walmap__segment_set_dirty(segment);
+  walmap__yield("write: dirty, next not set");
   walmap__record_set_next(w->old, by);
+  walmap__yield("write: next set, slot not");
   if (w->old_meta & WALMAP__TOMB)
     return;
   size_t size = walmap__record_size(w->old, w->old_meta);
