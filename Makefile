@@ -9,6 +9,7 @@ SANITIZER ?=
 WERROR   ?=
 DEBUG    ?=
 VERSION  ?= 3.40.1
+SECONDS  ?= 3600
 # Each kind of build has a folder of its own, so that they do not undo each other
 BUILD    ?= build$(addprefix -,$(SANITIZER))$(if $(DEBUG),-debug)
 
@@ -38,7 +39,7 @@ TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c test/core/test_*.c
 BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 
-.PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent fuzz check format shell test-sqlite \
+.PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent fuzz soak check format shell test-sqlite \
         bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -86,6 +87,12 @@ $(BUILD)/flags: FORCE
 objects: $(CORE_OBJECTS) $(EXT_OBJECTS)
 test-programs: $(TESTS) ## builds the test programs, runs nothing
 fuzz: $(FUZZERS) ## builds the fuzzers (clang) into build/test/fuzz
+
+soak: ## SECONDS=3600 of everything at once; the memory that it took in build/soak.svg
+	@test/deps build test soak
+	@$(MAKE) --no-print-directory all $(BUILD)/test/soak
+	WALMAP_SO=$(WALMAP) $(BUILD)/test/soak $(SECONDS) 5 $(BUILD)/soak.tsv
+	gnuplot -c test/soak.gnuplot $(BUILD)/soak.tsv $(BUILD)/soak.svg
 
 demo: ## shows what walmap does, in the sqlite3 shell; installs what that needs
 	@test/deps build demo
