@@ -295,7 +295,15 @@ void *walmap__memory_alloc(walmap__memory *m, size_t size) {
   return block;
 }
 
+#ifdef WALMAP_DEBUG
+/* Whoever still reads what was freed must not find there what it looks for. */
+static void spoil(void *block, size_t size) { memset(block, 0xDB, size); }
+#else
+#define spoil(block, size) ((void)0)
+#endif
+
 void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
+  spoil(block, size);
   if (is_small(size)) {
     give_back(m, block, size, CACHE_LINE);
   } else if (is_run(size)) {
