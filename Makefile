@@ -75,6 +75,7 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm $(LDLIBS)
 
 $(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
+$(BUILD)/test/bench/bench_redis: LDLIBS += -lhiredis
 
 # Other flags than last time, and everything is built again
 FLAGS := $(CC) $(filter-out -Werror,$(ALL_CFLAGS))

@@ -1,9 +1,5 @@
 /*
-** bench.h - what the benchmarks share: clock, data, samples, medians and the report
-**
-** Every figure is taken in rounds in which walmap and its peers take turns; the first round is thrown away (first touch
-** of memory costs what it likes) and the median of the others counts. A row of the report shows walmap's figure, the
-** peer's, their ratio, and the target beside it. The same rows go, tab-separated, to the file named by BENCH_TSV.
+** bench.h - what all benchmarks share: clocks, threads on cores of their own, whose turn it is, orders, keys and values
 */
 #ifndef TEST_BENCH_BENCH_H
 #define TEST_BENCH_BENCH_H
@@ -14,15 +10,11 @@
 
 #include <math.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -90,6 +82,12 @@ static inline void pin_thread(int number) {
   (void)number;
 #endif
 }
+
+/*
+** Which of n takes this turn in this round: they go forwards in even rounds and backwards in odd ones, so that nobody has
+** always the machine as a certain other one leaves it.
+*/
+static inline int turn_of(int round, int turn, int n) { return round % 2 ? n - 1 - turn : turn; }
 
 static inline void *must_alloc(size_t size) {
   void *block = malloc(size ? size : 1);
@@ -182,238 +180,6 @@ static inline size_t value_make(workload w, const key *k, uint32_t generation, c
   memcpy(buffer, k->text, k->len);
   buffer[k->len - 1] = (char)(buffer[k->len - 1] + (char)generation);
   return len;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* Samples and the report                                                                                             */
-
-#define MOST_SAMPLES 64
-#define MOST_FIGURES 512
-
-typedef struct figure {
-  char what[64], who[24];
-  double samples[MOST_SAMPLES];
-  int n;
-} figure;
-
-typedef struct report {
-  const char *bench;
-  char title[96];
-  figure figures[MOST_FIGURES];
-  int n, missed, met;
-  FILE *tsv;
-} report;
-
-typedef enum target_kind {
-  NO_TARGET,
-  RATIO_AT_MOST, /* walmap's figure divided by the peer's */
-  RATIO_AT_LEAST,
-  VALUE_AT_MOST, /* walmap's figure itself */
-} target_kind;
-
-/* The line that tells where the figures come from; `versions` names the peers. */
-static inline report *report_open(const char *bench, const char *versions) {
-  report *r = calloc(1, sizeof *r);
-  MUST(r);
-  struct utsname system;
-  char cpu[128] = "unknown processor", line[256], huge[64] = "";
-  FILE *info = fopen("/proc/cpuinfo", "r");
-  while (info && fgets(line, sizeof line, info))
-    if (sscanf(line, "model name : %127[^\n]", cpu) == 1)
-      break;
-  if (info)
-    fclose(info);
-  info = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
-  if (info && fgets(huge, sizeof huge, info))
-    huge[strcspn(huge, "\n")] = 0;
-  if (info)
-    fclose(info);
-  MUST(uname(&system) == 0);
-  const char *clock = getenv("BENCH_CLOCK");
-  printf("%s: %s, %ld cores, %s %s, huge pages: %s; %s%s\n", bench, cpu, sysconf(_SC_NPROCESSORS_ONLN), system.sysname,
-         system.release, *huge ? huge : "none", versions, clock && !strcmp(clock, "cpu") ? "; processor time" : "");
-  fflush(stdout);
-  r->bench = bench;
-  const char *file = getenv("BENCH_TSV");
-  if (file && *file) {
-    MUST(r->tsv = fopen(file, "a"));
-    fprintf(r->tsv, "#\t%s\t%s, %ld cores, %s\t%s\n", bench, cpu, sysconf(_SC_NPROCESSORS_ONLN), system.release,
-            versions);
-  }
-  return r;
-}
-
-/* Begins a table; the samples of the one before are forgotten. */
-static inline void report_title(report *r, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(r->title, sizeof r->title, format, arguments);
-  va_end(arguments);
-  r->n = 0;
-  printf("\n%-44s %12s %12s %8s  %s\n", r->title, "walmap", "peer", "ratio", "target");
-  fflush(stdout);
-}
-
-static inline figure *report_find(report *r, const char *what, const char *who, bool add) {
-  for (int i = 0; i < r->n; i++)
-    if (!strcmp(r->figures[i].what, what) && !strcmp(r->figures[i].who, who))
-      return &r->figures[i];
-  if (!add)
-    return NULL;
-  MUST(r->n < MOST_FIGURES);
-  figure *f = &r->figures[r->n++];
-  *f = (figure){.n = 0};
-  snprintf(f->what, sizeof f->what, "%s", what);
-  snprintf(f->who, sizeof f->who, "%s", who);
-  return f;
-}
-
-static inline void report_sample(report *r, const char *what, const char *who, double value) {
-  figure *f = report_find(r, what, who, true);
-  MUST(f->n < MOST_SAMPLES);
-  f->samples[f->n++] = value;
-}
-
-static inline int compare_doubles(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-/* The median of all rounds but the first; of the only one where there is no other. NAN where there is none. */
-static inline double report_median(report *r, const char *what, const char *who) {
-  figure *f = report_find(r, what, who, false);
-  if (!f || !f->n)
-    return NAN;
-  double sorted[MOST_SAMPLES];
-  int skip = f->n > 1, n = f->n - skip;
-  memcpy(sorted, f->samples + skip, (size_t)n * sizeof *sorted);
-  qsort(sorted, (size_t)n, sizeof *sorted, compare_doubles);
-  return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
-
-static inline void format_figure(char *text, size_t size, double value) {
-  if (isnan(value))
-    snprintf(text, size, "-");
-  else
-    snprintf(text, size, value >= 1000 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value);
-}
-
-/* One row with these two figures, however they came about. */
-static inline void report_values(report *r, const char *what, const char *unit, double ours, const char *peer,
-                                 double theirs, target_kind kind, double target) {
-  double ratio = ours / theirs;
-  char name[160], a[32], b[32], c[32], d[64] = "";
-  double judged = kind == VALUE_AT_MOST ? ours : ratio;
-  snprintf(name, sizeof name, "%s%s%s%s%s%s", what, *unit ? ", " : "", unit, peer ? " (" : "", peer ? peer : "",
-           peer ? ")" : "");
-  format_figure(a, sizeof a, ours);
-  format_figure(b, sizeof b, theirs);
-  format_figure(c, sizeof c, ratio);
-  if (kind != NO_TARGET && !isnan(judged)) {
-    bool met = kind == RATIO_AT_LEAST ? judged >= target : judged <= target;
-    snprintf(d, sizeof d, "%s %g%s %s", kind == RATIO_AT_LEAST ? ">=" : "<=", target, kind == VALUE_AT_MOST ? "" : "x",
-             met ? "met" : "MISSED");
-    *(met ? &r->met : &r->missed) += 1;
-  }
-  printf("%-44s %12s %12s %8s  %s\n", name, a, b, c, d);
-  fflush(stdout);
-  if (r->tsv) {
-    fprintf(r->tsv, "%s\t%s\t%s\t%s\t%.6g\t%s\t%.6g\t%.4g\t%s\n", r->bench, r->title, what, unit, ours,
-            peer ? peer : "", theirs, ratio, d);
-    fflush(r->tsv);
-  }
-}
-
-/* One row from the medians of walmap and of a peer, which may be NULL. */
-static inline void report_row(report *r, const char *what, const char *unit, const char *peer, target_kind kind,
-                              double target) {
-  double ours = report_median(r, what, "walmap");
-  if (isnan(ours))
-    return;
-  report_values(r, what, unit, ours, peer, peer ? report_median(r, what, peer) : NAN, kind, target);
-}
-
-static inline void report_close(report *r) {
-  printf("\n%s: %d targets met, %d missed\n", r->bench, r->met, r->missed);
-  if (r->tsv)
-    fclose(r->tsv);
-  free(r);
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* Times of single operations, in buckets 1/16 of their size apart                                                    */
-
-#define HISTOGRAM_BUCKETS (16 * 40)
-
-typedef struct histogram {
-  uint64_t buckets[HISTOGRAM_BUCKETS], n, max;
-} histogram;
-
-static inline void histogram_add(histogram *h, uint64_t ns) {
-  unsigned bits = 63 - (unsigned)__builtin_clzll(ns | 16);
-  unsigned bucket = (bits - 4) * 16 + (unsigned)(ns >> (bits - 4));
-  h->buckets[bucket < HISTOGRAM_BUCKETS ? bucket : HISTOGRAM_BUCKETS - 1]++;
-  h->n++;
-  if (ns > h->max)
-    h->max = ns;
-}
-
-/* The time in ns that this share of the operations does not exceed. */
-static inline double histogram_at(const histogram *h, double share) {
-  uint64_t wanted = (uint64_t)ceil((double)h->n * share), seen = 0;
-  for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-    seen += h->buckets[i];
-    if (seen >= wanted && seen) {
-      unsigned step = i < 32 ? 0 : i / 16 - 1;
-      double top = (double)((uint64_t)(i - 16 * step + 1) << step);
-      return top < (double)h->max ? top : (double)h->max;
-    }
-  }
-  return (double)h->max;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* Memory                                                                                                             */
-
-static inline uint64_t resident_bytes(void) {
-  unsigned long long pages, resident = 0;
-  FILE *f = fopen("/proc/self/statm", "r");
-  MUST(f && fscanf(f, "%llu %llu", &pages, &resident) == 2);
-  fclose(f);
-  return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-#define HUGE_PAGE ((size_t)2 << 20)
-
-/* Memory that was never touched, on huge pages where the system has them: where a copy is as fast as it can be. */
-typedef struct fresh {
-  char *start, *at;
-  size_t mapped;
-} fresh;
-
-static inline fresh fresh_new(size_t size) {
-  fresh f;
-  f.mapped = ((size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1)) + HUGE_PAGE;
-  f.start = mmap(NULL, f.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  MUST(f.start != MAP_FAILED);
-  f.at = (char *)(((uintptr_t)f.start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
-#ifdef MADV_HUGEPAGE
-  madvise(f.at, f.mapped - HUGE_PAGE, MADV_HUGEPAGE); /* asked for; what comes is the system's choice */
-#endif
-  return f;
-}
-
-static inline void fresh_free(fresh *f) { munmap(f->start, f->mapped); }
-
-/*
-** In a virtual machine the first touch of a page since the host lent it out can cost more than all that is measured
-** here. So before a figure that takes fresh memory, as much is touched and given back to the system.
-*/
-static inline void warm_memory(size_t size) {
-  fresh f = fresh_new(size);
-  for (size_t at = 0; at < size; at += 4096)
-    f.at[at] = 1;
-  fresh_free(&f);
 }
 
 #endif

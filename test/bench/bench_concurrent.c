@@ -15,10 +15,11 @@
 ** WALMAP_SO names the extension; MEMSTATUS=0 turns SQLite's memory statistics off, which cost all of them a global
 ** mutex.
 */
-#include "bench.h"
+#include "report.h"
+#include "sql.h"
+#include "times.h"
 
 #include <pthread.h>
-#include <sqlite3.h>
 #include <stdatomic.h>
 
 typedef enum way { TABLE, FUNCTION, SHARED, UNCOMMITTED, MEMDB, WAL, WAYS } way;
@@ -26,14 +27,6 @@ static const char *const way_name[] = {"walmap",           "walmap_get()", "cach
                                        "read_uncommitted", "memdb",        "WAL file"};
 
 static char wal_file[256];
-
-static void must_sql(sqlite3 *db, const char *sql) {
-  char *error = NULL;
-  if (sqlite3_exec(db, sql, NULL, NULL, &error) == SQLITE_OK)
-    return;
-  fprintf(stderr, "%s\n  in: %s\n", error, sql);
-  exit(1);
-}
 
 static sqlite3 *open_way(way w) {
   static const char *const name[] = {":memory:",
@@ -43,17 +36,11 @@ static sqlite3 *open_way(way w) {
                                      "file:/bench?vfs=memdb",
                                      wal_file};
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
-  const char *library = getenv("WALMAP_SO");
-  char *error = NULL;
   sqlite3 *db;
   MUST(sqlite3_open_v2(name[w], &db, flags, NULL) == SQLITE_OK);
   sqlite3_busy_timeout(db, 5000);
   if (w == TABLE || w == FUNCTION) {
-    MUST(sqlite3_enable_load_extension(db, 1) == SQLITE_OK);
-    if (sqlite3_load_extension(db, library ? library : "./walmap.so", NULL, &error) != SQLITE_OK) {
-      fprintf(stderr, "%s\n", error);
-      exit(1);
-    }
+    must_load_walmap(db);
     must_sql(db, "CREATE VIRTUAL TABLE temp.kv USING walmap(map='bench')");
   } else {
     if (w == UNCOMMITTED)
@@ -83,7 +70,7 @@ typedef struct worker {
 static void run_statement(worker *w, sqlite3_stmt *statement, const key *k) {
   char value[LARGEST_VALUE];
   value[64] = 'v';
-  sqlite3_bind_text(statement, 1, k->text, k->len, SQLITE_STATIC);
+  bind_key(statement, 1, k);
   if (w->writes) {
     size_t len = value_make(SMALL, k, w->generation, value);
     sqlite3_bind_text(statement, 2, value, (int)len, SQLITE_STATIC);
@@ -171,7 +158,7 @@ static void load(sqlite3 *db, const key *keys, uint32_t n) {
   must_sql(db, "BEGIN");
   for (uint32_t i = 0; i < n; i++) {
     size_t len = value_make(SMALL, &keys[i], 0, value);
-    sqlite3_bind_text(insert, 1, keys[i].text, keys[i].len, SQLITE_STATIC);
+    bind_key(insert, 1, &keys[i]);
     sqlite3_bind_text(insert, 2, value, (int)len, SQLITE_STATIC);
     MUST(sqlite3_step(insert) == SQLITE_DONE);
     sqlite3_reset(insert);

@@ -10,7 +10,8 @@
 ** writes who needs a map and no more. It has no transactions, no snapshots, no threads. The limits are memcpy of the
 ** same number of bytes into fresh huge pages, and XXH3 over them.
 */
-#include "bench.h"
+#include "fresh.h"
+#include "report.h"
 
 #include <malloc.h>
 #include <sys/wait.h>
@@ -139,9 +140,6 @@ static void map_reads(report *r, const data *d, walmap *map) {
 static void *map_image(report *r, walmap *map, const char *what, size_t *size) {
   walmap_state *state;
   void *image;
-  char copy_name[64], hash_name[64];
-  snprintf(copy_name, sizeof copy_name, "%s", what);
-  snprintf(hash_name, sizeof hash_name, "%s", what);
   OK(walmap_state_new(map, &state));
   OK(walmap_state_begin(state));
   warm_memory(2 * walmap_size(map));
@@ -154,12 +152,12 @@ static void *map_image(report *r, walmap *map, const char *what, size_t *size) {
   fresh f = fresh_new(*size);
   began = series_ns();
   memcpy(f.at, image, *size);
-  report_sample(r, copy_name, "memcpy", per(began, 1) / 1e6);
+  report_sample(r, what, "memcpy", per(began, 1) / 1e6);
   fresh_free(&f);
 
   began = series_ns();
   sink += XXH3_64bits(image, *size);
-  report_sample(r, hash_name, "XXH3", per(began, 1) / 1e6);
+  report_sample(r, what, "XXH3", per(began, 1) / 1e6);
   return image;
 }
 
@@ -387,10 +385,9 @@ static void show(report *r, const data *d) {
 static void run(report *r, workload w, uint32_t n, int rounds) {
   data d = data_make(w, n);
   report_title(r, "%s, %u entries", workload_name[w], n);
-  for (int round = 0; round <= rounds; round++) {
-    run_walmap(r, &d);
-    run_peer(r, &d);
-  }
+  for (int round = 0; round <= rounds; round++)
+    for (int turn = 0; turn < 2; turn++)
+      (turn_of(round, turn, 2) == 0 ? run_walmap : run_peer)(r, &d);
   show(r, &d);
   data_free(&d);
 }

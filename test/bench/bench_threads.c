@@ -9,7 +9,8 @@
 ** of the machine's other work than of walmap: it is taken again, some times at most, and how many were kept all the
 ** same is printed.
 */
-#include "bench.h"
+#include "report.h"
+#include "times.h"
 
 #include <pthread.h>
 #include <sched.h>
