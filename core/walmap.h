@@ -52,7 +52,7 @@ enum walmap_result {
   WALMAP_DEADLOCK,  /* waiting would never have ended: each party waits for the other. Roll back and try again */
   WALMAP_INTERRUPT, /* the session's interrupt callback said so while waiting */
   WALMAP_TOOBIG,    /* the key, the value, or the shard's log would exceed a limit (see "Limits" below) */
-  WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry */
+  WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry; or a map is damaged */
   WALMAP_IO,        /* a read or write callback failed */
   WALMAP_INVALID,   /* an option's value is not allowed */
   WALMAP_GONE,      /* what was committed since a position is not known any more, or the position is another map's */
@@ -444,6 +444,21 @@ int walmap_state_changes(walmap_state *state, const void *since, size_t since_si
 */
 int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_check_fn check, void *ctx,
                      uint64_t *changed, walmap_why *why);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Looking for damage                                                                                                 */
+
+/*
+** Walks log and index of all shards and holds them against each other and against what the map says of itself: that each
+** entry is found by its key, nothing else is, and every counter is what it counts. Damage comes from a mistake in this
+** library, or from a stray write of the program; a map that has some should be closed. Changes nothing.
+** Takes ownership of one shard after another, and so waits as a writer does; readers and the writers of the other shards
+** go on. `txn` is as for walmap_compact; its uncommitted changes are looked at too. Takes about as long as looking up
+** every key once.
+**   why   may be NULL; set on CORRUPT to the first fault
+** Errors: CORRUPT, BUSY, DEADLOCK, INTERRUPT.
+*/
+int walmap_verify(walmap *map, walmap_txn *txn, walmap_why *why);
 
 /* Convenience: each is one state or one transaction of its own. */
 int walmap_snapshot(walmap *map, void **image, size_t *size);

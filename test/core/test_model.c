@@ -59,7 +59,7 @@ typedef struct world {
   party parties[TXNS];
   shown states[STATES];
   kept_image images[IMAGES];
-  uint64_t busy, compactions, exact; /* for the summary: that these happened at all */
+  uint64_t busy, compactions, exact, verified; /* for the summary: that these happened at all */
 } world;
 
 static uint32_t pick(world *w, uint32_t n) { return random_below(&w->random, n); }
@@ -578,6 +578,18 @@ static void step_compact(world *w) {
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
+/* As nobody, or as one of the parties, which may look at what it owns. */
+static void verify(world *w) {
+  uint32_t as = pick(w, TXNS + 1);
+  const party *p = as < TXNS && walmap_txn_is_begun(w->parties[as].txn) ? &w->parties[as] : NULL;
+  walmap_why why = {""};
+  int result = walmap_verify(w->map, p ? p->txn : NULL, &why);
+  if (result == WALMAP_CORRUPT)
+    printf("step %llu: %s\n", (unsigned long long)w->step, why.text);
+  MUST(result == WALMAP_OK || ((result == WALMAP_BUSY || result == WALMAP_DEADLOCK) && may_own_any(w, p)));
+  w->verified += result == WALMAP_OK;
+}
+
 static void check_invariants(world *w) {
   uint32_t content[KEYS];
   uint64_t size = walmap_size(w->map), memory = walmap_memory(w->map);
@@ -591,6 +603,7 @@ static void check_invariants(world *w) {
     MUST(walmap_txn_len(p->txn) == content_count(w->u, content));
     MUST(walmap_txn_reclaimable(p->txn) <= walmap_txn_size(p->txn));
   }
+  verify(w);
 }
 
 /* Ends all that is open, then: what is committed is there, and compaction frees just what was told. */
@@ -657,7 +670,7 @@ static void run(walmap_options options, uint32_t huge_one_in, uint64_t seed, uin
     check_invariants(w);
   }
   settle(w);
-  MUST(w->exact > 0);
+  MUST(w->exact > 0 && w->verified > steps / 10);
   for (int i = 0; i < STATES; i++)
     walmap_state_free(w->states[i].state);
   for (int i = 0; i < TXNS; i++) {
