@@ -33,12 +33,13 @@ static bool check_chunks(const walmap__inspection *in) {
   }
   if (before != d->newest)
     return walmap__fault(in, "the queue of deaths is linked wrongly");
-  if (d->first > d->batch_end || d->batch_end > d->end || (d->first < d->end && d->oldest->base > d->first))
+  if (d->first > d->batch_end || d->batch_end > d->end ||
+      (d->first < d->end && (!d->oldest || d->oldest->base > d->first)))
     return walmap__fault(in, "the queue of deaths begins after its end");
   return true;
 }
 
-/* When it died, twice the position: a tombstone dies at its own, right after the record that it supersedes. 0: it lives. */
+/* When it died, twice the position: a tombstone at its own, right after what it supersedes. 0: it is not dead. */
 static uint64_t time_of_death(const walmap__inspection *in, uint32_t place) {
   uint32_t meta, next_meta;
   const walmap__record *record = walmap__inspect_place(in, place, &meta);

@@ -1,8 +1,8 @@
 /*
 ** verify.h - looking for damage in a shard: what holds of it whenever its owner is between two writes
 **
-** Nothing is repaired, nothing is changed. It is looked at in an order in which each part needs only what was found good
-** before it:
+** Nothing is repaired, nothing is changed. It is looked at in an order in which each part needs only what was found
+** good before it:
 **
 **   segments   the list, the table of ids, positions that grow                                          verify_log.c
 **   index      directory and subtables; each slot's place is a record whose key leads to this slot      verify_index.c
@@ -10,8 +10,8 @@
 **              agree; flags fit what compaction and deaths have done so far                             verify_log.c
 **   figures    what the shard says of itself is what the walk over the records has counted                  verify.c
 **
-** A slot for each newest record, found by its key, and no slot more: so slots and keys are one to one. As many deaths in the
-** queue as records that wait for their folding, and each of another time: so these are one to one as well.
+** A slot for each newest record, found by its key, and no slot more: so slots and keys are one to one. As many deaths in
+** the queue as records that wait for their folding, and each of another time: so these are one to one as well.
 **
 ** Threads: the shard's owner. Readers go on: all that they may change are their own slots.
 */
@@ -40,7 +40,7 @@ typedef struct walmap__inspection {
 /* Writes what is wrong, and is false. */
 __attribute__((format(printf, 2, 3))) bool walmap__fault(const walmap__inspection *in, const char *format, ...);
 
-/* The record at a place, only if there can be one: it lies in the used bytes of a segment that exists. Otherwise NULL. */
+/* The record at a place, or NULL if there can be none: it must lie in the used bytes of a segment that exists. */
 const walmap__record *walmap__inspect_place(const walmap__inspection *in, uint32_t place, uint32_t *meta);
 
 /* Each is false with the first fault told. */

@@ -449,12 +449,12 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
 /* Looking for damage                                                                                                 */
 
 /*
-** Walks log and index of all shards and holds them against each other and against what the map says of itself: that each
-** entry is found by its key, nothing else is, and every counter is what it counts. Damage comes from a mistake in this
-** library, or from a stray write of the program; a map that has some should be closed. Changes nothing.
-** Takes ownership of one shard after another, and so waits as a writer does; readers and the writers of the other shards
-** go on. `txn` is as for walmap_compact; its uncommitted changes are looked at too. Takes about as long as looking up
-** every key once.
+** Walks log and index of all shards and holds them against each other and against what the map says of itself: that
+** each entry is found by its key, nothing else is, and every counter is what it counts. Damage comes from a mistake in
+** this library, or from a stray write of the program; a map that has some should be closed. Changes nothing.
+** Takes ownership of one shard after another, and so waits as a writer does; readers and the writers of the other
+** shards go on. `txn` is as for walmap_compact; its uncommitted changes are looked at too. Takes about as long as
+** looking up every key twice.
 **   why   may be NULL; set on CORRUPT to the first fault
 ** Errors: CORRUPT, BUSY, DEADLOCK, INTERRUPT.
 */
