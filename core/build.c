@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "build.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -181,15 +182,25 @@ static int build(worker *first, uint32_t n, walmap_why *why) {
   return WALMAP_OK;
 }
 
+/* Those that this thread, and thus the workers, may run on: a container or taskset may leave fewer than there are. */
+static size_t processors(void) {
+#ifdef CPU_COUNT
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+    return (size_t)CPU_COUNT(&allowed);
+#endif
+  long n = sysconf(_SC_NPROCESSORS_ONLN);
+  return n > 0 ? (size_t)n : 1;
+}
+
 int walmap__build_from_memory(walmap__build *b, const void *image, size_t size, walmap_why *why) {
   worker first = {.build = b};
   walmap__image_decoder_start(&first.decoder, image, size);
-  long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-  size_t n = size / WORTH_A_THREAD;
+  size_t n = size / WORTH_A_THREAD, most = processors();
   if (n > MAX_WORKERS)
     n = MAX_WORKERS;
-  if (cpus > 0 && n > (size_t)cpus)
-    n = (size_t)cpus;
+  if (n > most)
+    n = most;
   if (n > b->map->n_shards)
     n = b->map->n_shards;
   return build(&first, n > 0 ? (uint32_t)n : 1, why);
