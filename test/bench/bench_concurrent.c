@@ -12,8 +12,8 @@
 **   memdb            the memdb VFS
 **   WAL              a database file in WAL mode in /dev/shm, or in TMPDIR where there is no such folder
 **
-** WALMAP_SO names the extension; MEMSTATUS=0 turns SQLite's memory statistics off, which cost all of them a global
-** mutex.
+** WALMAP_SO names the extension. SQLite's memory statistics cost all of them a global mutex: MEMSTATUS=0 turns them off,
+** and a full run without MEMSTATUS measures with and without.
 */
 #include "report.h"
 #include "sql.h"
@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 
 typedef enum way { TABLE, FUNCTION, SHARED, UNCOMMITTED, MEMDB, WAL, WAYS } way;
 static const char *const way_name[] = {"walmap",           "walmap_get()", "cache=shared",
@@ -183,8 +184,10 @@ static void sample_scene(report *r, scene *s, unsigned ms) {
   sample(r, "reader beside a writer", s->way, per_second(&w[0]));
   sample(r, "the same, to alone", s->way, per_second(&w[0]) / one);
   sample(r, "its p50, us", s->way, histogram_at(&w[0].times, 0.5) / 1e3);
+  sample(r, "its p90, us", s->way, histogram_at(&w[0].times, 0.9) / 1e3);
   sample(r, "its p99, us", s->way, histogram_at(&w[0].times, 0.99) / 1e3);
   sample(r, "its p99.9, us", s->way, histogram_at(&w[0].times, 0.999) / 1e3);
+  sample(r, "its p99.99, us", s->way, histogram_at(&w[0].times, 0.9999) / 1e3);
   sample(r, "its longest, us", s->way, (double)w[0].times.max / 1e3);
   sample(r, "BUSY or LOCKED to it", s->way, (double)w[0].refused);
   sample(r, "the writer beside it", s->way, per_second(&w[1]));
@@ -198,24 +201,7 @@ static void sample_scene(report *r, scene *s, unsigned ms) {
   sample(r, "BUSY or LOCKED to writers", s->way, (double)(w[0].refused + w[1].refused));
 }
 
-/* One column for each way. */
-static void show(report *r, const char *what, const char *unit) {
-  char name[64], text[32];
-  if (*unit)
-    snprintf(name, sizeof name, "%s, %s", what, unit);
-  else
-    snprintf(name, sizeof name, "%s", what);
-  printf("%-36s", name);
-  for (way w = TABLE; w < WAYS; w++) {
-    double value = report_median(r, what, way_name[w]);
-    format_figure(text, sizeof text, value);
-    printf(" %16s", text);
-    if (r->tsv)
-      fprintf(r->tsv, "%s\t%s\t%s\t%s\t%.6g\t%s\n", r->bench, r->title, what, unit, value, way_name[w]);
-  }
-  printf("\n");
-  fflush(stdout);
-}
+static void show(report *r, const char *what, const char *unit) { report_ways(r, what, unit, way_name, WAYS); }
 
 static void show_target(report *r, const char *what, way w, target_kind kind, double target) {
   char name[128];
@@ -225,21 +211,41 @@ static void show_target(report *r, const char *what, way w, target_kind kind, do
   report_values(r, name, "", value, NULL, kind == VALUE_AT_MOST ? NAN : 1, kind, target);
 }
 
+/* SQLite's statistics are chosen once in a process, so each setting gets one. */
+static int both_settings(const char *program, const char *what) {
+  for (int statistics = 1; statistics >= 0; statistics--) {
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+      setenv("MEMSTATUS", statistics ? "1" : "0", 1);
+      execl(program, program, what, (char *)NULL);
+      _exit(127);
+    }
+    MUST(waitpid(child, &status, 0) == child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+      return 1;
+  }
+  return 0;
+}
+
 int main(int argc, char **argv) {
-  const char *what = argc > 1 ? argv[1] : "full", *memstatus = getenv("MEMSTATUS");
-  bool full = !strcmp(what, "full"), statistics = !memstatus || strcmp(memstatus, "0");
+  const char *what = argc > 1 ? argv[1] : "full";
+  bool full = !strcmp(what, "full");
   MUST(full || !strcmp(what, "quick"));
+  if (full && !getenv("MEMSTATUS"))
+    return both_settings(argv[0], what);
+  bool statistics = choose_statistics();
   uint32_t n = 100000;
-  unsigned ms = full ? 300 : 60, rounds = 5;
-  char versions[128];
-  MUST(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, (int)statistics) == SQLITE_OK);
-  snprintf(versions, sizeof versions, "SQLite %s, THREADSAFE=%d, memory statistics %s", sqlite3_libversion(),
-           sqlite3_threadsafe(), statistics ? "on" : "off");
+  unsigned ms = full ? 300 : 30;
+  int rounds = 5;
   const char *folder = getenv("TMPDIR");
   if (access("/dev/shm", W_OK) == 0)
     folder = "/dev/shm";
   snprintf(wal_file, sizeof wal_file, "%s/walmap-bench-%ld.db", folder ? folder : "/tmp", (long)getpid());
-  report *r = report_open("bench_concurrent", versions);
+  report *r = report_open(statistics ? "bench_concurrent" : "bench_concurrent_nostat", sqlite_version(statistics));
+  print_compile_options();
   report_title(r, "%u entries, thousands a second", n);
 
   uint32_t *order = order_shuffled(n, 1);
@@ -252,22 +258,21 @@ int main(int argc, char **argv) {
       scenes[w].db[i] = open_way(w);
     load(scenes[w].db[0], keys, n);
   }
-  for (unsigned round = 0; round <= rounds; round++)
-    for (way w = TABLE; w < WAYS; w++)
-      sample_scene(r, &scenes[w], ms);
+  for (int round = 0; round <= rounds; round++)
+    for (int turn = 0; turn < WAYS; turn++)
+      sample_scene(r, &scenes[turn_of(round, turn, WAYS)], ms);
 
-  printf("%-36s", "");
-  for (way w = TABLE; w < WAYS; w++)
-    printf(" %16s", way_name[w]);
-  printf("\n");
+  report_columns(way_name, WAYS);
   show(r, "reader alone", "k/s");
   show(r, "two readers", "k/s");
   show(r, "two readers to one", "");
   show(r, "reader beside a writer", "k/s");
   show(r, "the same, to alone", "");
   show(r, "its p50, us", "");
+  show(r, "its p90, us", "");
   show(r, "its p99, us", "");
   show(r, "its p99.9, us", "");
+  show(r, "its p99.99, us", "");
   show(r, "its longest, us", "");
   show(r, "BUSY or LOCKED to it", "");
   show(r, "the writer beside it", "k/s");

@@ -5,9 +5,9 @@
 **   bench_threads [quick|full]
 **
 ** Throughput and times of single calls are measured in slices of their own, for the clock costs as much as half a get.
-** The peer of a row is the same work with one thread fewer. A slice in which one of the threads was preempted says more
-** of the machine's other work than of walmap: it is taken again, some times at most, and how many were kept all the
-** same is printed.
+** The peer of a row is the same work with one thread fewer. Where a thread was preempted, a figure says more of the
+** machine's other work than of walmap. So a slice of throughput with that in it is taken again, some times at most; and
+** of the times of single calls, the 256 among which it happened are dropped. How often is printed.
 */
 #include "report.h"
 #include "times.h"
@@ -30,8 +30,10 @@ typedef struct shared {
   atomic_uint loaded; /* keys that an inserter has set so far */
 } shared;
 
+#define CHUNK 256
+
 typedef struct worker worker;
-typedef uint64_t (*work_fn)(worker *w); /* a few hundred operations; their number */
+typedef uint64_t (*work_fn)(worker *w); /* CHUNK operations or fewer; their number */
 
 struct worker {
   shared *shared;
@@ -41,10 +43,12 @@ struct worker {
   uint32_t generation;
   uint64_t done, ns;
   bool preempted;
-  histogram *times; /* NULL: throughput only */
+  histogram *times;      /* NULL: throughput only */
+  uint64_t chunk[CHUNK]; /* the times that are not in it yet */
+  unsigned in_chunk;
 };
 
-#define CHUNK 256
+static void note_time(worker *w, uint64_t ns) { w->chunk[w->in_chunk++] = ns; }
 
 static void get_one(worker *w, const key *k) {
   char value[128];
@@ -52,7 +56,7 @@ static void get_one(worker *w, const key *k) {
   uint64_t began = w->times ? now_ns() : 0;
   OK(walmap_get(w->shared->map, k->text, k->len, value, sizeof value, &len));
   if (w->times)
-    histogram_add(w->times, now_ns() - began);
+    note_time(w, now_ns() - began);
 }
 
 static void set_one(worker *w, const key *k) {
@@ -62,7 +66,7 @@ static void set_one(worker *w, const key *k) {
   uint64_t began = w->times ? now_ns() : 0;
   OK(walmap_set(w->shared->map, k->text, k->len, value, len));
   if (w->times)
-    histogram_add(w->times, now_ns() - began);
+    note_time(w, now_ns() - began);
 }
 
 static const key *next_key(worker *w) {
@@ -118,18 +122,34 @@ static long preemptions(void) {
 #endif
 }
 
+static atomic_uint chunks, chunks_dropped;
+
+static void keep_chunk(worker *w, bool clean) {
+  w->preempted |= !clean;
+  if (w->in_chunk == 0)
+    return;
+  atomic_fetch_add(clean ? &chunks : &chunks_dropped, 1);
+  for (unsigned i = 0; i < w->in_chunk && clean; i++)
+    histogram_add(w->times, w->chunk[i]);
+}
+
 static void *run_worker(void *arg) {
   worker *w = arg;
   pin_thread(w->number);
   atomic_fetch_add(&w->shared->ready, 1);
   while (!atomic_load(&w->shared->go)) {
   }
-  long before = preemptions();
   uint64_t began = now_ns();
-  while (!atomic_load(&w->shared->stop))
+  w->preempted = false;
+  for (long before = preemptions(); !atomic_load(&w->shared->stop);) {
+    w->in_chunk = 0;
     w->done += w->work(w);
+    long after = preemptions();
+    keep_chunk(w, after == before);
+    before = after;
+  }
   w->ns = now_ns() - began;
-  w->preempted = preemptions() != before || w->done == 0;
+  w->preempted |= w->done == 0;
   return NULL;
 }
 
@@ -158,23 +178,20 @@ static void run_workers(shared *s, worker *workers, int n, unsigned ms) {
     MUST(pthread_join(threads[i], NULL) == 0);
 }
 
-static unsigned kept_preempted, kept;
+static unsigned slices, slices_preempted;
 static int most_tries;
 
-/* The same, up to so many times until no worker is preempted. */
+/* The same for throughput, up to so many times until no worker is preempted. */
 static void run_clean(shared *s, worker *workers, int n, unsigned ms) {
   bool preempted = true;
   for (int i = 0; i < most_tries && preempted; i++) {
     preempted = false;
-    for (int j = 0; j < n; j++)
-      if (workers[j].times)
-        *workers[j].times = (histogram){.n = 0};
     run_workers(s, workers, n, ms);
     for (int j = 0; j < n; j++)
       preempted |= workers[j].preempted;
   }
-  kept++;
-  kept_preempted += preempted;
+  slices++;
+  slices_preempted += preempted;
 }
 
 static double per_second(const worker *w) { return (double)w->done * 1e3 / (double)w->ns; } /* in millions */
@@ -190,29 +207,44 @@ static worker over(const shared *s, work_fn work, int half, histogram *times) {
   return w;
 }
 
-static void sample_throughput(report *r, shared *s, unsigned ms) {
-  worker one[] = {over(s, work_get, 0, NULL)};
-  run_clean(s, one, 1, ms);
-  report_sample(r, "two readers to one", "one", per_second(&one[0]));
-  report_sample(r, "a reader beside a writer", "alone", per_second(&one[0]));
+/* Millions a second of one worker, or of each of two on halves of their own. */
+static void run_pair(shared *s, work_fn first, work_fn second, unsigned ms, double speed[2]) {
+  worker workers[] = {over(s, first, 0, NULL), over(s, second, 1, NULL)};
+  int n = second ? 2 : 1;
+  run_clean(s, workers, n, ms);
+  for (int i = 0; i < n; i++)
+    speed[i] = per_second(&workers[i]);
+}
 
-  worker two[] = {over(s, work_get, 0, NULL), over(s, work_get, 1, NULL)};
-  run_clean(s, two, 2, ms);
-  report_sample(r, "two readers to one", "walmap", per_second(&two[0]) + per_second(&two[1]));
-
-  worker both[] = {over(s, work_get, 0, NULL), over(s, work_set, 1, NULL)};
-  run_clean(s, both, 2, ms);
-  report_sample(r, "a reader beside a writer", "walmap", per_second(&both[0]));
-  report_sample(r, "a writer beside a reader", "walmap", per_second(&both[1]));
-
-  worker writer[] = {over(s, work_set, 0, NULL)};
-  run_clean(s, writer, 1, ms);
-  report_sample(r, "two writers to one", "one", per_second(&writer[0]));
-  report_sample(r, "a writer beside a reader", "alone", per_second(&writer[0]));
-
-  worker writers[] = {over(s, work_set, 0, NULL), over(s, work_set, 1, NULL)};
-  run_clean(s, writers, 2, ms);
-  report_sample(r, "two writers to one", "walmap", per_second(&writers[0]) + per_second(&writers[1]));
+static void sample_throughput(report *r, shared *s, int round, unsigned ms) {
+  enum { READER, READERS, READER_AND_WRITER, WRITER, WRITERS, SCENES };
+  double speed[2];
+  for (int turn = 0; turn < SCENES; turn++) {
+    switch (turn_of(round, turn, SCENES)) {
+    case READER:
+      run_pair(s, work_get, NULL, ms, speed);
+      report_sample(r, "two readers to one", "one", speed[0]);
+      report_sample(r, "a reader beside a writer", "alone", speed[0]);
+      break;
+    case READERS:
+      run_pair(s, work_get, work_get, ms, speed);
+      report_sample(r, "two readers to one", "walmap", speed[0] + speed[1]);
+      break;
+    case READER_AND_WRITER:
+      run_pair(s, work_get, work_set, ms, speed);
+      report_sample(r, "a reader beside a writer", "walmap", speed[0]);
+      report_sample(r, "a writer beside a reader", "walmap", speed[1]);
+      break;
+    case WRITER:
+      run_pair(s, work_set, NULL, ms, speed);
+      report_sample(r, "two writers to one", "one", speed[0]);
+      report_sample(r, "a writer beside a reader", "alone", speed[0]);
+      break;
+    case WRITERS:
+      run_pair(s, work_set, work_set, ms, speed);
+      report_sample(r, "two writers to one", "walmap", speed[0] + speed[1]);
+    }
+  }
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -242,26 +274,31 @@ static void show_times(report *r, const char *what, const char *peer, const char
   }
 }
 
-static void sample_latency(report *r, shared *s, unsigned ms) {
-  histogram *alone = calloc(1, sizeof *alone), *beside = calloc(1, sizeof *beside), *write = calloc(1, sizeof *write);
-  MUST(alone && beside && write);
+static void sample_alone(report *r, shared *s, unsigned ms) {
+  histogram *alone = calloc(1, sizeof *alone);
+  MUST(alone);
   worker one[] = {over(s, work_get, 0, alone)};
-  run_clean(s, one, 1, ms);
-  worker both[] = {over(s, work_get, 0, beside), over(s, work_set, 1, write)};
-  run_clean(s, both, 2, ms);
+  run_workers(s, one, 1, ms);
   sample_times(r, "get beside a writer", "alone", alone);
-  sample_times(r, "get beside a writer", "walmap", beside);
-  sample_times(r, "overwrite beside a reader", "walmap", write);
   free(alone);
-  free(beside);
-  free(write);
+}
+
+static void sample_beside(report *r, shared *s, unsigned ms) {
+  histogram *get = calloc(1, sizeof *get), *set = calloc(1, sizeof *set);
+  MUST(get && set);
+  worker both[] = {over(s, work_get, 0, get), over(s, work_set, 1, set)};
+  run_workers(s, both, 2, ms);
+  sample_times(r, "get beside a writer", "walmap", get);
+  sample_times(r, "overwrite beside a reader", "walmap", set);
+  free(get);
+  free(set);
 }
 
 /* What the machine alone does to two threads that only read the clock: no call can be held to less. */
 static uint64_t work_nothing(worker *w) {
   for (int i = 0; i < CHUNK; i++) {
     uint64_t began = now_ns();
-    histogram_add(w->times, now_ns() - began);
+    note_time(w, now_ns() - began);
   }
   return CHUNK;
 }
@@ -270,14 +307,15 @@ static void sample_machine(report *r, shared *s, unsigned ms) {
   histogram *h = calloc(2, sizeof *h);
   MUST(h);
   worker two[] = {over(s, work_nothing, 0, &h[0]), over(s, work_nothing, 0, &h[1])};
-  run_clean(s, two, 2, ms);
+  run_workers(s, two, 2, ms);
   sample_times(r, "reading the clock", "walmap", &h[0]);
   sample_times(r, "insert while it grows", "clock", &h[0]);
   sample_times(r, "get while it grows", "clock", &h[1]);
   free(h);
 }
 
-static void sample_growth(report *r, const shared *loaded) {
+static void sample_growth(report *r, shared *loaded, unsigned ms) { /* ends when all is in */
+  (void)ms;
   shared s = {.keys = loaded->keys, .n = loaded->n};
   histogram *set = calloc(1, sizeof *set), *get = calloc(1, sizeof *get);
   MUST(set && get);
@@ -296,7 +334,9 @@ int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "full";
   bool full = !strcmp(what, "full");
   MUST(full || !strcmp(what, "quick"));
-  unsigned ms = 10, rounds = full ? 31 : 9;
+  static void (*const latencies[])(report *, shared *, unsigned) = {sample_alone, sample_beside, sample_machine};
+  unsigned ms = 10;
+  int rounds = full ? 31 : 9;
   most_tries = full ? 50 : 5;
   char versions[64];
   snprintf(versions, sizeof versions, "walmap %s", walmap_version());
@@ -312,38 +352,37 @@ int main(int argc, char **argv) {
   while (work_insert(&loader) > 0) {
   }
   report_title(r, "small, %u entries, millions a second", n);
-  for (unsigned round = 0; round <= rounds; round++)
-    sample_throughput(r, &s, ms);
+  for (int round = 0; round <= rounds; round++)
+    sample_throughput(r, &s, round, ms);
   report_row(r, "two readers to one", "M/s", "one", RATIO_AT_LEAST, 1.9);
   report_row(r, "a reader beside a writer", "M/s", "alone", RATIO_AT_LEAST, 0.9);
   report_row(r, "a writer beside a reader", "M/s", "alone", NO_TARGET, 0);
   report_row(r, "two writers to one", "M/s", "one", RATIO_AT_LEAST, 1.6);
 
   report_title(r, "small, %u entries, time of a call", n);
-  for (unsigned round = 0; round <= rounds; round++) {
-    sample_latency(r, &s, ms);
-    sample_machine(r, &s, ms);
-  }
+  for (int round = 0; round <= rounds; round++)
+    for (int turn = 0; turn < 3; turn++)
+      latencies[turn_of(round, turn, 3)](r, &s, ms);
   show_times(r, "reading the clock", NULL, NULL, 0);
   show_times(r, "get beside a writer", "alone", "p99.9", 50000);
   show_times(r, "overwrite beside a reader", NULL, NULL, 0);
   walmap_close(s.map);
   free(keys);
 
-  n = full ? 10000000 : 1000000;
+  n = full ? 10000000 : 500000;
   order = order_shuffled(n, 2);
   keys = keys_make(SMALL, order, n, 0);
   free(order);
   s = (shared){.keys = keys, .n = n};
   report_title(r, "small, %u entries being loaded", n);
-  for (unsigned round = 0; round <= (full ? 5 : 3); round++) {
-    sample_growth(r, &s);
-    sample_machine(r, &s, ms);
-  }
+  for (int round = 0; round <= 5; round++)
+    for (int turn = 0; turn < 2; turn++)
+      (turn_of(round, turn, 2) == 0 ? sample_growth : sample_machine)(r, &s, ms);
   show_times(r, "insert while it grows", "clock", "p99.99", 50000);
   show_times(r, "get while it grows", "clock", "p99.99", 30000);
   free(keys);
-  printf("\n%u of %u slices were kept though a thread was preempted in them\n", kept_preempted, kept);
+  printf("\nA thread was preempted in %u of the %u slices of throughput, and in %u of the %u chunks of single calls\n",
+         slices_preempted, slices, chunks_dropped, chunks + chunks_dropped);
   report_close(r);
   return 0;
 }

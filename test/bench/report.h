@@ -145,7 +145,7 @@ static inline double report_spread(report *r, const char *what, const char *who)
 }
 
 static inline void format_figure(char *text, size_t size, double value) {
-  if (isnan(value))
+  if (!isfinite(value))
     snprintf(text, size, "-");
   else
     snprintf(text, size, value >= 1000 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value);
@@ -190,6 +190,32 @@ static inline void report_row(report *r, const char *what, const char *unit, con
     return;
   report_print(r, what, unit, ours, report_spread(r, what, "walmap"), peer, peer ? report_median(r, what, peer) : NAN,
                kind, target);
+}
+
+/* The names over rows of several columns. */
+static inline void report_columns(const char *const *names, int n) {
+  printf("%-36s", "");
+  for (int i = 0; i < n; i++)
+    printf(" %16s", names[i]);
+  printf("\n");
+}
+
+/* One row with the medians of several ways, a column for each; in the file each is a peer of the first. */
+static inline void report_ways(report *r, const char *what, const char *unit, const char *const *names, int n) {
+  char text[128];
+  double first = report_median(r, what, names[0]);
+  snprintf(text, sizeof text, "%s%s%s", what, *unit ? ", " : "", unit);
+  printf("%-36s", text);
+  for (int i = 0; i < n; i++) {
+    double value = report_median(r, what, names[i]);
+    format_figure(text, sizeof text, value);
+    printf(" %16s", text);
+    if (r->tsv)
+      fprintf(r->tsv, "%s\t%s\t%s\t%s\t%.6g\t%s\t%.6g\t%.4g\t%.3g\t\n", r->bench, r->title, what, unit, first, names[i],
+              value, first / value, report_spread(r, what, names[0]));
+  }
+  printf("\n");
+  fflush(stdout);
 }
 
 static inline void report_close(report *r) {
