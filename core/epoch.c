@@ -22,23 +22,18 @@ void walmap__epoch_destroy(walmap__epoch *e, walmap__memory *memory) {
   }
 }
 
-static walmap__slot *enter_one_of(walmap__epoch *e, walmap__slot *slots, int n) {
-  for (int i = 0; i < n; i++) {
-    uint64_t empty = 0, now = atomic_load_explicit(&e->now, memory_order_relaxed);
-    walmap__yield("epoch: time read");
-    if (atomic_load_explicit(&slots[i].time, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(&slots[i].time, &empty, now)) {
-      walmap__yield("epoch: announced");
-      (void)atomic_load(&e->now); /* E1 */
-      return &slots[i];
-    }
+static walmap__slot *enter_one_of(walmap__epoch *e, walmap__slot *slots, unsigned n, unsigned first) {
+  for (unsigned i = 0; i < n; i++) {
+    walmap__slot *slot = &slots[(first + i) % n];
+    if (atomic_load_explicit(&slot->time, memory_order_relaxed) == 0 && walmap__slot_take(slot, e))
+      return slot;
   }
   return NULL;
 }
 
 /* Blocks of slots are only ever added, so that the list can be walked without a lock. */
-walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory) {
-  walmap__slot *slot = enter_one_of(e, e->slots, WALMAP__FIRST_SLOTS);
+walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory, unsigned hint) {
+  walmap__slot *slot = enter_one_of(e, e->slots, WALMAP__FIRST_SLOTS, hint + 1);
   if (slot)
     return slot;
   _Atomic(walmap__more_slots *) *link = &e->more;
@@ -57,7 +52,7 @@ walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory)
         walmap__memory_free(memory, fresh, sizeof *fresh); /* another thread added one: `block` is it */
       }
     }
-    slot = enter_one_of(e, block->slots, WALMAP__MORE_SLOTS);
+    slot = enter_one_of(e, block->slots, WALMAP__MORE_SLOTS, 0);
     if (slot)
       return slot;
     link = &block->next;

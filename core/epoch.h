@@ -20,6 +20,7 @@
 
 #include <stdatomic.h>
 
+#include "compiler.h"
 #include "memory.h"
 #include "yield.h"
 
@@ -42,8 +43,22 @@ typedef struct walmap__epoch {
 void walmap__epoch_init(walmap__epoch *epoch);
 void walmap__epoch_destroy(walmap__epoch *epoch, walmap__memory *memory);
 
-/* For walmap__epoch_enter: all first slots are taken. */
-walmap__slot *walmap__epoch_enter_slow(walmap__epoch *epoch, walmap__memory *memory);
+/* For walmap__epoch_enter: the slot that the hint led to is taken. */
+walmap__slot *walmap__epoch_enter_slow(walmap__epoch *epoch, walmap__memory *memory, unsigned hint);
+
+/*
+** Announces a reader in this slot: false when it is taken. It is not looked at first: to load what the last read has just
+** stored there makes this read wait for that one, and then their cache misses do not overlap.
+*/
+static inline bool walmap__slot_take(walmap__slot *slot, walmap__epoch *epoch) {
+  uint64_t empty = 0, now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
+  walmap__yield("epoch: time read");
+  if (!atomic_compare_exchange_strong(&slot->time, &empty, now))
+    return false;
+  walmap__yield("epoch: announced");
+  (void)atomic_load(&epoch->now); /* E1 */
+  return true;
+}
 
 /*
 ** Announces a reader. NULL only when out of memory, with more readers at once than slots. The hint spreads threads over
@@ -52,18 +67,8 @@ walmap__slot *walmap__epoch_enter_slow(walmap__epoch *epoch, walmap__memory *mem
 static inline walmap__slot *walmap__epoch_enter(walmap__epoch *epoch, walmap__memory *memory) {
   uint64_t stack = (uint64_t)(uintptr_t)&epoch;
   unsigned hint = (unsigned)(((stack >> 12) * UINT64_C(0x9E3779B97F4A7C15)) >> 60);
-  for (unsigned i = 0; i < 4; i++) {
-    walmap__slot *slot = &epoch->slots[(hint + i) % WALMAP__FIRST_SLOTS];
-    uint64_t empty = 0, now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
-    walmap__yield("epoch: time read");
-    if (atomic_load_explicit(&slot->time, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(&slot->time, &empty, now)) {
-      walmap__yield("epoch: announced");
-      (void)atomic_load(&epoch->now); /* E1 */
-      return slot;
-    }
-  }
-  return walmap__epoch_enter_slow(epoch, memory);
+  walmap__slot *slot = &epoch->slots[hint % WALMAP__FIRST_SLOTS];
+  return WALMAP__LIKELY(walmap__slot_take(slot, epoch)) ? slot : walmap__epoch_enter_slow(epoch, memory, hint);
 }
 
 static inline void walmap__epoch_leave(walmap__slot *slot) {

@@ -50,13 +50,16 @@ static void free_directory(walmap__memory *memory, walmap__retired *self) {
   walmap__memory_free(memory, d, directory_bytes(d->depth));
 }
 
-static walmap__directory *new_directory(walmap__memory *memory, unsigned depth) {
-  walmap__directory *d = walmap__memory_alloc(memory, directory_bytes(depth));
+static walmap__directory *new_directory(const walmap__index *index, unsigned depth) {
+  walmap__directory *d = walmap__memory_alloc(index->memory, directory_bytes(depth));
   if (!d)
     return NULL;
   memset(d, 0, directory_bytes(depth));
   d->retired.free = free_directory;
   d->depth = (uint8_t)depth;
+  d->mask = ((size_t)1 << depth) - 1;
+  unsigned used = index->shard_bits + depth;
+  d->shift = (uint8_t)(used == 0 ? 63 : 64 - used);
   d->subtables = (walmap__subtable **)(d->words + ((size_t)1 << depth));
   return d;
 }
@@ -81,7 +84,7 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
     bits++;
   while (depth < 24 && (uint64_t)limit_of(bits) << depth < capacity)
     depth++;
-  walmap__directory *d = new_directory(memory, depth);
+  walmap__directory *d = new_directory(index, depth);
   if (!d)
     return WALMAP_NOMEM;
   atomic_store_explicit(&index->directory, d, memory_order_release);
@@ -123,7 +126,7 @@ static void fill_slot(walmap__bucket *bucket, unsigned slot, uint64_t hash, uint
   walmap__yield("index: slot empty");
   atomic_store_explicit(&bucket->place[slot], place, memory_order_release);
   walmap__yield("index: place set");
-  atomic_store_explicit(&bucket->tag[slot], walmap__tag(hash), memory_order_release);
+  atomic_store_explicit(&bucket->tag[slot], (uint8_t)walmap__tag(hash), memory_order_release);
 }
 
 static void add_to(walmap__subtable *t, uint64_t hash, uint32_t place) {
@@ -140,7 +143,7 @@ static void add_to(walmap__subtable *t, uint64_t hash, uint32_t place) {
 
 static walmap__subtable *subtable_of(const walmap__index *index, uint64_t hash) {
   walmap__directory *d = directory_of(index);
-  return d->subtables[walmap__directory_slot(index, d, hash)];
+  return d->subtables[walmap__directory_slot(d, hash)];
 }
 
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place) {
@@ -229,10 +232,9 @@ static void spread(const walmap__index *index, const walmap__subtable *from, wal
 }
 
 /* The words that point to t: `hash` leads to one of them, and they are neighbours, 2^(directory - subtable depth). */
-static size_t first_word(const walmap__index *index, const walmap__directory *d, const walmap__subtable *t,
-                         uint64_t hash, size_t *n) {
+static size_t first_word(const walmap__directory *d, const walmap__subtable *t, uint64_t hash, size_t *n) {
   *n = (size_t)1 << (d->depth - t->depth);
-  return walmap__directory_slot(index, d, hash) & ~(*n - 1);
+  return walmap__directory_slot(d, hash) & ~(*n - 1);
 }
 
 static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t hash) {
@@ -241,7 +243,7 @@ static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t h
     return WALMAP_NOMEM;
   spread(index, t, (walmap__subtable *const[2]){wide, wide}, 0);
   walmap__directory *d = directory_of(index);
-  size_t n, first = first_word(index, d, t, hash, &n);
+  size_t n, first = first_word(d, t, hash, &n);
   for (size_t i = first; i < first + n; i++)
     set_word(d, i, wide);
   walmap__limbo_add(index->limbo, &t->retired);
@@ -250,7 +252,7 @@ static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t h
 
 static int double_directory(walmap__index *index) {
   walmap__directory *old = directory_of(index);
-  walmap__directory *d = new_directory(index->memory, old->depth + 1u);
+  walmap__directory *d = new_directory(index, old->depth + 1u);
   if (!d)
     return WALMAP_NOMEM;
   for (size_t i = 0; i < (size_t)1 << d->depth; i++)
@@ -273,7 +275,7 @@ static int split_subtable(walmap__index *index, walmap__subtable *t, uint64_t ha
   }
   spread(index, t, to, 63u - index->shard_bits - t->depth);
   walmap__directory *d = directory_of(index);
-  size_t n, first = first_word(index, d, t, hash, &n);
+  size_t n, first = first_word(d, t, hash, &n);
   for (size_t i = 0; i < n; i++)
     set_word(d, first + i, to[i >= n / 2]);
   walmap__limbo_add(index->limbo, &t->retired);

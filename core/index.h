@@ -59,7 +59,8 @@ typedef struct walmap__subtable {
 
 typedef struct walmap__directory {
   walmap__retired retired;
-  uint8_t depth;
+  uint8_t depth, shift; /* the slot of a hash is (hash >> shift) & mask */
+  size_t mask;
   walmap__subtable **subtables; /* owner only; lies behind words */
   _Atomic uintptr_t words[];    /* address of the buckets, and their bits in the low 6 bits */
 } walmap__directory;
@@ -116,20 +117,21 @@ static inline uint32_t walmap__slot_place(const walmap__slot_ref *ref) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The search                                                                                                         */
 
-static inline uint8_t walmap__tag(uint64_t hash) {
-  uint8_t tag = (uint8_t)hash;
-  return tag == 0 ? 1 : tag;
+/* A whole register, though a tag is a byte: a byte that is spilled and loaded again as a word stalls the CPU. */
+static inline uint32_t walmap__tag(uint64_t hash) {
+  uint32_t tag = (uint8_t)hash;
+  return tag + (tag == 0);
 }
 
-static inline size_t walmap__directory_slot(const walmap__index *index, const walmap__directory *d, uint64_t hash) {
-  return (size_t)((hash << index->shard_bits) >> 1 >> (63 - d->depth));
+static inline size_t walmap__directory_slot(const walmap__directory *d, uint64_t hash) {
+  return (size_t)(hash >> d->shift) & d->mask;
 }
 
 /* One bit for each slot of the bucket that has the tag. */
-static inline uint32_t walmap__bucket_match(const walmap__bucket *bucket, uint8_t tag) {
+static inline uint32_t walmap__bucket_match(const walmap__bucket *bucket, uint32_t tag) {
 #ifdef WALMAP__INDEX_SSE2
   __m128i tags = _mm_load_si128((const __m128i *)(const void *)bucket);
-  uint32_t match = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag)));
+  uint32_t match = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi32((int)(tag * 0x01010101u))));
   atomic_thread_fence(memory_order_acquire); /* tags before places */
   return match & ((1u << WALMAP__BUCKET_SLOTS) - 1);
 #else
@@ -144,7 +146,7 @@ static inline uint32_t walmap__bucket_match(const walmap__bucket *bucket, uint8_
 static inline walmap__bucket *walmap__index_home(const walmap__index *index, uint64_t hash, uint32_t *mask) {
   walmap__directory *d = atomic_load_explicit(&index->directory, memory_order_acquire);
   walmap__yield("index: directory read");
-  uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(index, d, hash)], memory_order_acquire);
+  uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(d, hash)], memory_order_acquire);
   walmap__yield("index: word read");
   *mask = (1u << (word & 63)) - 1;
   return (walmap__bucket *)(word & ~(uintptr_t)63);
@@ -172,10 +174,7 @@ static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) 
       ref->slot = (uint32_t)__builtin_ctz(ref->left);
       ref->left &= ref->left - 1;
       walmap__yield("index: tag read");
-      uint32_t place = walmap__slot_place(ref);
-      if (place != 0)
-        return place;
-      continue; /* not filled yet: tags and places are two loads */
+      return walmap__slot_place(ref); /* not 0: it was stored before the tag */
     }
     if (atomic_load_explicit(&ref->bucket->passed, memory_order_acquire) == 0 || ref->steps == ref->mask)
       return 0;
@@ -186,16 +185,18 @@ static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) 
   }
 }
 
-/* The newest record of a key, committed or not, a tombstone too; NULL when the index has none. */
-static inline walmap__record *walmap__index_find(const walmap__index *index, uint64_t hash, const void *key,
-                                                 size_t key_len, walmap__slot_ref *ref, uint32_t *place) {
+/* The newest version of a key, committed or not, a tombstone too; its record is NULL when the index has none. */
+static WALMAP__ALWAYS_INLINE walmap__version walmap__index_find(const walmap__index *index, uint64_t hash,
+                                                                const void *key, size_t key_len,
+                                                                walmap__slot_ref *ref) {
+  uint32_t place;
   walmap__index_seek(index, hash, ref);
-  while ((*place = walmap__index_next(ref, hash)) != 0) {
-    walmap__record *record = walmap__log_at(index->log, *place);
-    if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len))
-      return record;
+  while ((place = walmap__index_next(ref, hash)) != 0) {
+    walmap__version version = walmap__log_version(index->log, place);
+    if (__builtin_expect(walmap__record_has_key(version.record, version.meta, key, key_len), 1))
+      return version;
   }
-  return NULL;
+  return (walmap__version){NULL, 0, 0, 0};
 }
 
 #endif

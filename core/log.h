@@ -123,6 +123,20 @@ static inline uint64_t walmap__log_position(const walmap__log *log, uint32_t pla
   return walmap__log_entry(log, place)->pos0 + (walmap__place_offset(place) >> 2);
 }
 
+/* One version of a key: its record, and where and when it was written. */
+typedef struct walmap__version {
+  walmap__record *record; /* NULL: there is none */
+  uint32_t place, meta;
+  uint64_t position;
+} walmap__version;
+
+static inline walmap__version walmap__log_version(const walmap__log *log, uint32_t place) {
+  const walmap__segment_entry *entry = walmap__log_entry(log, place);
+  size_t offset = walmap__place_offset(place);
+  walmap__record *record = (walmap__record *)(entry->base + offset);
+  return (walmap__version){record, place, walmap__record_meta(record), entry->pos0 + (offset >> 2)};
+}
+
 /* Bytes in use, as a reader may see them. */
 static inline size_t walmap__segment_used(const walmap__segment *segment) {
   return atomic_load_explicit(&segment->used, memory_order_acquire);

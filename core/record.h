@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "compiler.h"
 #include "walmap.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -110,16 +111,51 @@ static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, 
   e->value = at + e->key_len;
 }
 
-static inline bool walmap__record_has_key(const walmap__record *r, uint32_t meta, const void *key, size_t key_len) {
-  const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
-  if (__builtin_expect(walmap__meta_extended(meta), 0)) {
-    if (walmap__load64(at) != key_len)
-      return false;
-    at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
-  } else if (((meta >> WALMAP__VALUE_BITS) & 1023) != key_len) {
-    return false;
+/* memcmp() == 0 and memcpy(), for short keys and values, the usual ones, without a call: by two words that overlap. */
+static WALMAP__ALWAYS_INLINE bool walmap__same_bytes(const uint8_t *a, const uint8_t *b, size_t n) {
+  if (WALMAP__UNLIKELY(n > 16))
+    return memcmp(a, b, n) == 0;
+  if (n >= 8) {
+    uint64_t a0, b0, a1, b1;
+    memcpy(&a0, a, 8), memcpy(&a1, a + n - 8, 8);
+    memcpy(&b0, b, 8), memcpy(&b1, b + n - 8, 8);
+    return ((a0 ^ b0) | (a1 ^ b1)) == 0;
   }
-  return key_len == 0 || memcmp(at, key, key_len) == 0;
+  if (n >= 4) {
+    uint32_t a0, b0, a1, b1;
+    memcpy(&a0, a, 4), memcpy(&a1, a + n - 4, 4);
+    memcpy(&b0, b, 4), memcpy(&b1, b + n - 4, 4);
+    return ((a0 ^ b0) | (a1 ^ b1)) == 0;
+  }
+  return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+}
+
+static WALMAP__ALWAYS_INLINE void walmap__copy_bytes(uint8_t *to, const uint8_t *from, size_t n) {
+  if (WALMAP__UNLIKELY(n > 16)) {
+    memcpy(to, from, n);
+  } else if (n >= 8) {
+    uint64_t first, last;
+    memcpy(&first, from, 8), memcpy(&last, from + n - 8, 8);
+    memcpy(to, &first, 8), memcpy(to + n - 8, &last, 8);
+  } else if (n >= 4) {
+    uint32_t first, last;
+    memcpy(&first, from, 4), memcpy(&last, from + n - 4, 4);
+    memcpy(to, &first, 4), memcpy(to + n - 4, &last, 4);
+  } else if (n > 0) {
+    uint8_t first = from[0], middle = from[n / 2], last = from[n - 1];
+    to[0] = first, to[n / 2] = middle, to[n - 1] = last;
+  }
+}
+
+static WALMAP__ALWAYS_INLINE bool walmap__record_has_key(const walmap__record *r, uint32_t meta, const void *key,
+                                                         size_t key_len) {
+  const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
+  size_t len = (meta >> WALMAP__VALUE_BITS) & WALMAP__KEY_EXTENDED;
+  if (__builtin_expect(len == WALMAP__KEY_EXTENDED, 0)) {
+    len = walmap__load64(at);
+    at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
+  }
+  return len == key_len && walmap__same_bytes(at, key, key_len);
 }
 
 /* Place of the record that r superseded, 0 if none. `size` is walmap__record_size(r, meta). */
@@ -155,8 +191,7 @@ static inline uint8_t *walmap__record_write(void *to, const void *key, size_t ke
     size -= 4;
   }
   memset((uint8_t *)to + size - 4, 0, (key_len + value_len) % 4 ? 4 : 0); /* padding; the payload comes next */
-  if (key_len > 0)
-    memcpy(at, key, key_len);
+  walmap__copy_bytes(at, key, key_len);
   atomic_store_explicit(&r->next, 0, memory_order_relaxed);
   atomic_store_explicit(&r->meta, WALMAP__LE32(meta), memory_order_relaxed);
   return at + key_len;

@@ -98,19 +98,16 @@ static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, u
   return g;
 }
 
-/* V1: from the newest record of a key to its version at `tail`; NULL when absent then. */
-static inline walmap__record *walmap__version_at(const walmap__generation *g, walmap__record *record, uint32_t place,
-                                                 uint64_t tail, uint32_t *meta) {
-  *meta = walmap__record_meta(record);
-  while (__builtin_expect(walmap__log_position(&g->log, place) >= tail, 0)) {
+/* V1: from the newest version of a key to the one at `tail`; false when absent then. */
+static inline bool walmap__version_at(const walmap__generation *g, walmap__version *version, uint64_t tail) {
+  while (__builtin_expect(version->position >= tail, 0)) {
     walmap__yield("reader: goes to prev");
-    place = walmap__record_prev(record, *meta);
+    uint32_t place = walmap__record_prev(version->record, version->meta);
     if (place == 0)
-      return NULL;
-    record = walmap__log_at(&g->log, place);
-    *meta = walmap__record_meta(record);
+      return false;
+    *version = walmap__log_version(&g->log, place);
   }
-  return *meta & WALMAP__TOMB ? NULL : record;
+  return !(version->meta & WALMAP__TOMB);
 }
 
 /* V1: whether a scan at `tail` takes this record, whose position is less than it. */

@@ -40,18 +40,15 @@ void walmap_state_end(walmap_state *s) {
 /* By key                                                                                                             */
 
 /* NOTFOUND when the key has no version at the tail. */
-static inline int look_up(const walmap__generation *g, uint64_t hash, const void *key, size_t key_len, uint64_t tail,
-                          walmap_entry *entry) {
+static WALMAP__ALWAYS_INLINE int look_up(const walmap__generation *g, uint64_t hash, const void *key, size_t key_len,
+                                         uint64_t tail, walmap_entry *entry) {
   if (!g)
     return WALMAP_NOTFOUND;
   walmap__slot_ref ref;
-  uint32_t place, meta;
-  walmap__record *record = walmap__index_find(&g->index, hash, key, key_len, &ref, &place);
-  if (record)
-    record = walmap__version_at(g, record, place, tail, &meta);
-  if (!record)
+  walmap__version version = walmap__index_find(&g->index, hash, key, key_len, &ref);
+  if (!version.record || !walmap__version_at(g, &version, tail))
     return WALMAP_NOTFOUND;
-  walmap__record_entry(record, meta, entry);
+  walmap__record_entry(version.record, version.meta, entry);
   return WALMAP_OK;
 }
 
@@ -69,18 +66,15 @@ void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each,
   if (!g)
     return;
   walmap__slot_ref ref;
-  uint32_t place, meta;
+  uint32_t place;
   walmap__index_seek(&g->index, hash, &ref);
   while ((place = walmap__index_next(&ref, hash)) != 0) {
-    walmap__record *record = walmap__log_at(&g->log, place);
+    walmap__version version = walmap__log_version(&g->log, place);
     walmap_entry entry;
-    walmap__record_entry(record, walmap__record_meta(record), &entry);
-    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash)
+    walmap__record_entry(version.record, version.meta, &entry);
+    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash || !walmap__version_at(g, &version, tail))
       continue;
-    record = walmap__version_at(g, record, place, tail, &meta);
-    if (!record)
-      continue;
-    walmap__record_entry(record, meta, &entry);
+    walmap__record_entry(version.record, version.meta, &entry);
     if (!each(ctx, &entry))
       return;
   }
@@ -208,39 +202,42 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Single reads: one shard's tail is a state of that shard, and one key lies in one shard                             */
 
-int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn view, void *ctx) {
+/* On OK the entry stays readable until the slot is left; on an error there is no slot. */
+static WALMAP__ALWAYS_INLINE int read_one(walmap *map, const void *key, size_t key_len, walmap_entry *entry,
+                                          walmap__slot **slot) {
   uint64_t hash = walmap__hash_of(map, key, key_len);
   walmap__shard *shard = walmap__shard_of(map, hash);
-  walmap__slot *slot = walmap__epoch_enter(&map->epoch, &map->memory);
-  if (!slot)
+  *slot = walmap__epoch_enter(&map->epoch, &map->memory);
+  if (!*slot)
     return WALMAP_NOMEM;
   uint64_t tail = walmap__tail(map, shard->id);
-  walmap__yield("reader: tail read");
-  walmap_entry entry;
-  int result = look_up(walmap__shard_at(shard, tail), hash, key, key_len, tail, &entry);
-  if (result == WALMAP_OK)
-    (void)view(ctx, entry.value, entry.value_len);
-  walmap__epoch_leave(slot);
+  int result = look_up(walmap__shard_at(shard, tail), hash, key, key_len, tail, entry);
+  if (result != WALMAP_OK)
+    walmap__epoch_leave(*slot);
   return result;
 }
 
-typedef struct copy_to {
-  void *buffer;
-  size_t size;
-  size_t *value_len;
-} copy_to;
-
-static bool copy_value(void *ctx, const void *value, size_t value_len) {
-  const copy_to *to = ctx;
-  size_t n = value_len < to->size ? value_len : to->size;
-  if (n > 0)
-    memcpy(to->buffer, value, n);
-  if (to->value_len)
-    *to->value_len = value_len;
-  return true;
+int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn view, void *ctx) {
+  walmap__slot *slot;
+  walmap_entry entry;
+  int result = read_one(map, key, key_len, &entry, &slot);
+  if (result != WALMAP_OK)
+    return result;
+  (void)view(ctx, entry.value, entry.value_len);
+  walmap__epoch_leave(slot);
+  return WALMAP_OK;
 }
 
 int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_t buffer_size, size_t *value_len) {
-  copy_to to = {buffer, buffer_size, value_len};
-  return walmap_view(map, key, key_len, copy_value, &to);
+  walmap__slot *slot;
+  walmap_entry entry;
+  int result = read_one(map, key, key_len, &entry, &slot);
+  if (result != WALMAP_OK)
+    return result;
+  size_t n = entry.value_len < buffer_size ? entry.value_len : buffer_size;
+  walmap__copy_bytes(buffer, entry.value, n);
+  if (value_len)
+    *value_len = entry.value_len;
+  walmap__epoch_leave(slot);
+  return WALMAP_OK;
 }

@@ -116,12 +116,10 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   if (!g)
     return WALMAP_NOTFOUND;
   walmap__slot_ref slot;
-  uint32_t place;
-  walmap__record *record = walmap__index_find(&g->index, hash, key, key_len, &slot, &place);
-  uint32_t meta = record ? walmap__record_meta(record) : WALMAP__TOMB;
-  if (meta & WALMAP__TOMB)
+  walmap__version version = walmap__index_find(&g->index, hash, key, key_len, &slot);
+  if (!version.record || (version.meta & WALMAP__TOMB))
     return WALMAP_NOTFOUND;
-  walmap__record_entry(record, meta, entry);
+  walmap__record_entry(version.record, version.meta, entry);
   return WALMAP_OK;
 }
 

@@ -117,10 +117,9 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     walmap__record_entry(record, meta, &e);
     uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
     walmap__slot_ref slot;
-    uint32_t place;
-    bool found = walmap__index_find(&g->index, hash, e.key, e.key_len, &slot, &place);
-    assert(found); /* the record is not undone yet, so the index holds its key */
-    (void)found;
+    walmap__version newest = walmap__index_find(&g->index, hash, e.key, e.key_len, &slot);
+    assert(newest.record); /* the record is not undone yet, so the index holds its key */
+    (void)newest;
     if (prev != 0) {
       walmap__slot_set(&slot, prev);
       walmap__yield("undo: slot set back, next not");

@@ -152,9 +152,9 @@ static bool check_newest(walmap__inspection *in, const visit *v) {
   walmap_entry e;
   walmap__record_entry(v->record, v->meta, &e);
   walmap__slot_ref slot;
-  uint32_t place;
-  walmap__index_find(index, index->hash(e.key, e.key_len, index->seed), e.key, e.key_len, &slot, &place);
-  if (place != walmap__place(v->segment, v->offset))
+  uint64_t hash = index->hash(e.key, e.key_len, index->seed);
+  walmap__version newest = walmap__index_find(index, hash, e.key, e.key_len, &slot);
+  if (newest.record != v->record)
     return fault_here(in, v, "the record is not found by its key");
   bool tomb = v->meta & WALMAP__TOMB;
   in->census.newest++;

@@ -15,8 +15,10 @@ int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, c
   w->key = key;
   w->key_len = key_len;
   w->hash = hash;
-  w->old = walmap__index_find(&g->index, hash, key, key_len, &w->slot, &w->old_place);
-  w->old_meta = w->old ? walmap__record_meta(w->old) : 0;
+  walmap__version newest = walmap__index_find(&g->index, hash, key, key_len, &w->slot);
+  w->old = newest.record;
+  w->old_meta = newest.meta;
+  w->old_place = newest.place;
   return WALMAP_OK;
 }
 

@@ -1,0 +1,22 @@
+/* compiler.h - what the compiler is told where it cannot see which path is taken a hundred million times */
+#ifndef WALMAP_COMPILER_H
+#define WALMAP_COMPILER_H
+
+#if defined(__GNUC__)
+/* For the steps of a lookup, which are short and follow each other: as calls they would be half register saving. */
+#define WALMAP__ALWAYS_INLINE inline __attribute__((always_inline))
+/* For rare paths, which would make the frequent one save registers. */
+#define WALMAP__NOINLINE __attribute__((noinline))
+/* Inlines all that the function calls. */
+#define WALMAP__FLATTEN __attribute__((flatten))
+#define WALMAP__LIKELY(x) __builtin_expect(!!(x), 1)
+#define WALMAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#else
+#define WALMAP__ALWAYS_INLINE inline
+#define WALMAP__NOINLINE
+#define WALMAP__FLATTEN
+#define WALMAP__LIKELY(x) (x)
+#define WALMAP__UNLIKELY(x) (x)
+#endif
+
+#endif
