@@ -74,6 +74,19 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm $(LDLIBS)
 
+# These need the core with its yields (core/yield.h), whatever the build
+YIELDING     := $(addprefix $(BUILD)/test/core/,test_races test_linearizable)
+YIELDING_LIB := $(BUILD)/yielding/libwalmap.a
+$(BUILD)/yielding/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -DWALMAP_DEBUG -c -o $@ $<
+$(YIELDING_LIB): $(patsubst $(BUILD)/%,$(BUILD)/yielding/%,$(CORE_OBJECTS))
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(YIELDING): $(YIELDING_LIB)
+$(YIELDING): private LIBRARY := $(YIELDING_LIB)
+$(YIELDING): private ALL_CFLAGS += -DWALMAP_DEBUG
+
 $(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
 $(BUILD)/test/bench/bench_redis: LDLIBS += -lhiredis
 

@@ -1,8 +1,8 @@
 /*
 ** yield.h - named points at which a thread may be made to stop, so that tests meet the races that are seldom met
 **
-** Builds with WALMAP_DEBUG call a hook at each walmap__yield("area: what"), which stands in a window: between two steps
-** that another thread can see one without the other. A test's hook holds one thread there while another runs past it.
+** Builds with WALMAP_DEBUG call a hook at each walmap__yield, which stands in a window: between two steps of which another
+** thread can see one without the other. A test's hook holds one thread there while another runs past it.
 ** The hook that is there already, if the environment has WALMAP_YIELD=seed, makes threads give way at random: with it any
 ** program that uses the core can be run. Other builds have no trace of it.
 */
