@@ -3,8 +3,9 @@
 **
 ** It may be loaded any number of times, by any number of connections, which may close in any order: the library stays
 ** for the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
-** connection that loaded it. Loading it again on a connection changes nothing. Compiled with -DSQLITE_CORE it is part
-** of an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
+** connection that loaded it. Loading it again on a connection changes nothing. A second path makes it a second library
+** to the system, with maps of its own; so there the one that was loaded first serves. Compiled with -DSQLITE_CORE it is
+** part of an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
 **
 ** Needs SQLite 3.40.0 or later.
 */
@@ -19,10 +20,36 @@
 #include <dlfcn.h>
 #endif
 #include <pthread.h>
+#include <string.h>
 
 SQLITE_EXTENSION_INIT1
 
 #define OLDEST_SQLITE 3040000
+
+#ifndef SQLITE_CORE
+static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER; /* guards sqlite3_api until it is set */
+#endif
+
+typedef int init_function(sqlite3 *db, char **err, const sqlite3_api_routines *api);
+
+/*
+** The entry point of the walmap that this process has loaded from another path before this one; NULL when there is
+** none, or when this one has served already. SQLite makes the names of what it loads known to the whole process, so the
+** name leads to the first.
+*/
+static init_function *first_of_process(void) {
+  init_function *first = NULL;
+#ifndef SQLITE_CORE
+  static const char here;
+  Dl_info mine, its;
+  pthread_mutex_lock(&loading);
+  void *symbol = sqlite3_api == NULL ? dlsym(RTLD_DEFAULT, "sqlite3_" WM_MODULE "_init") : NULL;
+  pthread_mutex_unlock(&loading);
+  if (symbol != NULL && dladdr(symbol, &its) != 0 && dladdr(&here, &mine) != 0 && its.dli_fbase != mine.dli_fbase)
+    memcpy(&first, &symbol, sizeof first); /* C has no conversion from an object's address to a function's */
+#endif
+  return first;
+}
 
 /*
 ** Takes the host's functions, once: later loads find other threads calling them. False when they come from another
@@ -33,7 +60,6 @@ static bool take_api(const sqlite3_api_routines *api) {
   (void)api;
   return true;
 #else
-  static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
   pthread_mutex_lock(&loading);
   if (sqlite3_api == NULL) {
     SQLITE_EXTENSION_INIT2(api);
@@ -67,6 +93,9 @@ static bool stay(void) {
 #endif
 
 EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routines *api) {
+  init_function *first = first_of_process();
+  if (first != NULL)
+    return first(db, err, api);
   if (!take_api(api)) {
     *err = api->mprintf(WM_MODULE ": another SQLite library of this process has loaded it already");
     return SQLITE_ERROR;

@@ -1,5 +1,5 @@
 /*
-** threads.h - threads that each have a connection: what stress.c, soak.c and deadlock.c share
+** threads.h - threads that each have a connection: what stress.c, soak.c, hosts.c and deadlock.c share
 */
 #ifndef THREADS_H
 #define THREADS_H
@@ -83,13 +83,13 @@ static sqlite3 *connect(const char *file) {
   return db;
 }
 
-static void worker_open(worker *w) {
+static inline void worker_open(worker *w) {
   w->db = connect(w->phase->file ? w->phase->file : ":memory:");
   must(w->db, "PRAGMA synchronous = off");
   must(w->db, w->phase->create);
 }
 
-static void worker_close(worker *w) {
+static inline void worker_close(worker *w) {
   for (size_t i = 0; i < sizeof w->cache / sizeof w->cache[0]; i++) {
     sqlite3_finalize(w->cache[i].stmt);
     w->cache[i].sql = NULL;
