@@ -1,11 +1,8 @@
 /*
-** fuzz_image.c - images that nobody foresaw: all readers of them, and what they must agree on
-**
-**   make fuzz && build/test/fuzz/fuzz_image -max_total_time=60 [folder for the corpus]
+** fuzz_image.c - attacks: an image is read as a whole or refused as a whole, whatever bytes it has
 **
 ** An input is one byte, the mode, and an image. Mode bit 0: the checksums are made right first, or nearly every input
-** would end at the first of them. The other bits are the piece size of the stream. No corpus is kept: the mutator
-** starts from images that the library makes, with all the record forms in them, and knows where the numbers are.
+** would end at the first of them. The other bits are the piece size of the stream.
 **
 ** Held for every input:
 **   - reading in place and from a stream give the same result and the same number of entries (not the same text: in
@@ -13,7 +10,7 @@
 **   - what a reader refuses, restore refuses; a map that refused an image has its old content
 **   - what was restored is what the reader saw, and its snapshot restores to the same
 */
-#include "../core/image_kit.h"
+#include "image_mutator.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* What must hold                                                                                                     */
@@ -86,14 +83,10 @@ static void check_image(bytes image, size_t piece) {
   walmap_close(map);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (size == 0)
     return 0;
-  bytes image = {malloc(size - 1), size - 1}; /* of its exact size, for the sanitizer to see what lies beyond */
-  MUST(image.data != NULL || size == 1);
-  if (size > 1)
-    memcpy(image.data, data + 1, size - 1);
+  bytes image = exact_input(data, size);
   if (data[0] & 1)
     repair(image);
   check_image(image, data[0] >> 1);
@@ -104,62 +97,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Mutation                                                                                                           */
 
-size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed);
-
-/* A fresh image, often with the same key twice only if it is long; 0 when it has no room. */
-static size_t fresh_image(uint8_t *data, size_t max_size, uint64_t *random) {
+/* Often with the same key twice, but only if it is long. */
+static bytes fresh_image(uint64_t *random) {
   static const size_t longest[] = {3, 5, 255, 1022, 1024};
-  bytes image = made_image(random_below(random, 3), random_below(random, 20), longest[random_below(random, 5)],
-                           random_below(random, 5));
-  size_t size = image.size + 1 <= max_size ? image.size + 1 : 0;
-  if (size > 0)
-    memcpy(data + 1, image.data, image.size);
-  data[0] = (uint8_t)random_next(random);
-  free(image.data);
-  return size;
-}
-
-/* Sets one number, at a place where an image may have one, to one that may be trouble. */
-static void set_number(uint8_t *image, size_t size, uint64_t *random) {
-  static const uint64_t numbers[] = {0, 1, 2, 3, 4, 7, 8, 31, 32, 33, 1022, 1023, 1024, 0x3ffff, 0x40000};
-  size_t at = random_below(random, (uint32_t)(size / 4)) * 4;
-  uint64_t number = numbers[random_below(random, sizeof numbers / sizeof *numbers)];
-  switch (random_below(random, 6)) {
-  case 0:
-    number = (uint64_t)1 << random_below(random, 64);
-    break;
-  case 1:
-    number = ~number;
-    break;
-  case 2:
-    number = image_load32(image + at) + number;
-    break;
-  case 3:
-    number = image_load32(image + at) - number;
-    break;
-  case 4:
-    number = (uint64_t)WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS;
-    break;
-  default:
-    break;
-  }
-  if (random_below(random, 2) == 0 && at + 8 <= size)
-    walmap__store64(image + at, number);
-  else
-    image_store32(image + at, (uint32_t)number);
+  uint32_t content = random_below(random, 3), entries = random_below(random, 20), chosen = random_below(random, 5);
+  return made_image(content, entries, longest[chosen], random_below(random, 5));
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
-  uint64_t random = seed;
-  if (size <= 2 * IMAGE_BLOCK || random_below(&random, 50) == 0) {
-    size_t fresh = fresh_image(data, max_size, &random);
-    if (fresh > 0)
-      return fresh;
-  }
-  if (size > IMAGE_BLOCK && random_below(&random, 2) == 0) {
-    set_number(data + 1, size - 1, &random);
-    return size;
-  }
-  return LLVMFuzzerMutate(data, size, max_size);
+  return mutate_image(data, size, max_size, seed, fresh_image);
 }
