@@ -33,24 +33,41 @@ static bool is_blank(const char *text) {
 }
 
 /* The line end after the expression ends a comment in it. */
-static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, char **err) {
-  if (memchr(text, 0, (size_t)size) != NULL)
-    return refuse(err, "it has a NUL inside");
-  char *sql = sqlite3_mprintf("SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value)", size, text);
+static int prepare_over(sqlite3 *db, const char *text, int size, const char *source, sqlite3_stmt **out, char **err) {
+  char *sql = sqlite3_mprintf("SELECT (%.*s\n) FROM (SELECT %s)", size, text, source);
   if (sql == NULL)
     return SQLITE_NOMEM;
   const char *tail;
-  sqlite3_stmt *statement = NULL;
-  int rc = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, &tail);
+  int rc = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, &tail);
   if (rc != SQLITE_OK)
     rc = rc == SQLITE_ERROR ? refuse(err, sqlite3_errmsg(db)) : rc;
   else if (!is_blank(tail))
     rc = refuse(err, "it is more than one statement");
-  else if (sqlite3_column_count(statement) != 1)
+  else if (sqlite3_column_count(*out) != 1)
     rc = refuse(err, "it is more than one value");
-  else if (sqlite3_bind_parameter_count(statement) != 2)
-    rc = refuse(err, "it has parameters");
   sqlite3_free(sql);
+  return rc;
+}
+
+/* Its own parameters could not be told from those that key and value are, so it is looked at without these. */
+static int refuse_parameters(sqlite3 *db, const char *text, int size, char **err) {
+  if (strpbrk(text, "?:@$") == NULL)
+    return SQLITE_OK;
+  sqlite3_stmt *statement = NULL;
+  int rc = prepare_over(db, text, size, "NULL AS key, NULL AS value", &statement, err);
+  if (rc == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 0)
+    rc = refuse(err, "it has parameters");
+  sqlite3_finalize(statement);
+  return rc;
+}
+
+static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, char **err) {
+  if (memchr(text, 0, (size_t)size) != NULL)
+    return refuse(err, "it has a NUL inside");
+  sqlite3_stmt *statement = NULL;
+  int rc = refuse_parameters(db, text, size, err);
+  if (rc == SQLITE_OK)
+    rc = prepare_over(db, text, size, "?1 AS key, ?2 AS value", &statement, err);
   if (rc != SQLITE_OK)
     sqlite3_finalize(statement);
   else
