@@ -157,11 +157,11 @@ static void copy_record(walmap__generation *g, const candidate *c) {
 
   size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
   const walmap_entry *e = &c->entry;
-  uint8_t *value = walmap__record_write(copy->base + used, e->key, e->key_len, e->value_len, 0, 0);
-  if (e->value_len > 0)
-    memcpy(value, e->value, e->value_len);
+  size_t size = walmap__record_bytes(e->key_len, e->value_len, false);
+  uint8_t *value = walmap__record_write(copy->base + used, size, e->key, e->key_len, e->value_len, 0, 0);
+  walmap__copy_bytes(value, e->value, e->value_len);
   uint32_t to = walmap__place(copy, used);
-  used += walmap__record_bytes(e->key_len, e->value_len, false);
+  used += size;
   uint32_t records = atomic_load_explicit(&copy->records, memory_order_relaxed);
   atomic_store_explicit(&copy->records, records + 1, memory_order_relaxed);
   atomic_store_explicit(&copy->used, used, memory_order_release);
@@ -297,15 +297,9 @@ int walmap__compact_all(walmap__shard *shard) {
   return result;
 }
 
-/*
-** Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. Small
-** debts are paid together, when they are worth it.
-*/
-void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
-  enum { FOLDED_PER_RECORD = 16, WORK_PER_RECORD = 32, TOGETHER = 8 }; /* 8 records copied, or 32 dead ones passed */
-  shard->owed += records;
-  if (shard->owed < TOGETHER)
-    return;
+/* Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. */
+void walmap__shard_pay(walmap__shard *shard) {
+  enum { FOLDED_PER_RECORD = 16, WORK_PER_RECORD = 32 }; /* 8 records copied, or 32 dead ones passed */
   walmap__shard_tidy(shard, shard->owed * FOLDED_PER_RECORD, false);
   walmap__compact_some(shard, shard->owed * WORK_PER_RECORD);
   shard->owed = 0;

@@ -18,12 +18,12 @@ void walmap__deaths_destroy(walmap__deaths *d, walmap__memory *memory) {
   }
 }
 
-bool walmap__deaths_reserve(walmap__deaths *d, walmap__memory *memory, unsigned n) {
+bool walmap__deaths_new_chunk(walmap__deaths *d, walmap__memory *memory, unsigned n) {
   walmap__death_chunk *newest = d->newest;
-  if (newest && d->first == d->end && d->oldest == newest)
+  if (newest && d->first == d->end && d->oldest == newest && newest->capacity >= n) {
     newest->base = d->end; /* empty: from the start again */
-  if (newest && newest->base + newest->capacity - d->end >= n)
     return true;
+  }
   uint32_t capacity = newest ? newest->capacity * 2 : FIRST_CHUNK;
   if (capacity > MAX_CHUNK)
     capacity = MAX_CHUNK;

@@ -29,8 +29,14 @@ typedef struct walmap__deaths {
 
 void walmap__deaths_destroy(walmap__deaths *deaths, walmap__memory *memory);
 
+/* For walmap__deaths_reserve: the newest chunk is full, or there is none. */
+bool walmap__deaths_new_chunk(walmap__deaths *deaths, walmap__memory *memory, unsigned n);
+
 /* Room for n pushes: false when there is no memory. */
-bool walmap__deaths_reserve(walmap__deaths *deaths, walmap__memory *memory, unsigned n);
+static inline bool walmap__deaths_reserve(walmap__deaths *deaths, walmap__memory *memory, unsigned n) {
+  const walmap__death_chunk *newest = deaths->newest;
+  return (newest && newest->base + newest->capacity - deaths->end >= n) || walmap__deaths_new_chunk(deaths, memory, n);
+}
 
 static inline void walmap__deaths_push(walmap__deaths *deaths, uint32_t place) {
   walmap__death_chunk *chunk = deaths->newest;

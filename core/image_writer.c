@@ -150,8 +150,8 @@ int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *e
   int rc = open_chunk(writer, size);
   if (rc != WALMAP_OK)
     return rc;
-  uint8_t *value =
-      walmap__record_write(writer->block.bytes + writer->used, entry->key, entry->key_len, entry->value_len, 0, 0);
+  uint8_t *value = walmap__record_write(writer->block.bytes + writer->used, size, entry->key, entry->key_len,
+                                        entry->value_len, 0, 0);
   if (entry->value_len > 0)
     memcpy(value, entry->value, entry->value_len);
   walmap__image_writer_commit(writer, size, 1);

@@ -130,11 +130,7 @@ size_t walmap__log_segment_size(const walmap__log *log) {
   return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
 }
 
-int walmap__log_reserve(walmap__log *log, size_t bytes) {
-  walmap__segment *active = log->active;
-  if (active && active->capacity - atomic_load_explicit(&active->used, memory_order_relaxed) >= bytes) {
-    return WALMAP_OK;
-  }
+int walmap__log_new_active(walmap__log *log, size_t bytes) {
   size_t capacity = walmap__log_segment_size(log);
   if (capacity < bytes)
     capacity = bytes;

@@ -87,8 +87,8 @@ void walmap__log_destroy(walmap__log *log);
 /* What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction. */
 size_t walmap__log_segment_size(const walmap__log *log);
 
-/* Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. */
-int walmap__log_reserve(walmap__log *log, size_t bytes);
+/* For walmap__log_reserve: the active segment is full, or there is none. */
+int walmap__log_new_active(walmap__log *log, size_t bytes);
 
 /* Ends the active segment, so that compaction may take it. */
 void walmap__log_seal(walmap__log *log);
@@ -149,6 +149,14 @@ static inline size_t walmap__segment_before(const walmap__segment *segment, uint
   uint64_t before_tail = (tail - segment->pos0) << 2;
   size_t used = walmap__segment_used(segment);
   return before_tail < used ? (size_t)before_tail : used;
+}
+
+/* Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. */
+static inline int walmap__log_reserve(walmap__log *log, size_t bytes) {
+  const walmap__segment *active = log->active;
+  if (WALMAP__LIKELY(active && active->capacity - atomic_load_explicit(&active->used, memory_order_relaxed) >= bytes))
+    return WALMAP_OK;
+  return walmap__log_new_active(log, bytes);
 }
 
 /* Room for a record of so many bytes, reserved before. */

@@ -287,13 +287,14 @@ static void store_tail(walmap *map, const walmap__shard *shard) {
   atomic_store_explicit(&map->tails[shard->id], walmap__shard_end(shard), memory_order_release);
 }
 
-void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n) {
+void walmap__publish_one(walmap *map, const walmap__shard *shard) {
+  walmap__store_figures(map, shard);
+  store_tail(map, shard);
+}
+
+void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
     walmap__store_figures(map, shards[i]);
-  if (n == 1) {
-    store_tail(map, shards[0]);
-    return;
-  }
   pthread_mutex_lock(&map->committing);
   uint64_t commits = atomic_load_explicit(&map->commits, memory_order_relaxed);
   for (uint32_t i = 0; i < map->n_shards; i++) {

@@ -73,16 +73,22 @@ walmap__sums walmap__collect_sums(walmap *map);
 /* Those of one shard as of its tail. The caller owns it. */
 walmap__sums walmap__shard_sums(walmap *map, uint32_t shard);
 
-/* Commits what the shards hold up to now, in one step. The caller owns them. */
-void walmap__publish(walmap *map, walmap__shard *const *shards, uint32_t n);
+/* Commits what the shard holds up to now, or the shards hold, in one step. The caller owns them. */
+void walmap__publish_one(walmap *map, const walmap__shard *shard);
+void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n);
 
 /* Notes the figures as of now for the tail that would commit all that the shard holds. The caller owns it. */
 void walmap__store_figures(walmap *map, const walmap__shard *shard);
 
-/*
-** What is due after a write of `records` records, committed, by the shard's owner: freeing, folding, and compaction
-** steps in proportion to the write.
-*/
-void walmap__shard_after_commit(walmap__shard *shard, uint64_t records);
+/* Pays what the shard owes: freeing, folding, and compaction steps in proportion to the records written. */
+void walmap__shard_pay(walmap__shard *shard);
+
+/* After a write of `records` records, committed, by the shard's owner. Small debts are paid together. */
+static inline void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
+  enum { TOGETHER = 8 };
+  shard->owed += records;
+  if (shard->owed >= TOGETHER)
+    walmap__shard_pay(shard);
+}
 
 #endif

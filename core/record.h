@@ -88,7 +88,7 @@ static inline size_t walmap__record_bytes(size_t key_len, size_t value_len, bool
 /* Bytes of the record at r, whose meta is given. */
 static inline size_t walmap__record_size(const walmap__record *r, uint32_t meta) {
   size_t tail = (meta & WALMAP__PREV) >> 26; /* 4 or 0 */
-  if (__builtin_expect(walmap__meta_extended(meta), 0)) {
+  if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
     const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
     return WALMAP__EXTENDED_HEAD + ((walmap__load64(at) + walmap__load64(at + 8) + 3) & ~(uint64_t)3) + tail;
   }
@@ -99,7 +99,7 @@ static inline size_t walmap__record_size(const walmap__record *r, uint32_t meta)
 /* Key and value where they lie. */
 static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, walmap_entry *e) {
   const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
-  if (__builtin_expect(walmap__meta_extended(meta), 0)) {
+  if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
     e->key_len = walmap__load64(at);
     e->value_len = walmap__load64(at + 8);
     at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
@@ -151,7 +151,7 @@ static WALMAP__ALWAYS_INLINE bool walmap__record_has_key(const walmap__record *r
                                                          size_t key_len) {
   const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
   size_t len = (meta >> WALMAP__VALUE_BITS) & WALMAP__KEY_EXTENDED;
-  if (__builtin_expect(len == WALMAP__KEY_EXTENDED, 0)) {
+  if (WALMAP__UNLIKELY(len == WALMAP__KEY_EXTENDED)) {
     len = walmap__load64(at);
     at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
   }
@@ -168,29 +168,28 @@ static inline uint32_t walmap__record_prev(const walmap__record *r, uint32_t met
 }
 
 /*
-** Writes a record's bytes but for the value's, which start at the returned address. `flags` are meta's flag bits, with
-** PREV if and only if prev is not 0. The record is not yet reachable, so plain stores will do.
+** Writes a record's bytes but for the value's, which start at the returned address. `size` is walmap__record_bytes() of
+** the record, `flags` are meta's flag bits, with PREV if and only if prev is not 0. The record is not yet reachable, so
+** plain stores will do.
 */
-static inline uint8_t *walmap__record_write(void *to, const void *key, size_t key_len, size_t value_len, uint32_t flags,
-                                            uint32_t prev) {
+static inline uint8_t *walmap__record_write(void *to, size_t size, const void *key, size_t key_len, size_t value_len,
+                                            uint32_t flags, uint32_t prev) {
   walmap__record *r = to;
   uint8_t *at = (uint8_t *)to + WALMAP__RECORD_HEAD;
-  size_t size = walmap__record_bytes(key_len, value_len, prev != 0);
-  uint32_t meta = flags;
-  uint32_t last = WALMAP__LE32(prev);
-  if (walmap__needs_extended(key_len, value_len)) {
-    meta |= WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS;
+  uint8_t *end = (uint8_t *)to + size;
+  const uint32_t last = WALMAP__LE32(prev), zero = 0;
+  uint32_t meta = flags | (uint32_t)key_len << WALMAP__VALUE_BITS | (uint32_t)value_len;
+  if (prev != 0) {
+    end -= 4;
+    memcpy(end, &last, 4);
+  }
+  memcpy(end - 4, &zero, 4); /* the padding's zeros; what else this hits is written below, or by the caller */
+  if (WALMAP__UNLIKELY(walmap__needs_extended(key_len, value_len))) {
+    meta = flags | WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS;
     walmap__store64(at, key_len);
     walmap__store64(at + 8, value_len);
     at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
-  } else {
-    meta |= (uint32_t)key_len << WALMAP__VALUE_BITS | (uint32_t)value_len;
   }
-  if (prev != 0) {
-    memcpy((uint8_t *)to + size - 4, &last, 4);
-    size -= 4;
-  }
-  memset((uint8_t *)to + size - 4, 0, (key_len + value_len) % 4 ? 4 : 0); /* padding; the payload comes next */
   walmap__copy_bytes(at, key, key_len);
   atomic_store_explicit(&r->next, 0, memory_order_relaxed);
   atomic_store_explicit(&r->meta, WALMAP__LE32(meta), memory_order_relaxed);

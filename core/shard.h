@@ -56,7 +56,7 @@ typedef struct walmap__shard {
   walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
   uint64_t waiting_time;
   uint32_t id;
-  uint64_t owed;                    /* records written for which after_commit has not yet worked */
+  uint64_t owed;                    /* records written for which walmap__shard_pay has not yet worked */
   uint32_t tidy_rest, compact_rest; /* commits until readers are looked at again, after a look in vain */
   struct walmap *map;
 } walmap__shard;

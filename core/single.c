@@ -23,7 +23,7 @@ static int finish(const walmap__write *w, int result) {
 
 static int commit(const walmap__write *w) {
   walmap__shard *shard = w->shard;
-  walmap__publish(shard->map, &shard, 1);
+  walmap__publish_one(shard->map, shard);
   walmap__shard_after_commit(shard, 1);
   return finish(w, WALMAP_OK);
 }
@@ -32,9 +32,7 @@ static int set(walmap__write *w, const void *value, size_t value_len) {
   int result = walmap__write_prepare(w, value_len, false);
   if (result != WALMAP_OK)
     return finish(w, result);
-  void *to = walmap__write_apply(w, value_len, false);
-  if (value_len > 0)
-    memcpy(to, value, value_len);
+  walmap__copy_bytes(walmap__write_apply(w), value, value_len);
   return commit(w);
 }
 
@@ -42,7 +40,7 @@ static int take_away(walmap__write *w) {
   int result = walmap__write_prepare(w, 0, true);
   if (result != WALMAP_OK)
     return finish(w, result);
-  walmap__write_apply(w, 0, true);
+  walmap__write_apply(w);
   return commit(w);
 }
 

@@ -58,7 +58,11 @@ static void end(walmap_txn *txn) {
   }
   if (n > 0) {
     walmap__undo_retire_generations(txn);
-    walmap__publish(txn->map, changed, n);
+    if (n == 1) {
+      walmap__publish_one(txn->map, changed[0]);
+    } else {
+      walmap__publish_many(txn->map, changed, n);
+    }
   }
   for (uint32_t i = 0; i < txn->n_owned; i++) {
     walmap__shard *shard = txn->owned[i];
@@ -185,15 +189,15 @@ int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t 
   if (result == WALMAP_OK)
     result = prepare(txn, &w, value_len, false);
   if (result == WALMAP_OK)
-    *value = walmap__write_apply(&w, value_len, false);
+    *value = walmap__write_apply(&w);
   return result;
 }
 
 int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len) {
   void *to;
   int result = walmap_txn_reserve(txn, key, key_len, value_len, &to);
-  if (result == WALMAP_OK && value_len > 0)
-    memcpy(to, value, value_len);
+  if (result == WALMAP_OK)
+    walmap__copy_bytes(to, value, value_len);
   return result;
 }
 
@@ -206,7 +210,7 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
     return WALMAP_NOTFOUND;
   result = prepare(txn, &w, 0, true);
   if (result == WALMAP_OK)
-    walmap__write_apply(&w, 0, true);
+    walmap__write_apply(&w);
   return result;
 }
 

@@ -15,10 +15,7 @@ int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, c
   w->key = key;
   w->key_len = key_len;
   w->hash = hash;
-  walmap__version newest = walmap__index_find(&g->index, hash, key, key_len, &w->slot);
-  w->old = newest.record;
-  w->old_meta = newest.meta;
-  w->old_place = newest.place;
+  w->old = walmap__index_find(&g->index, hash, key, key_len, &w->slot);
   return WALMAP_OK;
 }
 
@@ -26,53 +23,53 @@ int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
   if (value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   walmap__generation *g = w->generation;
-  size_t bytes = walmap__record_bytes(w->key_len, remove ? 0 : value_len, w->old != NULL);
-  int result = walmap__log_reserve(&g->log, bytes);
-  if (result == WALMAP_OK && !w->old)
-    result = walmap__index_reserve(&g->index, w->hash);
-  if (result == WALMAP_OK && w->old && !walmap__deaths_reserve(&g->deaths, g->log.memory, 2))
-    result = WALMAP_NOMEM;
-  return result;
+  w->remove = remove;
+  w->value_len = value_len;
+  w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record != NULL);
+  int result = walmap__log_reserve(&g->log, w->bytes);
+  if (result != WALMAP_OK)
+    return result;
+  if (!w->old.record)
+    return walmap__index_reserve(&g->index, w->hash);
+  return walmap__deaths_reserve(&g->deaths, g->log.memory, 2) ? WALMAP_OK : WALMAP_NOMEM;
 }
 
 /* The old record dies; a tombstone did so when it was written. */
-static void supersede(walmap__write *w, uint32_t by) {
+static void supersede(const walmap__write *w, uint32_t by) {
   walmap__generation *g = w->generation;
-  walmap__segment *segment = walmap__log_entry(&g->log, w->old_place)->segment;
+  const walmap__version *old = &w->old;
+  walmap__segment *segment = walmap__log_entry(&g->log, old->place)->segment;
   walmap__segment_set_dirty(segment);
   walmap__yield("write: dirty, next not set");
-  walmap__record_set_next(w->old, by);
+  walmap__record_set_next(old->record, by);
   walmap__yield("write: next set, slot not");
-  if (w->old_meta & WALMAP__TOMB)
+  if (old->meta & WALMAP__TOMB)
     return;
-  size_t size = walmap__record_size(w->old, w->old_meta);
+  size_t size = walmap__record_size(old->record, old->meta);
   segment->dead_bytes += size;
-  g->dead += size - (w->old_meta & WALMAP__PREV ? 4 : 0); /* its prev word was counted when it was written */
+  g->dead += size - (old->meta & WALMAP__PREV ? 4 : 0); /* its prev word was counted when it was written */
   g->len--;
-  walmap__deaths_push(&g->deaths, w->old_place);
+  walmap__deaths_push(&g->deaths, old->place);
 }
 
-void *walmap__write_apply(walmap__write *w, size_t value_len, bool remove) {
+void *walmap__write_apply(const walmap__write *w) {
   walmap__generation *g = w->generation;
-  bool prev = w->old != NULL;
-  uint32_t flags = (prev ? WALMAP__PREV : 0) | (remove ? WALMAP__TOMB : 0);
-  if (remove)
-    value_len = 0;
-  size_t bytes = walmap__record_bytes(w->key_len, value_len, prev);
+  bool prev = w->old.record != NULL;
+  uint32_t flags = (prev ? WALMAP__PREV : 0) | (w->remove ? WALMAP__TOMB : 0);
   uint32_t place;
   if (flags != 0)
     walmap__segment_set_dirty(g->log.active);
-  void *record = walmap__log_append(&g->log, bytes, &place);
-  void *value = walmap__record_write(record, w->key, w->key_len, value_len, flags, w->old_place);
+  void *record = walmap__log_append(&g->log, w->bytes, &place);
+  void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, w->old.place);
   if (prev) {
     supersede(w, place);
     walmap__slot_set(&w->slot, place);
   } else {
     walmap__index_add(&g->index, w->hash, place);
   }
-  if (remove) {
-    g->log.active->dead_bytes += bytes;
-    g->dead += bytes;
+  if (w->remove) {
+    g->log.active->dead_bytes += w->bytes;
+    g->dead += w->bytes;
     walmap__deaths_push(&g->deaths, place);
   } else {
     g->dead += prev ? 4 : 0;

@@ -16,8 +16,9 @@ typedef struct walmap__write {
   size_t key_len;
   uint64_t hash;
   walmap__slot_ref slot;
-  walmap__record *old; /* newest record of the key, a tombstone too; NULL: none */
-  uint32_t old_place, old_meta;
+  walmap__version old;     /* newest version of the key, a tombstone too */
+  size_t value_len, bytes; /* of the record that replaces it */
+  bool remove;
 } walmap__write;
 
 /* Looks the key up. NOMEM only when the shard's first generation must be made. */
@@ -25,17 +26,17 @@ int walmap__write_start(walmap__write *write, walmap__shard *shard, uint64_t has
 
 /* Whether the key is present; then *entry (may be NULL) is its present entry. */
 static inline bool walmap__write_present(const walmap__write *write, walmap_entry *entry) {
-  if (!write->old || (write->old_meta & WALMAP__TOMB))
+  if (!write->old.record || (write->old.meta & WALMAP__TOMB))
     return false;
   if (entry)
-    walmap__record_entry(write->old, write->old_meta, entry);
+    walmap__record_entry(write->old.record, write->old.meta, entry);
   return true;
 }
 
-/* Obtains what setting a value of this length, or removing, needs: OK, NOMEM, TOOBIG. */
+/* Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. */
 int walmap__write_prepare(walmap__write *write, size_t value_len, bool remove);
 
-/* Returns where the value's bytes go (nowhere, for a removal). */
-void *walmap__write_apply(walmap__write *write, size_t value_len, bool remove);
+/* Does what was prepared. Returns where the value's bytes go. */
+void *walmap__write_apply(const walmap__write *write);
 
 #endif

@@ -221,10 +221,11 @@ static int add_made(walmap__image_writer *writer, uint32_t n, size_t longest, in
         return rc;
       continue;
     }
-    uint8_t *value = walmap__record_write(run + used, entry.key, entry.key_len, entry.value_len, 0, 0);
+    size_t size = walmap__record_bytes(entry.key_len, entry.value_len, false);
+    uint8_t *value = walmap__record_write(run + used, size, entry.key, entry.key_len, entry.value_len, 0, 0);
     if (entry.value_len > 0)
       memcpy(value, entry.value, entry.value_len);
-    used += walmap__record_bytes(entry.key_len, entry.value_len, false);
+    used += size;
     count++;
     MUST(used < sizeof run - 700000);
     if (count < per_run && i + 1 < n)

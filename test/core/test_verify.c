@@ -183,8 +183,9 @@ static void wrong_prev(void) {
 }
 
 static void lost_death(void) { PUT(g->deaths.end, g->deaths.end - 1); }
-static void wrong_death(void) { PUT(g->deaths.oldest->places[0], place_of(LIVE)); }
-static void double_death(void) { PUT(g->deaths.oldest->places[1], g->deaths.oldest->places[0]); }
+static uint32_t *oldest_death(void) { return &g->deaths.oldest->places[g->deaths.first - g->deaths.oldest->base]; }
+static void wrong_death(void) { PUT(*oldest_death(), place_of(LIVE)); }
+static void double_death(void) { PUT(oldest_death()[1], *oldest_death()); }
 static void death_link(void) { PUT(g->deaths.newest->previous, g->deaths.newest); }
 static void many_deaths(void) { PUT(g->deaths.oldest->capacity, 1); }
 static void death_batch(void) { PUT(g->deaths.batch_end, g->deaths.end + 1); }
