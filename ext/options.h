@@ -19,7 +19,8 @@
 
 #define WM_MAP_NAME_MAX 255
 #define WM_CAPACITY_MAX 1000000000000
-#define WM_BUSY_TIMEOUT_MAX 86400000 /* a day */
+#define WM_CAPACITY_OF_STRANGERS 1000000 /* outside of temp: a schema may come from a file, memory is the host's */
+#define WM_BUSY_TIMEOUT_MAX 86400000     /* a day */
 
 typedef struct wm_options {
   char *map; /* the name, NULL when it was not given; from sqlite3_malloc, freed by wm_options_free */

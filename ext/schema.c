@@ -100,6 +100,8 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
                                        argv[0]));
     return SQLITE_OK;
   }
+  if (!is_temp && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
+    w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
   if (w->options.map != NULL) {
     if (!is_temp)
       return fail(err,
