@@ -37,12 +37,13 @@ CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*.c))
 EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c))
 TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c test/core/test_*.c))
 BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
+RESULTS      := $(BUILD)/results
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*.c ext/*.c))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent fuzz soak check format shell test-sqlite \
-        bench-programs run-benches objects install uninstall clean FORCE
+.PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent bench-shards plots fuzz soak check \
+        format shell test-sqlite bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
 
@@ -126,16 +127,24 @@ test: ## builds and runs all tests; installs what they need
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
 
 bench-programs: $(BENCHES)
-bench: ## measures core, SQL and concurrency at full size
+bench: ## measures everything at full size, beside the peers
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
-bench-quick: ## the same in a few minutes, with less data
-	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=quick
-bench-concurrent: ## readers beside a writer: walmap, cache=shared, memdb
+bench-quick: ## the same with less data, in under a minute
+	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=quick BENCHES='$(filter-out %/bench_shards,$(BENCHES))'
+bench-concurrent: ## connections in threads: walmap, cache=shared, memdb, a WAL file
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full BENCHES=$(BUILD)/test/bench/bench_concurrent
+bench-shards: ## what the number of shards brings and costs
+	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full BENCHES=$(BUILD)/test/bench/bench_shards
 run-benches:
 	@test/deps build bench
 	@$(MAKE) --no-print-directory all bench-programs
-	@for bench in $(BENCHES); do WALMAP_SO=$(WALMAP) $$bench $(BENCH_SIZE) || exit 1; done
+	@mkdir -p $(RESULTS)
+	@for bench in $(BENCHES); do WALMAP_SO=$(WALMAP) BENCH_RESULTS=$(RESULTS) $$bench $(BENCH_SIZE) || exit 1; done
+	@echo; echo 'Also as tables, tab-separated, in $(RESULTS); make plots draws them'
+
+plots: ## draws the last results of the benchmarks as SVG in build/plots
+	@test/deps plots
+	@test/bench/plots $(RESULTS) $(BUILD)/plots
 
 check: all ## format, lint, shell scripts, exported names
 	@test/deps check

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,6 +81,17 @@ static inline void pin_thread(int number) {
   }
 #else
   (void)number;
+#endif
+}
+
+/* How often the calling thread had to leave its core to another one. */
+static inline long preemptions(void) {
+#ifdef RUSAGE_THREAD
+  struct rusage usage;
+  MUST(getrusage(RUSAGE_THREAD, &usage) == 0);
+  return usage.ru_nivcsw;
+#else
+  return 0;
 #endif
 }
 

@@ -408,7 +408,11 @@ int main(int argc, char **argv) {
   }
   bool full = !strcmp(what, "full");
   MUST(full || !strcmp(what, "quick"));
+  if (full)
+    run(r, SMALL, 1000, 15);
   run(r, SMALL, 10000, full ? 15 : 5);
+  if (full)
+    run(r, SMALL, 100000, 5);
   run(r, SMALL, 500000, 5);
   if (full) {
     run(r, SMALL, 1000000, 5);

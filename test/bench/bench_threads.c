@@ -15,7 +15,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/resource.h>
 
 #include "walmap.h"
 
@@ -110,16 +109,6 @@ static uint64_t work_get_loaded(worker *w) {
     get_one(w, &w->shared->keys[w->at]);
   }
   return CHUNK;
-}
-
-static long preemptions(void) {
-#ifdef RUSAGE_THREAD
-  struct rusage usage;
-  MUST(getrusage(RUSAGE_THREAD, &usage) == 0);
-  return usage.ru_nivcsw;
-#else
-  return 0;
-#endif
 }
 
 static atomic_uint chunks, chunks_dropped;

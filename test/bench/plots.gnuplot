@@ -1,0 +1,90 @@
+# plots.gnuplot - the pictures of `make plots`: gnuplot -e "data='FOLDER'; picture='NAME'; out='FILE'" plots.gnuplot
+
+set terminal svg noenhanced size 960,400 dynamic background rgb 'white' font 'sans-serif,13'
+set output out
+
+# Colours that everybody can tell apart (Okabe and Ito)
+set linetype 1 lc rgb '#0072b2' lw 2.5 pt 7 ps 0.6
+set linetype 2 lc rgb '#56b4e9' lw 2 pt 5 ps 0.6
+set linetype 3 lc rgb '#d55e00' lw 2 pt 9 ps 0.7
+set linetype 4 lc rgb '#e69f00' lw 2 pt 11 ps 0.7
+set linetype 5 lc rgb '#cc79a7' lw 2 pt 13 ps 0.8
+set linetype 6 lc rgb '#009e73' lw 2 pt 3 ps 0.7
+set grid ytics lc rgb '#dddddd' lt 1 lw 1
+set border 3 lc rgb '#666666'
+set tics nomirror out
+set key top left reverse Left samplen 2
+
+# Three panels of a cost against the number of entries
+if (picture eq 'core' || picture eq 'sql') {
+  core = picture eq 'core'
+  set logscale x 10
+  set xtics ('1 k' 1e3, '10 k' 1e4, '100 k' 1e5, '1 M' 1e6, '10 M' 1e7)
+  set xlabel 'entries'
+  set xrange [core ? 700 : 7000:core ? 1.4e7 : 1.4e6]
+  set yrange [0:*]
+  array titles[3] = ['insert, ns', 'get, ns', 'image out, ns an entry']
+  array files[3]
+  array peers[3]
+  do for [i = 1:3] { peers[i] = core ? 'uthash' : 'native table' }
+  if (core) {
+    files[1] = 'bench_core-insert'; files[2] = 'bench_core-get'; files[3] = 'bench_core-imagenothingdead'
+    peers[3] = 'memcpy'
+  } else {
+    files[1] = 'bench_sql-insertonetransaction'; files[2] = 'bench_sql-getautocommit'
+    files[3] = 'bench_sql-imageoutanentry'
+    peers[3] = 'sqlite3_serialize'
+  }
+  set multiplot layout 1,3 title (core ? 'The core, one thread, small entries' : 'Through SQL, small entries, :memory:')
+  do for [i = 1:3] {
+    set title titles[i]
+    if (i == 3) { set key top right noreverse Right; set logscale y 10; set yrange [*:*]; set format y '%g' }
+    plot data . '/' . files[i] using 1:2 with linespoints lt 1 title 'walmap', \
+         '' using 1:3 with linespoints lt 3 title peers[i]
+  }
+  unset multiplot
+}
+
+if (picture eq 'scaling') {
+  set title 'Two connections in two threads, to one alone'
+  set style data histogram
+  set style histogram clustered gap 1.5
+  set style fill solid 1 noborder
+  set boxwidth 0.9
+  set yrange [0:2.4]
+  set ytics 0.5
+  set key outside bottom center horizontal
+  set arrow 1 from graph 0, first 2 to graph 1, first 2 nohead lc rgb '#999999' dt 2
+  set arrow 2 from graph 0, first 1 to graph 1, first 1 nohead lc rgb '#999999' dt 2
+  plot data . '/scaling' using 2:xtic(1) lt 1 title 'two readers', \
+       '' using 3 lt 4 title 'two writers, on different keys', \
+       '' using 4 lt 6 title 'a reader beside a writer'
+}
+
+if (picture eq 'latency') {
+  set title 'Times of a reader beside a writer that never rests'
+  set logscale y 10
+  set ylabel 'us'
+  set format y '%g'
+  set xlabel 'share of the reads that take no longer'
+  set xtics ('50 %%' 0, '90 %%' 1, '99 %%' 2, '99.9 %%' 3, '99.99 %%' 4)
+  set xrange [-0.2:4.2]
+  set key outside right center
+  stats data . '/percentiles' skip 1 using 2 nooutput
+  plot for [i = 2:7] data . '/percentiles' using 0:i with linespoints lt i - 1 title columnheader(i)
+}
+
+if (picture eq 'shards') {
+  set logscale x 2
+  set xtics (1, 4, 8, 16, 32, 64)
+  set xrange [0.9:75]
+  set xlabel 'shards'
+  set yrange [0:*]
+  array titles[4] = ['two writers to one', 'begin and end a state, ns', 'scan, ns an entry', 'an empty map, bytes']
+  set multiplot layout 1,4 title 'What the number of shards brings and costs'
+  do for [i = 1:4] {
+    set title titles[i]
+    plot data . '/shards' using 1:i + 1 with linespoints lt 1 notitle
+  }
+  unset multiplot
+}
