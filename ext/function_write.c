@@ -85,6 +85,11 @@ static int do_set(void *ctx, wm_table *table, char **err) {
   return put(table, &change->key, &change->value, err);
 }
 
+/* A result that is too long for this connection would fail only when the removal is committed. */
+static bool is_returnable(const wm_table *table, const walmap_entry *entry) {
+  return wm_codec_payload_size(entry) <= (size_t)sqlite3_limit(table->conn->db, SQLITE_LIMIT_LENGTH, -1);
+}
+
 /* The removed value dies with the transaction, which may end with this work: it is copied. */
 static int do_remove(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
@@ -92,6 +97,8 @@ static int do_remove(void *ctx, wm_table *table, char **err) {
   int result = look(table, &change->key, &entry);
   if (result == WALMAP_NOTFOUND)
     return WM_CALL_UNCHANGED;
+  if (result == WALMAP_OK && !is_returnable(table, &entry))
+    result = WALMAP_TOOBIG;
   if (result != WALMAP_OK)
     return wm_call_failed(table, result, err);
   wm_codec_result_value(change->context, &entry, SQLITE_TRANSIENT);

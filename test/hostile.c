@@ -1,9 +1,10 @@
 /*
-** hostile.c - images that are whole, checksums and all, and hold what the extension would never write
+** hostile.c - images that are whole, checksums and all, and hold what the extension would never write; and hosts that
+** allow less (SQLITE_LIMIT_LENGTH) than is in the map
 **
 ** Looks for: an entry that walmap_restore or walmap_each takes though codec.h forbids it, a map that is changed by an
-** image that is refused, a crash on the way (in the address-sanitizer build). Images are made with the C library, which
-** takes any bytes for keys and values.
+** image that is refused, a value longer than the host allows that is written or read all the same, a crash on the way (in
+** the address-sanitizer build). Images are made with the C library, which takes any bytes for keys and values.
 */
 #include "walmap.h"
 
@@ -181,6 +182,53 @@ static void test_random_entries(void) {
   judge(is_untouched(), "the map is changed", "random entries");
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* A connection whose host allows less than others do                                                                 */
+
+enum { LIMIT = 1000 };
+
+/* What needs a value that is too long: all are refused with SQLITE_TOOBIG, whether they read or write. */
+static const char *const too_big[] = {
+    "SELECT value FROM kv WHERE key = 'long'",
+    "SELECT length(value) FROM kv WHERE key = 'long'",
+    "SELECT * FROM kv WHERE value > 'x'",
+    "SELECT walmap_get('kv', 'long')",
+    "SELECT walmap_remove('kv', 'long')",
+    "SELECT walmap_remove_if('kv', 'long', walmap_get('kv', 'long'))",
+    "SELECT walmap_upsert('kv', 'long', 1, 'value || 1')",
+    "SELECT walmap_snapshot('kv')",
+    "SELECT walmap_compact('kv')",
+    "SELECT walmap_image(key, value) FROM kv",
+    "SELECT walmap_changes('kv', position) FROM temp.place",
+    "UPDATE kv SET value = value || 1 WHERE key = 'long'",
+    "INSERT INTO kv SELECT key || '2', value FROM kv",
+    "INSERT INTO kv VALUES ('new', zeroblob(1001))",
+    "INSERT INTO kv VALUES (printf('%.*c', 990, 'k') || 'and more than', 1)",
+    "SELECT walmap_set('kv', 'new', zeroblob(999) || 'ab')",
+    "SELECT walmap_upsert('kv', 'new', zeroblob(999) || 'ab', '1')",
+    "SELECT walmap_upsert('kv', 'here', 1, 'zeroblob(999) || ''ab''')",
+};
+
+static void test_length_limit(void) {
+  must(sqlite3_exec(db,
+                    "CREATE TEMP TABLE place AS SELECT walmap_position('kv') AS position;"
+                    "INSERT INTO kv VALUES ('long', printf('%.*c', 5000, 'x'))",
+                    NULL, NULL, NULL) == SQLITE_OK,
+       "a long value");
+  int before = sqlite3_limit(db, SQLITE_LIMIT_LENGTH, LIMIT);
+  for (size_t i = 0; i < sizeof too_big / sizeof too_big[0]; i++) {
+    int rc = sqlite3_exec(db, too_big[i], NULL, NULL, NULL);
+    judge((rc & 0xff) == SQLITE_TOOBIG, "it is not too big", too_big[i]);
+  }
+  judge(ask("SELECT count(*) FROM kv", NULL) == 2, "the map is changed", "a length limit");
+  judge(ask("SELECT walmap_set('kv', 'new', zeroblob(990)) IS NOT NULL", NULL) == 1, "it is refused",
+        "what is allowed");
+  judge(ask("SELECT walmap_remove_if('kv', 'new', zeroblob(990))", NULL) == 1, "it is refused", "what is allowed");
+  must(sqlite3_exec(db, "DELETE FROM kv WHERE key = 'long'", NULL, NULL, NULL) == SQLITE_OK, "DELETE");
+  sqlite3_limit(db, SQLITE_LIMIT_LENGTH, before);
+  judge(is_untouched(), "the map is changed", "a length limit");
+}
+
 int main(void) {
   const char *extension = getenv("WALMAP_SO") != NULL ? getenv("WALMAP_SO") : "./walmap";
   const char *seed = getenv("SEED");
@@ -194,6 +242,7 @@ int main(void) {
        "table");
   test_bad_entries();
   test_random_entries();
+  test_length_limit();
   sqlite3_close(db);
   printf("%d passed, %d failed\n", passed, failed);
   return failed > 0;
