@@ -157,11 +157,12 @@ shell: ## builds build/sqlite-VERSION/sqlite3, a shell with walmap inside; VERSI
 	@test/deps build sqlite
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 
-test-sqlite: ## runs the tests against SQLite VERSION=3.46.1, ... from source
+test-sqlite: ## runs the SQL tests with SQLite VERSION=3.46.1, 3.53.2-debug, ... from source
 	@test/deps build test sqlite
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 	@$(MAKE) --no-print-directory all test-programs
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) test/run
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) \
+	  test/run $(filter-out $(BUILD)/test/core/%,$(TESTS)) $(wildcard test/*.test)
 
 install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

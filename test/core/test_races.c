@@ -342,6 +342,13 @@ static void note(points *p, const char *name) {
   p->all++;
 }
 
+static bool was_passed(const points *p, const char *name) {
+  uint32_t i = 0;
+  while (i < p->n && strcmp(p->list[i].name, name) != 0)
+    i++;
+  return i < p->n;
+}
+
 static points held_at, passed; /* by all so far; by one operation */
 
 static void note_passed(const char *name) { note(&passed, name); }
@@ -428,14 +435,17 @@ typedef struct stop {
   long nth;
 } stop;
 
-/* Holds the first, then the second, then lets the first go on before the second. */
+/* Holds the first, then the second, then lets the first go on before the second. Notes what the second passed till then. */
 static void play_schedule(const pair *p, stop one, stop other) {
   walmap *map = open_scene(p->scene);
   first.map = second.map = map;
   first.operation = p->first;
   second.operation = p->second;
   start(&first, one.nth, one.at);
+  passed = (points){.n = 0};
+  second.actor.pass = note_passed;
   start(&second, other.nth, other.at);
+  second.actor.pass = NULL;
   actor_finish(&first.actor);
   actor_finish(&second.actor);
   schedules++;
@@ -471,20 +481,28 @@ static points points_of(const scene *s, const operation *o) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* All schedules                                                                                                      */
 
-/* A point that the operation passes when it runs alone; or any, for those that it passes only beside another. */
+static const stop nowhere = {NULL, NEVER_HELD};
+
 static stop random_stop(const points *p, uint64_t *random) {
-  uint32_t i = random_below(random, p->n + 1);
-  if (i == p->n)
-    return (stop){NULL, 1 + random_below(random, p->all)};
+  uint32_t i = random_below(random, p->n);
   return (stop){p->list[i].name, 1 + random_below(random, p->list[i].times)};
 }
 
+/* The first held there, the second whole, and then held at each point that it passes only beside the first. */
+static void play_beside(const pair *p, stop one) {
+  play_schedule(p, one, nowhere);
+  points beside = passed;
+  for (uint32_t i = 0; i < beside.n; i++) {
+    if (!was_passed(&p->points[1], beside.list[i].name))
+      play_schedule(p, one, (stop){beside.list[i].name, 1});
+  }
+}
+
 /*
-** Each point of the first with the second whole, at the first time, the last, and times between; then as many schedules
-** in which both are held.
+** Each point of the first at the first time, the last, and times between; and as many schedules in which both are held at
+** any of their points.
 */
 static void play_pair(const scene *s, const operation *one, const operation *other, bool both_write) {
-  static const stop nowhere = {NULL, NEVER_HELD};
   static uint64_t random;
   long most = (long)env_number("SCHEDULES", both_write || SLOWDOWN > 1 ? 1 : 2);
   pair p = {.scene = s, .first = one, .second = other, .points = {points_of(s, one), points_of(s, other)}};
@@ -494,7 +512,7 @@ static void play_pair(const scene *s, const operation *one, const operation *oth
     uint32_t times = p.points[0].list[i].times;
     const char *name = p.points[0].list[i].name;
     for (long n = 0; n < most && n < times; n++) {
-      play_schedule(&p, (stop){name, n == 0 ? 1 : n == 1 ? times : 1 + random_below(&random, times)}, nowhere);
+      play_beside(&p, (stop){name, n == 0 ? 1 : n == 1 ? times : 1 + random_below(&random, times)});
       play_schedule(&p, random_stop(&p.points[0], &random), random_stop(&p.points[1], &random));
     }
   }
@@ -602,9 +620,7 @@ static void all_points_were_met(void **unused) {
   int all = 0, missed = 0;
   for (; fgets(name, sizeof name, names); all++) {
     name[strcspn(name, "\n")] = 0;
-    bool met = false;
-    for (uint32_t i = 0; i < held_at.n; i++)
-      met |= strcmp(held_at.list[i].name, name) == 0;
+    bool met = was_passed(&held_at, name);
     if (!met)
       printf("  nobody was held at \"%s\"\n", name);
     missed += !met;
