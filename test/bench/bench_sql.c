@@ -20,8 +20,8 @@ typedef struct side {
 
 typedef struct data {
   workload w;
-  uint32_t n, ops; /* entries; single operations in a round */
-  key *load, *look;
+  uint32_t n, ops;                  /* entries; single operations in a round */
+  key *load, *look, *zipf, *absent; /* in the order of their use */
 } data;
 
 static const char *const sides[] = {"walmap", "native"};
@@ -71,7 +71,7 @@ static double run_keys(const data *d, sqlite3_stmt *statement, const key *keys, 
 static void measure(report *r, side *s, const data *d, const char *what, const char *sql, const key *keys, uint32_t n,
                     int generation, bool in_transaction) {
   sqlite3_stmt *statement = must_prepare(s->db, sql);
-  int expected = sqlite3_column_count(statement) > 0 ? SQLITE_ROW : SQLITE_DONE;
+  int expected = sqlite3_column_count(statement) > 0 && keys != d->absent ? SQLITE_ROW : SQLITE_DONE;
   if (in_transaction)
     must_sql(s->db, "BEGIN");
   report_sample(r, what, s->who, run_keys(d, statement, keys, n, generation, expected));
@@ -224,6 +224,8 @@ static void run_side(report *r, const data *d, const char *who) {
   measure(r, &s, d, "insert, one transaction", "INSERT INTO kv VALUES(?1, ?2)", d->load, d->n, 0, true);
   measure(r, &s, d, "get, autocommit", GET, d->look, d->ops, -1, false);
   measure(r, &s, d, "get in a transaction", GET, d->look, d->ops, -1, true);
+  measure(r, &s, d, "get, Zipfian", GET, d->zipf, d->ops, -1, false);
+  measure(r, &s, d, "miss", GET, d->absent, d->ops, -1, false);
   if (!s.native)
     measure(r, &s, d, "walmap_get()", "SELECT walmap_get('kv', ?1)", d->look, d->ops, -1, false);
   measure_in_list(r, &s, d);
@@ -260,6 +262,8 @@ static void show(report *r, const data *d) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     report_row(r, rows[i].what, "ns", "native", column < 0 ? NO_TARGET : RATIO_AT_MOST,
                column < 0 ? 0 : rows[i].target[column]);
+  report_row(r, "get, Zipfian", "ns", "native", NO_TARGET, 0);
+  report_row(r, "miss", "ns", "native", NO_TARGET, 0);
   report_row(r, "image in, to sorted rows", "ns", "native", NO_TARGET, 0);
   report_row(r, "count(*), a row", "ns", "native", column < 0 ? NO_TARGET : VALUE_AT_MOST, 20);
   report_row(r, "walmap_len(), a call", "ns", "native", NO_TARGET, 0);
@@ -276,6 +280,10 @@ static void run(report *r, workload w, uint32_t n, int rounds) {
   free(order);
   order = order_shuffled(n, 2);
   d.look = keys_make(w, order, n, 0);
+  d.absent = keys_make(w, order, n, n);
+  free(order);
+  order = order_zipf(n, 3);
+  d.zipf = keys_make(w, order, n, 0);
   free(order);
   report_title(r, "%s, %u entries", workload_name[w], n);
   for (int round = 0; round <= rounds; round++)
@@ -284,6 +292,8 @@ static void run(report *r, workload w, uint32_t n, int rounds) {
   show(r, &d);
   free(d.load);
   free(d.look);
+  free(d.zipf);
+  free(d.absent);
 }
 
 int main(int argc, char **argv) {
