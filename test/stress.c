@@ -381,6 +381,10 @@ static void run_phase(const phase *phase, double seconds) {
       fail("%s: counter %d is %lld after %lld increments", phase->name, c, row[0], sum);
     }
   }
+  if (run_ok(&keeper, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'", 0, 0, row) &&
+      row[0]) {
+    fail("%s: the map is damaged", phase->name);
+  }
   if (run_ok(&keeper, "SELECT walmap_len('kv'), walmap_size('kv')", 0, 0, row) && row[0] != ACCOUNTS + COUNTERS) {
     fail("%s: walmap_len is %lld of %d", phase->name, row[0], ACCOUNTS + COUNTERS);
   }
