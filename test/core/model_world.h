@@ -1,0 +1,500 @@
+/*
+** model_world.h - any operations on a map beside a plain model of it, in one thread: what is written
+**
+** Two sessions' transactions and several states are open at once; each state has a frozen copy of the content that it
+** must go on showing. With a busy_timeout of 0 nothing waits, so one thread plays all parties and every run is
+** repeatable. What is done is picked at random, or by a fuzzer's input.
+**
+** This file has the world, single operations and transactions; model_states.h what is read, and whole runs.
+*/
+#ifndef TEST_CORE_MODEL_WORLD_H
+#define TEST_CORE_MODEL_WORLD_H
+
+#include "model.h"
+
+#ifndef KEYS
+#define KEYS 220 /* few keys make short traces */
+#endif
+#define TXNS 2
+#define STATES 5
+#define LEVELS 6
+#define IMAGES 3
+
+/* What a transaction sees: its own writes over what is committed. */
+typedef struct overlay {
+  uint32_t version[KEYS];
+  bool written[KEYS];
+} overlay;
+
+typedef struct party {
+  walmap_session *session;
+  walmap_txn *txn;
+  overlay now, level[LEVELS];
+  bool touched[KEYS]; /* read or written: the key's shard is its own */
+  bool touched_any;
+  bool may_own; /* a call over all shards was kept out midway, or compaction passed: it may own what it didn't touch */
+  int levels;
+  uint64_t level_step[LEVELS]; /* when the savepoint was made */
+} party;
+
+typedef struct shown {
+  walmap_state *state;
+  bool begun;
+  bool is_committed;           /* begun outside of transactions */
+  struct party *of;            /* shows this one's own changes, until it ends */
+  uint64_t since;              /* step at which it was begun */
+  walmap_image_stream *stream; /* of its image, or NULL */
+  uint8_t *streamed;           /* what came from it */
+  size_t streamed_size;
+  uint32_t content[KEYS];
+} shown;
+
+typedef struct kept_image {
+  void *image;
+  size_t size;
+  uint32_t content[KEYS];
+} kept_image;
+
+/* Another map, which has the content of the one under test at some step. */
+typedef struct follower {
+  walmap *map;
+  walmap_session *session;
+  walmap_txn *txn;
+  uint64_t step;
+  void *since; /* the position, or the changes, that led there; NULL at first */
+  size_t since_size;
+} follower;
+
+typedef struct world {
+  universe *u;
+  walmap_options options;
+  faults allocated; /* by all maps */
+  walmap *map;
+  uint64_t random;
+  const uint8_t *input, *input_end; /* what is left of a fuzzer's input; NULL: all is random */
+  uint64_t step;
+  uint32_t version; /* the last one given out */
+  bool trace;
+  uint32_t committed[KEYS];
+  party parties[TXNS];
+  shown states[STATES];
+  kept_image images[IMAGES];
+  follower follower;
+  uint64_t busy, compactions, exact, verified, restored, streamed, followed, gone; /* that these happened at all */
+} world;
+
+/* Below n. */
+static inline uint32_t pick(world *w, uint32_t n) {
+  if (!w->input)
+    return random_below(&w->random, n);
+  uint32_t number = 0;
+  for (uint32_t most = n - 1; most; most >>= 8)
+    number = number << 8 | (w->input < w->input_end ? *w->input++ : 0);
+  return number % n;
+}
+
+/* One line for each call, when asked for. */
+static inline void trace(const world *w, const char *format, ...) {
+  if (!w->trace)
+    return;
+  va_list arguments;
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  va_end(arguments);
+  putchar('\n');
+  fflush(stdout);
+}
+
+static inline int number_of(const world *w, const party *p) { return (int)(p - w->parties); }
+
+static inline void see(const world *w, const party *p, uint32_t *content) {
+  for (uint32_t k = 0; k < KEYS; k++)
+    content[k] = p->now.written[k] ? p->now.version[k] : w->committed[k];
+}
+
+static inline uint32_t seen_by(const world *w, const party *p, uint32_t key) {
+  return p->now.written[key] ? p->now.version[key] : w->committed[key];
+}
+
+static inline bool is_touched(const world *w, const party *but, uint32_t key) {
+  for (int i = 0; i < TXNS; i++)
+    if (&w->parties[i] != but && w->parties[i].touched[key])
+      return true;
+  return false;
+}
+
+static inline bool is_touched_any(const world *w, const party *but) {
+  for (int i = 0; i < TXNS; i++)
+    if (&w->parties[i] != but && w->parties[i].touched_any)
+      return true;
+  return false;
+}
+
+static inline bool may_own_any(const world *w, const party *but) {
+  for (int i = 0; i < TXNS; i++)
+    if (&w->parties[i] != but && w->parties[i].may_own)
+      return true;
+  return is_touched_any(w, but);
+}
+
+/*
+** True when the call was kept out by a shard's owner, which is right or wrong according to who touched what: it must be
+** when somebody touched the very key, it can't be when nobody owns anything, and with one shard both are one.
+*/
+static inline bool kept_out(world *w, int result, const party *by, uint32_t key) {
+  bool busy = result == WALMAP_BUSY || result == WALMAP_DEADLOCK;
+  if (is_touched(w, by, key))
+    MUST(busy);
+  if (!may_own_any(w, by))
+    MUST(!busy);
+  if (w->options.shards == 1 && is_touched_any(w, by))
+    MUST(busy);
+  w->busy += busy;
+  return busy;
+}
+
+static inline void touch(party *p, uint32_t key) { p->touched[key] = p->touched_any = true; }
+
+static inline void touch_all(party *p) {
+  memset(p->touched, true, sizeof p->touched);
+  p->touched_any = true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Single operations                                                                                                  */
+
+struct expected_value {
+  world *w;
+  uint32_t version; /* 0: absent */
+  uint32_t replacement;
+  bool answer;
+  int result, calls;
+};
+
+static inline bool test_value(void *ctx, const void *value, size_t len) {
+  struct expected_value *e = ctx;
+  e->calls++;
+  MUST(e->version && value_is(e->w->u, value, len, e->version));
+  return e->answer;
+}
+
+static inline int upsert_value(void *ctx, const void *old, size_t old_len, const void **value, size_t *len) {
+  struct expected_value *e = ctx;
+  e->calls++;
+  MUST(!old == !e->version);
+  if (old)
+    MUST(value_is(e->w->u, old, old_len, e->version));
+  bytes v = value_bytes(e->w->u, e->replacement);
+  *value = v.at;
+  *len = v.len;
+  return e->result;
+}
+
+static inline void step_single(world *w) {
+  uint32_t key = pick(w, KEYS), old = w->committed[key], next = ++w->version;
+  bytes k = w->u->keys[key], v = value_bytes(w->u, next);
+  bool done = false, answer = pick(w, 2);
+  struct expected_value e = {w, old, next, answer, answer ? WALMAP_OK : WALMAP_IO, 0};
+  int result, what = (int)pick(w, 8);
+  trace(w, "single %d: key %u, version %u, answer %d", what, key, next, answer);
+  switch (what) {
+  case 0:
+  case 1:
+  case 2:
+    result = walmap_set(w->map, k.at, k.len, v.at, v.len);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_OK(result);
+    w->committed[key] = next;
+    return;
+  case 3:
+    result = walmap_remove(w->map, k.at, k.len);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    w->committed[key] = 0;
+    return;
+  case 4:
+    result = walmap_set_if_absent(w->map, k.at, k.len, v.at, v.len, &done);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_OK(result);
+    MUST(done == !old);
+    if (done)
+      w->committed[key] = next;
+    return;
+  case 5:
+    result = walmap_set_if(w->map, k.at, k.len, v.at, v.len, test_value, &e, &done);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    MUST(done == (old && answer) && e.calls == (old != 0));
+    if (done)
+      w->committed[key] = next;
+    return;
+  case 6:
+    result = walmap_remove_if(w->map, k.at, k.len, test_value, &e, &done);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    MUST(done == (old && answer) && e.calls == (old != 0));
+    if (done)
+      w->committed[key] = 0;
+    return;
+  case 7:
+    result = walmap_upsert(w->map, k.at, k.len, upsert_value, &e);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_RESULT(result, e.result);
+    MUST(e.calls == 1);
+    if (result == WALMAP_OK)
+      w->committed[key] = next;
+    return;
+  }
+}
+
+static inline void step_get(world *w) {
+  uint32_t key = pick(w, KEYS), version = w->committed[key];
+  bytes k = w->u->keys[key];
+  static uint8_t buffer[400000];
+  size_t len = 0;
+  int result = walmap_get(w->map, k.at, k.len, buffer, sizeof buffer, &len);
+  walmap_entry entry = {k.at, k.len, buffer, len};
+  must_be(w->u, result, &entry, key, version);
+  struct expected_value e = {w, version, 0, pick(w, 2), 0, 0};
+  MUST_RESULT(walmap_view(w->map, k.at, k.len, test_value, &e), version ? WALMAP_OK : WALMAP_NOTFOUND);
+  MUST(e.calls == (version != 0));
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Transactions                                                                                                       */
+
+static inline void end_stream(shown *s) {
+  walmap_image_stream_free(s->stream);
+  free(s->streamed);
+  s->stream = NULL;
+  s->streamed = NULL;
+  s->streamed_size = 0;
+}
+
+/*
+** States that show what `p` has done since are shown without it (walmap_txn_state_begin); and no stream of them may be
+** read further.
+*/
+static inline void undone(world *w, party *p, uint64_t since) {
+  for (int i = 0; i < STATES; i++) {
+    shown *s = &w->states[i];
+    if (!s->begun || s->of != p)
+      continue;
+    end_stream(s);
+    if (s->since > since)
+      see(w, p, s->content);
+  }
+}
+
+static inline void end_party(world *w, party *p) {
+  for (int i = 0; i < STATES; i++)
+    if (w->states[i].of == p)
+      w->states[i].of = NULL;
+  memset(&p->now, 0, sizeof p->now);
+  memset(p->touched, 0, sizeof p->touched);
+  p->touched_any = p->may_own = false;
+  p->levels = 0;
+}
+
+static inline void step_write(world *w, party *p) {
+  uint32_t key = pick(w, KEYS), old = seen_by(w, p, key);
+  bytes k = w->u->keys[key];
+  int result;
+  if (pick(w, 4) == 0) {
+    trace(w, "txn %d: remove %u", number_of(w, p), key);
+    result = walmap_txn_remove(p->txn, k.at, k.len);
+    if (kept_out(w, result, p, key))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    p->now.version[key] = 0;
+  } else {
+    uint32_t next = ++w->version;
+    bytes v = value_bytes(w->u, next);
+    void *room = NULL;
+    bool reserve = pick(w, 3) == 0;
+    trace(w, "txn %d: %s %u, version %u", number_of(w, p), reserve ? "reserve" : "set", key, next);
+    result = reserve ? walmap_txn_reserve(p->txn, k.at, k.len, v.len, &room)
+                     : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
+    if (kept_out(w, result, p, key))
+      return;
+    MUST_OK(result);
+    if (reserve && v.len)
+      memcpy(room, v.at, v.len);
+    p->now.version[key] = next;
+  }
+  p->now.written[key] = true;
+  touch(p, key);
+}
+
+static inline void step_txn_get(world *w, party *p) {
+  uint32_t key = pick(w, KEYS);
+  walmap_entry entry;
+  trace(w, "txn %d: get %u", number_of(w, p), key);
+  int result = walmap_txn_get(p->txn, w->u->keys[key].at, w->u->keys[key].len, &entry);
+  if (kept_out(w, result, p, key))
+    return;
+  must_be(w->u, result, &entry, key, seen_by(w, p, key));
+  touch(p, key);
+}
+
+struct alike {
+  world *w;
+  const uint32_t *content;
+  uint64_t hash;
+  uint32_t seen;
+};
+
+static inline bool check_alike(void *ctx, const walmap_entry *entry) {
+  struct alike *a = ctx;
+  uint32_t key = universe_find(a->w->u, entry->key, entry->key_len);
+  MUST(key < KEYS && walmap_hash(a->w->map, entry->key, entry->key_len) == a->hash);
+  must_be(a->w->u, WALMAP_OK, entry, key, a->content[key]);
+  a->seen++;
+  return true;
+}
+
+static inline uint32_t count_alike(const struct alike *a) {
+  uint32_t count = 0;
+  for (uint32_t k = 0; k < KEYS; k++) {
+    bytes key = a->w->u->keys[k];
+    count += a->content[k] && walmap_hash(a->w->map, key.at, key.len) == a->hash;
+  }
+  return count;
+}
+
+static inline void step_each_hash(world *w, party *p) {
+  uint32_t key = pick(w, KEYS), content[KEYS];
+  see(w, p, content);
+  struct alike a = {w, content, walmap_hash(w->map, w->u->keys[key].at, w->u->keys[key].len), 0};
+  if (kept_out(w, walmap_txn_each_hash(p->txn, a.hash, check_alike, &a), p, key))
+    return;
+  MUST(a.seen == count_alike(&a));
+  touch(p, key);
+}
+
+static inline void step_savepoint(world *w, party *p) {
+  int n = (int)pick(w, LEVELS);
+  trace(w, "txn %d: savepoint %d", number_of(w, p), n);
+  walmap_txn_savepoint(p->txn, n);
+  for (int i = p->levels < n ? p->levels : n; i <= n; i++) {
+    p->level[i] = p->now;
+    p->level_step[i] = w->step;
+  }
+  p->levels = n + 1;
+}
+
+static inline void step_release(world *w, party *p) {
+  int n = (int)pick(w, LEVELS);
+  trace(w, "txn %d: release %d", number_of(w, p), n);
+  walmap_txn_release(p->txn, n);
+  if (p->levels > n)
+    p->levels = n;
+}
+
+static inline void step_rollback_to(world *w, party *p) {
+  int n = (int)pick(w, LEVELS + 1) - 1;
+  trace(w, "txn %d: rollback to %d", number_of(w, p), n);
+  walmap_txn_rollback_to(p->txn, n);
+  if (n < 0) {
+    memset(&p->now, 0, sizeof p->now);
+    p->levels = 0;
+    undone(w, p, 0);
+  } else if (n < p->levels) {
+    p->now = p->level[n];
+    p->levels = n + 1;
+    undone(w, p, p->level_step[n]);
+  }
+}
+
+static inline void step_restore(world *w, party *p) {
+  kept_image *i = &w->images[pick(w, IMAGES)];
+  uint64_t entries = 0;
+  if (!i->image)
+    return;
+  trace(w, "txn %d: restore image %d", number_of(w, p), (int)(i - w->images));
+  int result = walmap_txn_restore(p->txn, i->image, i->size, NULL, NULL, &entries, NULL);
+  if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
+    MUST(may_own_any(w, p));
+    p->may_own = true;
+    w->busy++;
+    return;
+  }
+  MUST_OK(result);
+  MUST(entries == content_count(w->u, i->content));
+  memcpy(p->now.version, i->content, sizeof i->content);
+  memset(p->now.written, true, sizeof p->now.written);
+  touch_all(p);
+  w->restored++;
+}
+
+static inline void step_rollback(world *w, party *p) {
+  trace(w, "txn %d: rollback", number_of(w, p));
+  walmap_txn_rollback(p->txn);
+  memset(&p->now, 0, sizeof p->now);
+  undone(w, p, 0);
+  end_party(w, p);
+}
+
+static inline void step_commit(world *w, party *p) {
+  trace(w, "txn %d: commit", number_of(w, p));
+  walmap_txn_commit(p->txn);
+  for (uint32_t k = 0; k < KEYS; k++)
+    if (p->now.written[k])
+      w->committed[k] = p->now.version[k];
+  end_party(w, p);
+}
+
+static inline void step_txn(world *w) {
+  party *p = &w->parties[pick(w, TXNS)];
+  if (!walmap_txn_is_begun(p->txn)) {
+    if (pick(w, 8) == 0) {
+      trace(w, "txn %d: begin", number_of(w, p));
+      walmap_txn_begin(p->txn);
+    }
+    return;
+  }
+  switch (pick(w, 64)) {
+  case 0:
+  case 1:
+    step_commit(w, p);
+    return;
+  case 2:
+    step_rollback(w, p);
+    return;
+  case 3:
+    step_restore(w, p);
+    return;
+  case 4:
+  case 5:
+  case 6:
+    step_savepoint(w, p);
+    return;
+  case 7:
+  case 8:
+    step_release(w, p);
+    return;
+  case 9:
+  case 10:
+  case 11:
+    step_rollback_to(w, p);
+    return;
+  case 12:
+  case 13:
+  case 14:
+    step_each_hash(w, p);
+    return;
+  default:
+    if (pick(w, 3))
+      step_write(w, p);
+    else
+      step_txn_get(w, p);
+  }
+}
+
+#endif
