@@ -44,6 +44,7 @@ static sqlite3 *open_way(way w) {
     must_load_walmap(db);
     must_sql(db, "CREATE VIRTUAL TABLE temp.kv USING walmap(map='bench')");
   } else {
+    must_sql(db, "PRAGMA secure_delete = OFF");
     if (w == UNCOMMITTED)
       must_sql(db, "PRAGMA read_uncommitted = 1");
     if (w == WAL)
