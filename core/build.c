@@ -1,9 +1,11 @@
 /* build.c - from an image to new generations of all shards (build.h) */
 #define _GNU_SOURCE
 #include "build.h"
+#include "build_batch.h"
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define MAX_WORKERS 4
@@ -12,8 +14,9 @@
 typedef struct worker {
   walmap__build *build;
   walmap__image_decoder decoder;
-  uint32_t me, workers; /* its shards: those whose number is `me` modulo `workers` */
-  uint64_t seen;        /* records, the others' too */
+  walmap__batch *batch;
+  bool is_mine[WALMAP_MAX_SHARDS]; /* each shard is one worker's */
+  uint64_t seen;                   /* records, the others' too */
   int result;
   walmap_why why;
 } worker;
@@ -27,10 +30,11 @@ void walmap__build_drop(walmap__build *b) {
 }
 
 /* Tables that the building outgrows go to the shard's limbo, though no reader knows them: it is their only way. */
-static int make_generations(walmap__build *b, uint64_t expected) {
+static int make_generations(walmap__build *b, uint64_t entries, size_t image) {
+  uint64_t bytes = image / b->map->n_shards / 16 * 15; /* a little less, for a segment too long stays so */
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
-    b->generations[i] = walmap__generation_new(shard, walmap__shard_end(shard), expected / b->map->n_shards);
+    b->generations[i] = walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
     if (!b->generations[i])
       return WALMAP_NOMEM;
   }
@@ -40,85 +44,65 @@ static int make_generations(walmap__build *b, uint64_t expected) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Records                                                                                                            */
 
-/* A record on its way: its bucket is being fetched while the ones before it are added. */
-typedef struct pending {
-  walmap__image_record record;
-  uint64_t hash, number;
-  walmap__generation *g;
-} pending;
-
-enum { AHEAD = 32 };
-
-/* False: another worker's. */
-static bool take(worker *w, pending *p) {
-  walmap *map = w->build->map;
-  const walmap_entry *e = &p->record.entry;
-  p->number = ++w->seen;
-  p->hash = walmap__hash_of(map, e->key, e->key_len);
-  uint32_t shard = walmap__shard_of(map, p->hash)->id;
-  if (shard % w->workers != w->me)
-    return false;
-  p->g = w->build->generations[shard];
-  walmap__index_prefetch(&p->g->index, p->hash);
-  return true;
-}
-
-static int refuse(worker *w, const pending *p, const char *what) {
-  snprintf(w->why.text, sizeof w->why.text, "image refused: entry %llu: %s", (unsigned long long)p->number, what);
+static int refuse(worker *w, uint64_t number, const char *what) {
+  snprintf(w->why.text, sizeof w->why.text, "image refused: entry %llu: %s", (unsigned long long)number, what);
   return WALMAP_CORRUPT;
 }
 
-static int add(worker *w, const pending *p) {
-  const walmap__build *b = w->build;
-  const walmap_entry *e = &p->record.entry;
-  walmap__generation *g = p->g;
-  const char *refused = b->check ? b->check(b->ctx, e) : NULL;
-  if (refused)
-    return refuse(w, p, refused);
-  int result = walmap__log_reserve(&g->log, p->record.size);
-  if (result == WALMAP_OK)
-    result = walmap__index_reserve(&g->index, p->hash);
-  if (result != WALMAP_OK)
-    return result;
-  uint32_t place;
-  memcpy(walmap__log_append(&g->log, p->record.size, &place), p->record.bytes, p->record.size);
-  if (!walmap__index_add_new(&g->index, p->hash, e->key, e->key_len, place)) {
-    return refuse(w, p, "its key appears twice");
-  }
-  g->len++;
-  return WALMAP_OK;
+static int add_batch(worker *w) {
+  uint64_t number;
+  int result = walmap__batch_add(w->batch, &number);
+  return result == WALMAP_CORRUPT ? refuse(w, number, "its key appears twice") : result;
 }
 
+/* Puts the record into the batch, if it is this worker's. */
+static int take(worker *w, const walmap__image_record *record) {
+  const walmap__build *b = w->build;
+  const walmap_entry *e = &record->entry;
+  uint64_t number = ++w->seen, hash = walmap__hash_of(b->map, e->key, e->key_len);
+  uint32_t shard = walmap__shard_number(b->map, hash);
+  const char *refused = b->check && w->is_mine[shard] ? b->check(b->ctx, e) : NULL;
+  if (refused)
+    return refuse(w, number, refused);
+  walmap__batch_put(w->batch, record->bytes, hash, number, shard, w->is_mine[shard]);
+  return w->batch->n == WALMAP__BATCH ? add_batch(w) : WALMAP_OK;
+}
+
+/* A stream's chunk goes with the next one, so a batch ends with its chunk. */
 static int add_chunk(worker *w, walmap__image_chunk *chunk) {
-  pending ring[AHEAD];
-  uint32_t added = 0, taken = 0;
+  walmap__image_record record;
   int result;
-  while ((result = walmap__image_record_next(chunk, &ring[taken % AHEAD].record, &w->why)) == WALMAP_OK) {
-    if (!take(w, &ring[taken % AHEAD]))
-      continue;
-    if (++taken - added < AHEAD)
-      continue;
-    result = add(w, &ring[added++ % AHEAD]);
+  while ((result = walmap__image_record_next(chunk, &record, &w->why)) == WALMAP_OK) {
+    result = take(w, &record);
     if (result != WALMAP_OK)
       return result;
   }
-  if (result != WALMAP_NOTFOUND)
-    return result;
-  for (result = WALMAP_OK; added < taken && result == WALMAP_OK; added++)
-    result = add(w, &ring[added % AHEAD]);
-  return result;
+  return result == WALMAP_NOTFOUND ? add_batch(w) : result;
 }
 
-static void *add_chunks(void *arg) {
-  worker *w = arg;
+static int add_chunks(worker *w) {
   walmap__image_chunk chunk;
   int result;
   while ((result = walmap__image_decoder_next(&w->decoder, &chunk, &w->why)) == WALMAP_OK) {
     result = add_chunk(w, &chunk);
     if (result != WALMAP_OK)
-      break;
+      return result;
   }
-  w->result = result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+  return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+}
+
+static void *work(void *arg) {
+  worker *w = arg;
+  w->batch = malloc(sizeof *w->batch);
+  if (!w->batch) {
+    w->result = WALMAP_NOMEM;
+    return NULL;
+  }
+  w->batch->n_shards = w->build->map->n_shards;
+  w->batch->generations = w->build->generations;
+  w->batch->n = 0;
+  w->result = add_chunks(w);
+  free(w->batch);
   return NULL;
 }
 
@@ -130,10 +114,10 @@ static void run_workers(worker *workers, uint32_t n) {
   pthread_t threads[MAX_WORKERS];
   bool started[MAX_WORKERS] = {false};
   for (uint32_t i = 1; i < n; i++)
-    started[i] = pthread_create(&threads[i], NULL, add_chunks, &workers[i]) == 0;
+    started[i] = pthread_create(&threads[i], NULL, work, &workers[i]) == 0;
   for (uint32_t i = 0; i < n; i++) {
     if (!started[i])
-      add_chunks(&workers[i]);
+      work(&workers[i]);
   }
   for (uint32_t i = 1; i < n; i++) {
     if (started[i])
@@ -151,7 +135,7 @@ static int start(worker *w) {
              (unsigned long)w->decoder.content, (unsigned long)content);
     return WALMAP_CORRUPT;
   }
-  return make_generations(w->build, walmap__image_decoder_hint(&w->decoder));
+  return make_generations(w->build, walmap__image_decoder_hint(&w->decoder), w->decoder.size);
 }
 
 static int build(worker *first, uint32_t n, walmap_why *why) {
@@ -162,8 +146,8 @@ static int build(worker *first, uint32_t n, walmap_why *why) {
   if (first->result == WALMAP_OK) {
     for (uint32_t i = 0; i < n; i++) {
       workers[i] = *first;
-      workers[i].me = i;
-      workers[i].workers = n;
+      for (uint32_t shard = 0; shard < WALMAP_MAX_SHARDS; shard++)
+        workers[i].is_mine[shard] = shard % n == i;
     }
     run_workers(workers, n);
   }

@@ -36,6 +36,7 @@ static walmap__subtable *new_subtable(walmap__memory *memory, unsigned bits, uns
   }
   memset(t->buckets, 0, bucket_bytes(bits));
   t->retired.free = free_subtable;
+  t->limit = limit_of(bits);
   t->bits = (uint8_t)bits;
   t->depth = (uint8_t)depth;
   return t;
@@ -80,9 +81,10 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
   index->hash = options->hash;
   index->seed = options->seed;
   unsigned bits = 0, depth = 0;
-  while (bits < MAX_BITS && limit_of(bits) < capacity)
+  uint64_t room = capacity + capacity / 8; /* chance fills some subtables more than others */
+  while (bits < MAX_BITS && limit_of(bits) < room)
     bits++;
-  while (depth < 24 && (uint64_t)limit_of(bits) << depth < capacity)
+  while (depth < 24 && (uint64_t)limit_of(bits) << depth < room)
     depth++;
   walmap__directory *d = new_directory(index, depth);
   if (!d)
@@ -148,29 +150,6 @@ static walmap__subtable *subtable_of(const walmap__index *index, uint64_t hash) 
 
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place) {
   add_to(subtable_of(index, hash), hash, place);
-}
-
-/* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
-bool walmap__index_add_new(walmap__index *index, uint64_t hash, const void *key, size_t key_len, uint32_t place) {
-  walmap__subtable *t = subtable_of(index, hash);
-  uint32_t mask = (1u << t->bits) - 1;
-  for (uint32_t b = (uint32_t)(hash >> 8) & mask;; b = (b + 1) & mask) {
-    walmap__bucket *bucket = &t->buckets[b];
-    for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); same != 0; same &= same - 1) {
-      uint32_t other = atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed);
-      const walmap__record *record = walmap__log_at(index->log, other);
-      if (walmap__record_has_key(record, walmap__record_meta(record), key, key_len))
-        return false;
-    }
-    uint32_t empty = walmap__bucket_match(bucket, 0);
-    if (empty == 0) {
-      raise_passed(bucket, 1);
-      continue;
-    }
-    fill_slot(bucket, (unsigned)__builtin_ctz(empty), hash, place);
-    t->count++;
-    return true;
-  }
 }
 
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref) {
@@ -293,7 +272,7 @@ static bool directory_may_double(const walmap__index *index) {
 int walmap__index_reserve(walmap__index *index, uint64_t hash) {
   for (;;) {
     walmap__subtable *t = subtable_of(index, hash);
-    if (t->count < limit_of(t->bits))
+    if (t->count < t->limit)
       return WALMAP_OK;
     int result;
     if (t->bits < MAX_BITS) {
@@ -308,4 +287,42 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash) {
     if (result != WALMAP_OK)
       return result;
   }
+}
+
+static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t place, const walmap__record *record) {
+  const walmap__record *other = walmap__log_at(log, place);
+  walmap_entry e;
+  walmap__record_entry(record, walmap__record_meta(record), &e);
+  return walmap__record_has_key(other, walmap__record_meta(other), e.key, e.key_len);
+}
+
+/* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
+static int add_new_to(walmap__subtable *t, const walmap__log *log, uint64_t hash, const walmap__record *record,
+                      uint32_t place) {
+  uint32_t mask = (1u << t->bits) - 1;
+  for (uint32_t b = (uint32_t)(hash >> 8) & mask;; b = (b + 1) & mask) {
+    walmap__bucket *bucket = &t->buckets[b];
+    for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); same != 0; same &= same - 1) {
+      if (same_key(log, atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed), record))
+        return WALMAP_CORRUPT;
+    }
+    uint32_t empty = walmap__bucket_match(bucket, 0);
+    if (WALMAP__UNLIKELY(empty == 0)) {
+      raise_passed(bucket, 1);
+      continue;
+    }
+    fill_slot(bucket, (unsigned)__builtin_ctz(empty), hash, place);
+    t->count++;
+    return WALMAP_OK;
+  }
+}
+
+int walmap__index_add_new(walmap__index *index, uint64_t hash, const walmap__record *record, uint32_t place) {
+  walmap__subtable *t = subtable_of(index, hash);
+  if (WALMAP__UNLIKELY(t->count >= t->limit)) {
+    if (walmap__index_reserve(index, hash) != WALMAP_OK)
+      return WALMAP_NOMEM;
+    t = subtable_of(index, hash);
+  }
+  return add_new_to(t, index->log, hash, record, place);
 }

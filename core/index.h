@@ -52,9 +52,9 @@ typedef struct walmap__bucket {
 typedef struct walmap__subtable {
   walmap__retired retired;
   walmap__bucket *buckets;
-  uint32_t count;
-  uint8_t bits;  /* 2^bits buckets */
-  uint8_t depth; /* bits of the directory that all its entries share */
+  uint32_t count, limit; /* entries; from `limit` on it must grow first */
+  uint8_t bits;          /* 2^bits buckets */
+  uint8_t depth;         /* bits of the directory that all its entries share */
 } walmap__subtable;
 
 typedef struct walmap__directory {
@@ -96,10 +96,10 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash);
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place);
 
 /*
-** The same for an index from which nothing was ever removed, with a look whether the key has an entry already: then
-** false, and the index is only good for being destroyed. Saves the building of an index a second search.
+** All in one, for an index from which nothing was ever removed: makes room for the record's key, and adds it, unless it
+** has an entry. OK, NOMEM, or CORRUPT for a key that is there already.
 */
-bool walmap__index_add_new(walmap__index *index, uint64_t hash, const void *key, size_t key_len, uint32_t place);
+int walmap__index_add_new(walmap__index *index, uint64_t hash, const walmap__record *record, uint32_t place);
 
 /* Empties a slot. */
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref);

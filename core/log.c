@@ -124,7 +124,7 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
 }
 
 size_t walmap__log_segment_size(const walmap__log *log) {
-  size_t size = log->bytes / 8;
+  size_t size = log->bytes > 0 ? log->bytes / 8 : log->expected;
   if (size < log->min_segment)
     size = log->min_segment;
   return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;

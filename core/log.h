@@ -72,6 +72,7 @@ typedef struct walmap__log {
   walmap__segment *last;   /* of the list; equal to active, if that is not NULL */
   uint64_t end;            /* position of the next record; never goes back, whatever compaction unlinks */
   size_t min_segment;
+  size_t expected;  /* bytes: the first segment is as large, if it can */
   uint32_t next_id; /* where the search for a free id starts */
   uint64_t bytes;   /* of all records in the list */
   walmap__memory *memory;
@@ -81,10 +82,18 @@ typedef struct walmap__log {
 void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
                       size_t min_segment);
 
+/* Before the first append: so many bytes of records are expected. */
+static inline void walmap__log_expect(walmap__log *log, uint64_t bytes) {
+  log->expected = bytes < WALMAP__MAX_SEGMENT ? (size_t)bytes : WALMAP__MAX_SEGMENT;
+}
+
 /* Frees all segments that are linked, and the table. No reader may be left. */
 void walmap__log_destroy(walmap__log *log);
 
-/* What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction. */
+/*
+** What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction; at
+** first what is expected.
+*/
 size_t walmap__log_segment_size(const walmap__log *log);
 
 /* For walmap__log_reserve: the active segment is full, or there is none. */

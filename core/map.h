@@ -51,8 +51,12 @@ static inline uint64_t walmap__hash_of(const walmap *map, const void *key, size_
   return map->options.hash(key, key_len, map->options.seed);
 }
 
+static inline uint32_t walmap__shard_number(const walmap *map, uint64_t hash) {
+  return (uint32_t)(hash >> 1 >> map->shard_shift);
+}
+
 static inline walmap__shard *walmap__shard_of(const walmap *map, uint64_t hash) {
-  return &map->shards[hash >> 1 >> map->shard_shift];
+  return &map->shards[walmap__shard_number(map, hash)];
 }
 
 /* The committed tail of one shard, a commit on its way included (S1). */

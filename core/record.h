@@ -131,8 +131,16 @@ static WALMAP__ALWAYS_INLINE bool walmap__same_bytes(const uint8_t *a, const uin
 }
 
 static WALMAP__ALWAYS_INLINE void walmap__copy_bytes(uint8_t *to, const uint8_t *from, size_t n) {
-  if (WALMAP__UNLIKELY(n > 16)) {
-    memcpy(to, from, n);
+  if (n > 16) {
+    if (WALMAP__UNLIKELY(n > 32)) {
+      memcpy(to, from, n);
+      return;
+    }
+    struct {
+      uint64_t half[2];
+    } first, last;
+    memcpy(&first, from, 16), memcpy(&last, from + n - 16, 16);
+    memcpy(to, &first, 16), memcpy(to + n - 16, &last, 16);
   } else if (n >= 8) {
     uint64_t first, last;
     memcpy(&first, from, 8), memcpy(&last, from + n - 8, 8);

@@ -13,7 +13,7 @@ static int mark_all(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
     if (!walmap__shard_generation(shard)) {
-      walmap__generation *empty = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, 0);
+      walmap__generation *empty = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, 0, 0);
       if (!empty)
         return WALMAP_NOMEM;
       atomic_store_explicit(&shard->generation, empty, memory_order_release);

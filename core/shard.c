@@ -27,15 +27,7 @@ static void free_retired_generation(walmap__memory *memory, walmap__retired *sel
   walmap__generation_free(memory, (walmap__generation *)self);
 }
 
-/* A guess at the segment that a shard with so many entries will want, of some 32 bytes each. */
-static size_t first_segment(const walmap *map, uint64_t capacity) {
-  uint64_t wanted = capacity < WALMAP__MAX_SEGMENT ? capacity * 32 : WALMAP__MAX_SEGMENT;
-  if (wanted < map->options.first_segment)
-    wanted = map->options.first_segment;
-  return wanted < WALMAP__MAX_SEGMENT ? (size_t)wanted : WALMAP__MAX_SEGMENT;
-}
-
-walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity) {
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes) {
   walmap *map = shard->map;
   walmap__generation *g = walmap__memory_alloc(&map->memory, sizeof *g);
   if (!g)
@@ -43,7 +35,8 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   memset(g, 0, sizeof *g);
   g->retired.free = free_retired_generation;
   g->start = start;
-  walmap__log_init(&g->log, &map->memory, &shard->limbo, start + 1, first_segment(map, capacity));
+  walmap__log_init(&g->log, &map->memory, &shard->limbo, start + 1, map->options.first_segment);
+  walmap__log_expect(&g->log, bytes);
   if (walmap__index_init(&g->index, &g->log, &map->memory, &shard->limbo, &map->options, capacity) != WALMAP_OK) {
     walmap__memory_free(&map->memory, g, sizeof *g);
     return NULL;

@@ -64,8 +64,11 @@ typedef struct walmap__shard {
 void walmap__shard_init(walmap__shard *shard, struct walmap *map, uint32_t id);
 void walmap__shard_destroy(walmap__shard *shard);
 
-/* An empty generation that is not linked yet. `start` is the position that its first record comes after. */
-walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity);
+/*
+** An empty generation that is not linked yet. `start` is the position that its first record comes after. It gets room for
+** `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest).
+*/
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes);
 void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
 
 /*

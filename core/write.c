@@ -1,11 +1,13 @@
 /* write.c - one change of one key (write.h) */
 #include "write.h"
 
+#define A_RECORD 32 /* bytes: a guess, for entries that are expected and not yet seen */
+
 int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key, size_t key_len) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g) {
     uint64_t capacity = shard->map->options.capacity / shard->map->n_shards;
-    g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, capacity);
+    g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, capacity, capacity * A_RECORD);
     if (!g)
       return WALMAP_NOMEM;
     atomic_store_explicit(&shard->generation, g, memory_order_release);
