@@ -10,7 +10,8 @@
 ** Reading copies rather than maps the file: whoever makes a mapped file shorter would end the host process by a SIGBUS,
 ** and whoever changes it could do so between the check of a length and its use.
 **
-** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction.
+** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction. Both can be
+** interrupted at every MiB.
 */
 #define _POSIX_C_SOURCE 200809L
 #include "call.h"
@@ -66,6 +67,30 @@ static const char *read_path(sqlite3_context *context, const char *function, sql
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* Interrupts                                                                                                         */
+
+typedef struct poll {
+  sqlite3 *db;
+  size_t bytes; /* until SQLite is asked again */
+  bool is_interrupted;
+} poll;
+
+/*
+** Whether sqlite3_interrupt() was called, or a progress handler wants it. Before version 3.41 SQLite does not tell; but
+** it ends a statement that is begun within the running one.
+*/
+static bool is_interrupted(poll *poll, size_t bytes) {
+  enum { EVERY = 1 << 20 };
+  if (poll->bytes > bytes) {
+    poll->bytes -= bytes;
+    return false;
+  }
+  poll->bytes = EVERY;
+  poll->is_interrupted = sqlite3_exec(poll->db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
+  return poll->is_interrupted;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_snapshot_file([t,] path)                                                                                    */
 
 #define TEMPORARY ".walmap-%016llx.tmp"
@@ -76,6 +101,7 @@ typedef struct output {
   const char *name;               /* in the directory */
   char temporary[TEMPORARY_SIZE]; /* beside it */
   sqlite3_int64 bytes;
+  poll poll;
   int error; /* errno of what failed */
 } output;
 
@@ -123,6 +149,8 @@ static int create_temporary(output *out, bool *irregular) {
 static int write_piece(void *ctx, const void *data, size_t size) {
   output *out = ctx;
   const char *at = data;
+  if (is_interrupted(&out->poll, size))
+    return 1;
   while (size > 0) {
     ssize_t n = write(out->file, at, size);
     if (n < 0 && errno == EINTR)
@@ -168,6 +196,8 @@ static int write_image(output *out, wm_use *use) {
     return result;
   result = walmap_state_write(state->state, write_piece, out);
   wm_state_release(state);
+  if (out->poll.is_interrupted)
+    return WALMAP_INTERRUPT;
   if (result == WALMAP_OK && (out->error = put_in_place(out)) != 0)
     result = WALMAP_IO;
   return result;
@@ -179,7 +209,7 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
   if (path == NULL)
     return;
-  output out = {.directory = -1, .file = -1};
+  output out = {.directory = -1, .file = -1, .poll.db = sqlite3_context_db_handle(context)};
   bool irregular = false;
   int result = WALMAP_IO;
   if ((out.error = open_directory(&out, path)) == 0 && (out.error = create_temporary(&out, &irregular)) == 0)
@@ -200,12 +230,15 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
 
 typedef struct input {
   int file;
+  poll poll;
   int error; /* errno of what failed */
 } input;
 
 static ptrdiff_t read_piece(void *ctx, void *buffer, size_t size) {
   input *in = ctx;
   ssize_t n;
+  if (is_interrupted(&in->poll, size))
+    return -1;
   do
     n = read(in->file, buffer, size < SSIZE_MAX ? size : SSIZE_MAX);
   while (n < 0 && errno == EINTR);
@@ -221,7 +254,8 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
   if (path == NULL)
     return;
   struct stat about;
-  input in = {.file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)}; /* a pipe must not make us wait */
+  input in = {.file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), /* a pipe must not make us wait */
+              .poll.db = sqlite3_context_db_handle(context)};
   if (in.file < 0) {
     fail(context, function, path, errno);
     return;
@@ -235,6 +269,8 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
     wm_functions_restore(context, table, &restoration);
     if (in.error != 0)
       fail(context, function, path, in.error);
+    if (in.poll.is_interrupted)
+      wm_functions_fail(context, SQLITE_INTERRUPT, NULL);
   }
   close(in.file);
 }
