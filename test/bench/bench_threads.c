@@ -245,7 +245,10 @@ static const struct {
 } points[] = {{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}, {"max", 1}};
 #define POINTS (sizeof points / sizeof *points)
 
+/* A slice that was preempted all the time says nothing. */
 static void sample_times(report *r, const char *what, const char *who, const histogram *h) {
+  if (h->n == 0)
+    return;
   for (size_t i = 0; i < POINTS; i++) {
     char name[64];
     snprintf(name, sizeof name, "%s, %s", what, points[i].name);
