@@ -4,7 +4,8 @@
 ** Four threads, each with a connection of its own, do in random order all that a program can do with one shared map
 ** and with maps of its own: read, write, transact, undo, compact, take images and put them back, follow by changes,
 ** make and drop maps, open and close connections. How much there is to hold stays the same, so after a warm-up so must
-** the memory. Each value begins with its key, which every read checks.
+** the memory: in a run with enough figures the last third is held against the one before. Each value begins with its
+** key, which every read checks.
 **
 ** Usage: soak [seconds [interval [file]]]     defaults: 2, a quarter of the seconds, standard output
 ** Writes a line of tab-separated figures every `interval` seconds; with a file as `make soak` draws them.
@@ -204,12 +205,23 @@ static double now(void) {
 #define OF_ALL_MAPS "SELECT sum(memory) >> 10, count(*) FROM walmap_stats"
 #define OF_THE_MAP "SELECT entries, size >> 10 FROM walmap_stats WHERE name = 'soak'"
 
-static void report(FILE *out, worker *keeper, double seconds) {
+/* The sum of the resident memory in each third of the run, and how often it was read. */
+enum { ENOUGH = 30 };
+static struct third {
+  double kib;
+  int n;
+} thirds[3];
+
+static void report(FILE *out, worker *keeper, double seconds, double all_seconds) {
+  struct third *third = &thirds[seconds < all_seconds ? (int)(3 * seconds / all_seconds) : 2];
+  long resident = resident_kib();
+  third->kib += (double)resident;
+  third->n++;
   sqlite3_int64 all[2] = {0, 0}, map[2] = {0, 0};
   run_ok(keeper, OF_ALL_MAPS, 0, 0, all);
   run_ok(keeper, OF_THE_MAP, 0, 0, map);
   check(keeper, DAMAGE, 0, 0);
-  fprintf(out, "%.1f\t%ld\t%lld\t%lld\t%lld\t%lld\t%lld\t%ld\n", seconds, resident_kib(), (long long)all[0],
+  fprintf(out, "%.1f\t%ld\t%lld\t%lld\t%lld\t%lld\t%lld\t%ld\n", seconds, resident, (long long)all[0],
           (long long)sqlite3_memory_used() >> 10, (long long)map[1], (long long)map[0], (long long)all[1],
           atomic_load(&done));
   fflush(out);
@@ -230,12 +242,22 @@ static void soak(FILE *out, worker *keeper, double seconds, double interval) {
   for (double at = interval; now() - begin < seconds; at += interval) {
     double wait = begin + at - now();
     usleep((useconds_t)((wait > 0 ? wait : 0) * 1e6));
-    report(out, keeper, now() - begin);
+    report(out, keeper, now() - begin, seconds);
   }
   atomic_store(&stop, true);
   for (int i = 0; i < THREADS; i++) {
     pthread_join(threads[i], NULL);
   }
+}
+
+/* The figures go up and down by half; their means over twenty minutes differ by a few percent. */
+static bool is_flat(void) {
+  if (thirds[1].n < ENOUGH || thirds[2].n < ENOUGH) {
+    return true;
+  }
+  double before = thirds[1].kib / thirds[1].n, last = thirds[2].kib / thirds[2].n;
+  printf("resident: %.0f KiB in the second third, %.0f KiB in the last\n", before, last);
+  return last < 1.25 * before;
 }
 
 /* What the threads had is given back: their maps, and SQLite's memory. */
@@ -275,8 +297,12 @@ int main(int argc, char **argv) {
     failed += n == 0;
   }
   printf("%10ld deadlocks\n", atomic_load(&busy));
-  passed += given_back;
-  failed += !given_back;
+  bool flat = is_flat();
+  if (!flat) {
+    printf("FAILED: memory grows\n");
+  }
+  passed += given_back + flat;
+  failed += !given_back + !flat;
   if (!given_back) {
     printf("FAILED: something was not given back\n");
   }
