@@ -348,7 +348,7 @@ static void *write_on(void *arg) {
 
 static void beside_writers(void **unused) {
   (void)unused;
-  enum { WRITERS = 2, LOOKS = 2000 / SLOWDOWN };
+  enum { WRITERS = 2, LOOKS = 1000 / SLOWDOWN };
   walmap_options options;
   walmap_options_init(&options);
   options.shards = 4;
