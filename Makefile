@@ -137,7 +137,7 @@ test: ## builds and runs all tests; installs what they need
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
 
 bench-programs: $(BENCHES)
-bench: ## measures everything at full size, beside the peers
+bench: ## measures everything at full size, beside the peers, in some 20 minutes
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
 bench-quick: ## the same with less data, in under a minute
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=quick BENCHES='$(filter-out %/bench_shards,$(BENCHES))'
