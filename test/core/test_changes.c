@@ -71,18 +71,38 @@ static int apply(party *p, blob changes, uint64_t *changed, walmap_why *why) {
   return result;
 }
 
-static bool are_equal(party *a, party *b) {
+static uint64_t count_entries(walmap_state *state) {
+  walmap_cursor cursor;
+  walmap_entry entry;
+  uint64_t count = 0;
+  for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry);)
+    count++;
+  return count;
+}
+
+static bool show_the_same(walmap_state *a, walmap_state *b) {
   walmap_cursor cursor;
   walmap_entry entry, other;
-  bool equal = walmap_len(a->map) == walmap_len(b->map);
-  MUST_OK(walmap_state_begin(a->state));
-  MUST_OK(walmap_state_begin(b->state));
-  walmap_cursor_start(&cursor, a->state);
+  bool equal = count_entries(a) == count_entries(b);
+  walmap_cursor_start(&cursor, a);
   while (equal && walmap_cursor_next(&cursor, &entry)) {
-    equal = walmap_state_get(b->state, entry.key, entry.key_len, &other) == WALMAP_OK &&
-            other.value_len == entry.value_len && memcmp(other.value, entry.value, entry.value_len) == 0;
+    equal = walmap_state_get(b, entry.key, entry.key_len, &other) == WALMAP_OK && other.value_len == entry.value_len &&
+            memcmp(other.value, entry.value, entry.value_len) == 0;
   }
-  walmap_state_end(a->state);
+  return equal;
+}
+
+/* Whether the party shows what the state does. */
+static bool is_equal_to(party *p, walmap_state *state) {
+  MUST_OK(walmap_state_begin(p->state));
+  bool equal = show_the_same(p->state, state);
+  walmap_state_end(p->state);
+  return equal;
+}
+
+static bool are_equal(party *a, party *b) {
+  MUST_OK(walmap_state_begin(b->state));
+  bool equal = walmap_len(a->map) == walmap_len(b->map) && is_equal_to(a, b->state);
   walmap_state_end(b->state);
   return equal;
 }
@@ -171,19 +191,23 @@ static void start_over(follow *f) {
   walmap_image_free(image);
 }
 
-/* Applies what came since, or starts over. */
+/* Applies what came since, or starts over; equal to the state that was asked, whatever writers do meanwhile. */
 static void catch_up_to_changes(follow *f) {
+  walmap_state *state = f->source.state;
   blob changes;
   uint64_t changed = 0;
-  walmap_why why;
-  int result = changes_since(&f->source, f->since, &changes, &why);
+  MUST_OK(walmap_state_begin(state));
+  int result = walmap_state_changes(state, f->since.data, f->since.size, &changes.data, &changes.size, NULL);
   if (result == WALMAP_GONE) {
+    walmap_state_end(state);
     f->gone++;
     start_over(f);
     return;
   }
   MUST_OK(result);
   MUST_OK(apply(&f->follower, changes, NULL, NULL));
+  MUST(is_equal_to(&f->follower, state));
+  walmap_state_end(state);
   if (random_below(&f->random, 4) == 0) {
     MUST_OK(apply(&f->follower, changes, &changed, NULL));
     MUST(changed == 0);
