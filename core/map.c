@@ -14,7 +14,7 @@ static WALMAP__NOINLINE uint64_t xxh3_long(const void *key, size_t key_len, uint
 }
 
 /* Apart from the rest of XXH3, which saves registers, short keys take half the instructions. */
-static WALMAP__FLATTEN uint64_t xxh3(const void *key, size_t key_len, uint64_t seed) {
+WALMAP__FLATTEN uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed) {
   return key_len <= 16 ? XXH3_64bits_withSeed(key, key_len, seed) : xxh3_long(key, key_len, seed);
 }
 
@@ -29,7 +29,7 @@ void walmap_options_init(walmap_options *o) {
   o->first_segment = DEFAULT_FIRST_SEGMENT;
   o->auto_compact = WALMAP_DEFAULT_AUTO_COMPACT;
   o->busy_timeout = WALMAP_DEFAULT_BUSY_TIMEOUT;
-  o->hash = xxh3;
+  o->hash = walmap_xxh3;
   o->allocator = walmap__default_allocator;
 }
 
@@ -55,7 +55,7 @@ static int check_options(const walmap_options *given, walmap_options *o) {
   if (o->first_segment == 0)
     o->first_segment = DEFAULT_FIRST_SEGMENT;
   if (!o->hash)
-    o->hash = xxh3;
+    o->hash = walmap_xxh3;
   if (!o->allocator.alloc)
     o->allocator = walmap__default_allocator;
   if (!o->seed_given)

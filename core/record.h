@@ -21,7 +21,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "compiler.h"
+#include "bytes.h"
 #include "walmap.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -109,50 +109,6 @@ static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, 
   }
   e->key = at;
   e->value = at + e->key_len;
-}
-
-/* memcmp() == 0 and memcpy(), for short keys and values, the usual ones, without a call: by two words that overlap. */
-static WALMAP__ALWAYS_INLINE bool walmap__same_bytes(const uint8_t *a, const uint8_t *b, size_t n) {
-  if (WALMAP__UNLIKELY(n > 16))
-    return memcmp(a, b, n) == 0;
-  if (n >= 8) {
-    uint64_t a0, b0, a1, b1;
-    memcpy(&a0, a, 8), memcpy(&a1, a + n - 8, 8);
-    memcpy(&b0, b, 8), memcpy(&b1, b + n - 8, 8);
-    return ((a0 ^ b0) | (a1 ^ b1)) == 0;
-  }
-  if (n >= 4) {
-    uint32_t a0, b0, a1, b1;
-    memcpy(&a0, a, 4), memcpy(&a1, a + n - 4, 4);
-    memcpy(&b0, b, 4), memcpy(&b1, b + n - 4, 4);
-    return ((a0 ^ b0) | (a1 ^ b1)) == 0;
-  }
-  return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
-}
-
-static WALMAP__ALWAYS_INLINE void walmap__copy_bytes(uint8_t *to, const uint8_t *from, size_t n) {
-  if (n > 16) {
-    if (WALMAP__UNLIKELY(n > 32)) {
-      memcpy(to, from, n);
-      return;
-    }
-    struct {
-      uint64_t half[2];
-    } first, last;
-    memcpy(&first, from, 16), memcpy(&last, from + n - 16, 16);
-    memcpy(to, &first, 16), memcpy(to + n - 16, &last, 16);
-  } else if (n >= 8) {
-    uint64_t first, last;
-    memcpy(&first, from, 8), memcpy(&last, from + n - 8, 8);
-    memcpy(to, &first, 8), memcpy(to + n - 8, &last, 8);
-  } else if (n >= 4) {
-    uint32_t first, last;
-    memcpy(&first, from, 4), memcpy(&last, from + n - 4, 4);
-    memcpy(to, &first, 4), memcpy(to + n - 4, &last, 4);
-  } else if (n > 0) {
-    uint8_t first = from[0], middle = from[n / 2], last = from[n - 1];
-    to[0] = first, to[n / 2] = middle, to[n - 1] = last;
-  }
 }
 
 static WALMAP__ALWAYS_INLINE bool walmap__record_has_key(const walmap__record *r, uint32_t meta, const void *key,

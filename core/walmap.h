@@ -103,13 +103,16 @@ typedef struct walmap_allocator {
 */
 typedef uint64_t (*walmap_hash_fn)(const void *key, size_t key_len, uint64_t seed);
 
+/* The default: XXH3-64 with a seed. */
+uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed);
+
 typedef struct walmap_options {
   uint32_t shards;            /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
   uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none */
   uint32_t first_segment;     /* bytes of a shard's first log segment, 256 to 1 MiB; 0 is the default, 1024 */
   uint32_t auto_compact;      /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
   uint32_t busy_timeout;      /* ms that a writer waits for a shard; 0 is not at all */
-  walmap_hash_fn hash;        /* NULL is XXH3 */
+  walmap_hash_fn hash;        /* NULL is walmap_xxh3 */
   bool seed_given;            /* false: the seed is random, drawn from the system; true: it is `seed` */
   uint64_t seed;              /* mixed into every hash */
   uint32_t content;           /* what the keys and values are, in the caller's numbering; written into images */

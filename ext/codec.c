@@ -4,6 +4,7 @@
 ** Encoding and decoding. What the hash makes of keys is in codec_hash.c, the look at hostile bytes in codec_check.c.
 */
 #include "codec.h"
+#include "../core/bytes.h"
 #include "codec_number.h"
 #include <string.h>
 
@@ -66,11 +67,10 @@ static int encode_bytes_key(wm_key *key, sqlite3_value *value, int type) {
   if (to == NULL)
     return SQLITE_NOMEM;
   to[0] = is_text ? WM_KEY_TEXT : WM_KEY_BLOB;
-  if (size > 0)
-    memcpy(to + 1, bytes, size);
+  walmap__copy_bytes(to + 1, bytes, size);
   if (is_text) {
     to[1 + size] = 0;
-    key->form = memchr(to + 1, 0, size) != NULL ? WM_FORM_NULS : WM_FORM_PLAIN;
+    key->form = walmap__has_nul(to + 1, size) ? WM_FORM_NULS : WM_FORM_PLAIN;
   }
   return SQLITE_OK;
 }
@@ -91,7 +91,10 @@ int wm_codec_encode_key(sqlite3_value *value, wm_key *key) {
   }
 }
 
-void wm_codec_release_key(wm_key *key) { sqlite3_free(key->heap); }
+void wm_codec_release_key(wm_key *key) {
+  if (key->heap != NULL)
+    sqlite3_free(key->heap);
+}
 
 int wm_codec_read_value(sqlite3_value *from, wm_value *value) {
   int type = sqlite3_value_type(from);
@@ -117,7 +120,7 @@ int wm_codec_read_value(sqlite3_value *from, wm_value *value) {
     int rc = read_bytes(from, type, &value->bytes, &value->payload_size);
     if (type == SQLITE_BLOB)
       value->type = WM_VALUE_BLOB;
-    else if (value->bytes != NULL && memchr(value->bytes, 0, value->payload_size) != NULL)
+    else if (walmap__has_nul(value->bytes, value->payload_size))
       value->type = WM_VALUE_NULS;
     else
       value->type = WM_VALUE_TEXT;
@@ -138,8 +141,7 @@ size_t wm_codec_value_size(const wm_value *value) { return 1 + value->payload_si
 void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to) {
   uint8_t *at = to;
   *at++ = (uint8_t)(value->type | key_form << 3);
-  if (value->payload_size > 0)
-    memcpy(at, payload(value), value->payload_size);
+  walmap__copy_bytes(at, payload(value), value->payload_size);
   if (type_is_text(value->type))
     at[value->payload_size] = 0;
 }

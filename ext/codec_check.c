@@ -5,6 +5,7 @@
 ** passes here is what codec.c writes, byte for byte, so the rest of the extension may rely on codec.h's rules: that
 ** equal keys have equal bytes, that text ends in a NUL, that a form goes with its key.
 */
+#include "../core/bytes.h"
 #include "codec.h"
 #include "codec_number.h"
 #include <string.h>
@@ -13,8 +14,6 @@
 static bool int_is_minimal(const uint8_t *payload, size_t size) {
   return size <= 8 && wm_number_int_size(wm_number_load_int(payload, size)) == size;
 }
-
-static bool has_nul(const uint8_t *text, size_t size) { return size > 0 && memchr(text, 0, size) != NULL; }
 
 static const char *check_key(const uint8_t *key, size_t size, uint8_t form) {
   if (size == 0)
@@ -50,7 +49,7 @@ static const char *check_key(const uint8_t *key, size_t size, uint8_t form) {
   case WM_KEY_TEXT:
     if (size == 0 || payload[size - 1] != 0)
       return "a text key without the NUL at its end";
-    if (has_nul(payload, size - 1) != (form == WM_FORM_NULS))
+    if (walmap__has_nul(payload, size - 1) != (form == WM_FORM_NULS))
       return "a text key whose form does not say rightly whether it has a NUL inside";
     return NULL;
   case WM_KEY_BLOB:
@@ -79,7 +78,7 @@ static const char *check_value(const uint8_t *value, size_t size) {
   case WM_VALUE_NULS:
     if (size == 0 || payload[size - 1] != 0)
       return "a text value without the NUL at its end";
-    return has_nul(payload, size - 1) == (type == WM_VALUE_NULS)
+    return walmap__has_nul(payload, size - 1) == (type == WM_VALUE_NULS)
                ? NULL
                : "a text value whose type does not say rightly whether it has a NUL inside";
   case WM_VALUE_BLOB:
@@ -101,6 +100,6 @@ const char *wm_codec_check(void *unused, const walmap_entry *entry) {
 
 const char *wm_codec_check_key(const void *key, size_t size) {
   const uint8_t *bytes = key;
-  bool nuls = size > 2 && bytes[0] == WM_KEY_TEXT && has_nul(bytes + 1, size - 2);
+  bool nuls = size > 2 && bytes[0] == WM_KEY_TEXT && walmap__has_nul(bytes + 1, size - 2);
   return check_key(bytes, size, nuls ? WM_FORM_NULS : WM_FORM_PLAIN);
 }

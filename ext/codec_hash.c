@@ -10,12 +10,13 @@
 **    below 2^46 ('7.0', '7e0', '6.9999999999999999')
 **    any other number ('7.5', '1e300')                    its cell: the real with its CELL_BITS lowest bits cut off
 **
-** The class of an integer is the hash of the integer's own key. Why cells: a key is equal to a number if SQLite's
+** The class of an integer is the hash of the integer's own key: of its 64 bits. Why cells: a key is equal to a number if SQLite's
 ** conversion of its text gives that number, and SQLite's conversion is not the C library's. Both are near the truth:
 ** strtod is exact to half a unit in the last place (ulp), SQLite to less than ERROR_ULPS (its worst case: SQLite before
 ** 3.43 where long double is no wider than double, and huge exponents). So whatever SQLite makes of a text lies within
 ** ERROR_ULPS of what is computed here, and a lookup that visits every class with a member that near misses nothing.
 */
+#include "../core/bytes.h"
 #include "codec.h"
 #include "codec_number.h"
 #include <stdlib.h>
@@ -23,10 +24,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#if defined(__GNUC__)
+#define FLATTEN __attribute__((flatten)) /* or XXH3 for any length is called */
+#else
+#define FLATTEN
+#endif
+
 #define ERROR_ULPS 16
 #define INT_REACH (2 * ERROR_ULPS)
 #define CELL_BITS 7
-#define CELL_TAG 0x80 /* no key tag: cells and keys do not share hashes but by chance */
+#define CELL_SEED UINT64_C(0x9E3779B97F4A7C15)
 #define SMALL_INT ((int64_t)1 << 46)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -151,46 +158,69 @@ static bool parse_number(const uint8_t *at, size_t size, number *out) {
   return true;
 }
 
-/* The usual case of parse_number: digits only, and so few that they cannot overflow. */
-static inline bool parse_digits(const uint8_t *at, size_t size, uint64_t *magnitude) {
-  enum { NO_OVERFLOW = 18 };
-  if (size - 1 >= NO_OVERFLOW)
+/* 4 to 8 digits at once: false when one is none. After D. Lemire, "Quickly parsing eight digits" (2018). */
+static inline bool read_digits(const uint8_t *at, size_t size, uint64_t *magnitude) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  unsigned missing = 8 * (8 - (unsigned)size); /* bits, which become zeros in front: '0' is 0x30 */
+  uint64_t zeros = UINT64_C(0x3030303030303030), front = (uint64_t)walmap__word4(at) << missing & UINT32_MAX;
+  uint64_t word = (uint64_t)walmap__word4(at + size - 4) << 32 | front | (zeros & ~(UINT64_MAX << missing));
+  if ((word & (word + UINT64_C(0x0606060606060606)) & UINT64_C(0xF0F0F0F0F0F0F0F0)) != zeros)
     return false;
-  uint64_t value = 0;
-  for (const uint8_t *end = at + size; at < end; at++) {
-    unsigned digit = (unsigned)*at - '0';
-    if (digit > 9)
-      return false;
-    value = value * 10 + digit;
-  }
-  *magnitude = value;
+  word = (word & UINT64_C(0x0F0F0F0F0F0F0F0F)) * 2561 >> 8;
+  word = (word & UINT64_C(0x00FF00FF00FF00FF)) * 6553601 >> 16;
+  *magnitude = (word & UINT64_C(0x0000FFFF0000FFFF)) * UINT64_C(42949672960001) >> 32;
   return true;
+#else
+  (void)at, (void)size, (void)magnitude;
+  return false;
+#endif
 }
 
-static bool parse_text_key(const uint8_t *key, size_t key_size, number *out) {
-  /* Tag at the front, NUL at the end. Keys of an image may be hashed before they are checked, so the size is tested. */
-  return key_size >= 2 && key[0] == WM_KEY_TEXT && may_start_number(key + 1, key_size - 2) &&
-         parse_number(key + 1, key_size - 2, out);
+/*
+** Text that begins with a digit, at a glance. DIGITS: nothing else, few enough to fit, *magnitude is set; NO_NUMBER;
+** or PERHAPS, which parse_number decides. Most text is settled here: what begins with a letter, dates, hexadecimal.
+*/
+typedef enum shape { NO_NUMBER, DIGITS, PERHAPS } shape;
+
+static inline shape glance_at(const uint8_t *at, size_t size, uint64_t *magnitude) {
+  enum { FIT = 18 };
+  if (!may_start_number(at, size))
+    return NO_NUMBER;
+  if (size >= 4 && size <= 8 && read_digits(at, size, magnitude))
+    return DIGITS;
+  uint64_t value = 0;
+  for (size_t i = 0; i < size; i++) {
+    uint8_t c = at[i];
+    if (!is_digit(c)) /* behind digits only these go on with a number */
+      return i == 0 || c == '.' || c == 'e' || c == 'E' || c == 0 || is_space(c) ? PERHAPS : NO_NUMBER;
+    value = value * 10 + (c - '0'); /* may overflow where it is not used */
+  }
+  *magnitude = value;
+  return size <= FIT ? DIGITS : PERHAPS;
+}
+
+/* Tag at the front, NUL at the end. Keys of an image may be hashed before they are checked, so the size is tested. */
+static inline shape glance_at_key(const uint8_t *key, size_t key_size, uint64_t *magnitude) {
+  return key_size >= 2 && key[0] == WM_KEY_TEXT ? glance_at(key + 1, key_size - 2, magnitude) : NO_NUMBER;
 }
 
 bool wm_codec_looks_numeric(const void *key, size_t key_size) {
+  const uint8_t *at = key;
   number number;
-  return parse_text_key(key, key_size, &number);
+  shape shape = glance_at_key(at, key_size, &number.magnitude);
+  return shape == DIGITS || (shape == PERHAPS && parse_number(at + 1, key_size - 2, &number));
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Classes                                                                                                            */
 
-static uint64_t hash_int(int64_t integer, uint64_t seed) {
-  uint8_t key[9] = {WM_KEY_INT};
-  wm_number_store_int8(integer, key + 1);
-  return XXH3_64bits_withSeed(key, 1 + wm_number_int_size(integer), seed);
-}
+static FLATTEN uint64_t hash_word(uint64_t word, uint64_t seed) { return XXH3_64bits_withSeed(&word, 8, seed); }
 
+static uint64_t hash_int(int64_t integer, uint64_t seed) { return hash_word((uint64_t)integer, seed); }
+
+/* Apart from the integers by its seed. */
 static uint64_t hash_cell(bool negative, uint64_t cell, uint64_t seed) {
-  uint8_t bytes[9] = {CELL_TAG | negative};
-  memcpy(bytes + 1, &cell, sizeof cell);
-  return XXH3_64bits_withSeed(bytes, sizeof bytes, seed);
+  return hash_word(cell, seed ^ (negative ? CELL_SEED : ~CELL_SEED));
 }
 
 /* Whether an integer below SMALL_INT lies within `reach` ulps of a real that is not negative, and which. */
@@ -202,19 +232,26 @@ static bool near_int(double real, uint64_t reach, int64_t *integer) {
   return (a > b ? a - b : b - a) <= reach;
 }
 
+static uint64_t hash_number(const number *n, uint64_t seed) {
+  int64_t integer;
+  if (n->is_int) /* the subtraction is unsigned: -2^63 has no positive counterpart */
+    return hash_int((int64_t)(n->negative ? 0 - n->magnitude : n->magnitude), seed);
+  if (near_int(n->real, INT_REACH, &integer))
+    return hash_int(n->negative ? -integer : integer, seed);
+  return hash_cell(n->negative, wm_number_bits(n->real) >> CELL_BITS, seed);
+}
+
 uint64_t wm_codec_hash(const void *key, size_t key_size, uint64_t seed) {
   const uint8_t *at = key;
   number number;
-  int64_t integer;
-  if (key_size >= 2 && at[0] == WM_KEY_TEXT && parse_digits(at + 1, key_size - 2, &number.magnitude))
+  shape shape = glance_at_key(at, key_size, &number.magnitude);
+  if (shape == DIGITS)
     return hash_int((int64_t)number.magnitude, seed);
-  if (!parse_text_key(key, key_size, &number))
-    return XXH3_64bits_withSeed(key, key_size, seed);
-  if (number.is_int) /* the subtraction is unsigned: -2^63 has no positive counterpart */
-    return hash_int((int64_t)(number.negative ? 0 - number.magnitude : number.magnitude), seed);
-  if (near_int(number.real, INT_REACH, &integer))
-    return hash_int(number.negative ? -integer : integer, seed);
-  return hash_cell(number.negative, wm_number_bits(number.real) >> CELL_BITS, seed);
+  if (shape == PERHAPS && parse_number(at + 1, key_size - 2, &number))
+    return hash_number(&number, seed);
+  if (key_size >= 1 && at[0] == WM_KEY_INT && key_size <= 1 + 8)
+    return hash_int(wm_number_load_int(at + 1, key_size - 1), seed);
+  return walmap_xxh3(key, key_size, seed);
 }
 
 int wm_codec_lookalikes(const void *key, size_t key_size, uint64_t seed, uint64_t hashes[WM_LOOKALIKES]) {

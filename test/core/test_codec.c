@@ -452,6 +452,22 @@ static void test_random_lookalikes(void **state) {
 }
 
 /* One seed's hashes say nothing of another's, look-alikes included: a flood must not be prepared in advance. */
+/* Digits are read eight at a time: each byte in each place among digits, and one digit for another. */
+static void test_one_byte_among_digits(void **state) {
+  (void)state;
+  for (int len = 1; len <= 20; len++) {
+    char text[20];
+    for (int at = 0; at < len; at++) {
+      for (int byte = 0; byte < 256; byte++) {
+        for (int i = 0; i < len; i++)
+          text[i] = (char)('0' + (7 * i + at + byte) % 10);
+        text[at] = (char)byte;
+        check_as_number(text, len);
+      }
+    }
+  }
+}
+
 static void test_hash_is_seeded(void **state) {
   (void)state;
   static const uint8_t keys[][9] = {
@@ -566,9 +582,18 @@ int main(void) {
 #define EACH_UTF16(test)                                                                                               \
   { #test " (UTF-16)", test, open_utf16, close_database, NULL }
   const struct CMUnitTest tests[] = {
-      EACH(test_round_trip),     EACH_UTF16(test_round_trip), EACH(test_ill_formed_text),  EACH(test_refuses_null_key),
-      EACH(test_order),          EACH(test_lookalikes),       EACH_UTF16(test_lookalikes), EACH(test_random_lookalikes),
-      EACH(test_hash_is_seeded), EACH(test_hostile_entries),  EACH(test_random_entries),
+      EACH(test_round_trip),
+      EACH_UTF16(test_round_trip),
+      EACH(test_ill_formed_text),
+      EACH(test_refuses_null_key),
+      EACH(test_order),
+      EACH(test_lookalikes),
+      EACH_UTF16(test_lookalikes),
+      EACH(test_random_lookalikes),
+      EACH(test_one_byte_among_digits),
+      EACH(test_hash_is_seeded),
+      EACH(test_hostile_entries),
+      EACH(test_random_entries),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
