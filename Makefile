@@ -42,7 +42,7 @@ FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*.c ext/*.c))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-programs bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
+.PHONY: all help deps demo test test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
         check format shell test-sqlite bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -136,6 +136,10 @@ test: ## builds and runs all tests; installs what they need
 	@$(MAKE) --no-print-directory all test-programs
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
 
+coverage: ## tells which lines and branches the tests run
+	@test/deps build test
+	@test/coverage
+
 bench-programs: $(BENCHES)
 bench: ## measures everything at full size, beside the peers, in some 20 minutes
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
@@ -189,4 +193,4 @@ uninstall: ## removes what install put there
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
 
 clean: ## removes all that was built
-	rm -rf build build-address build-undefined build-thread build-*debug walmap.so walmap.dylib
+	rm -rf build build-coverage build-mutate build-address build-undefined build-thread build-*debug walmap.so walmap.dylib

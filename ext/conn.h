@@ -111,9 +111,6 @@ int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
 */
 int wm_conn_statement(wm_table *table, wm_statement which, sqlite3_stmt **out, bool *temporary);
 
-/* "schema"."table", quoted for SQL; NULL for want of memory. Free with sqlite3_free. */
-char *wm_conn_quoted_name(const wm_table *table);
-
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Reading from a function (lookup.c)                                                                                 */
 

@@ -222,10 +222,6 @@ int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Statements                                                                                                         */
 
-char *wm_conn_quoted_name(const wm_table *table) {
-  return sqlite3_mprintf("\"%w\".\"%w\"", table->schema, table->name);
-}
-
 static int prepare(const wm_table *table, wm_statement which, sqlite3_stmt **out) {
   static const char *const texts[WM_STATEMENTS] = {
       [WM_STATEMENT_CALL] = "INSERT OR IGNORE INTO \"%w\".\"%w\" VALUES(NULL, NULL)",
