@@ -1,10 +1,10 @@
 /*
-** hostile.c - images that are whole, checksums and all, and hold what the extension would never write; and hosts that
-** allow less (SQLITE_LIMIT_LENGTH) than is in the map
+** hostile.c - images and changes that are whole, checksums and all, and hold what the extension would never write; and
+** hosts that allow less (SQLITE_LIMIT_LENGTH) than is in the map
 **
-** Looks for: an entry that walmap_restore or walmap_each takes though codec.h forbids it, a map that is changed by an
-** image that is refused, a value longer than the host allows that is written or read all the same, a crash on the way (in
-** the address-sanitizer build). Images are made with the C library, which takes any bytes for keys and values.
+** Looks for: an entry that walmap_restore, walmap_each or walmap_apply takes though codec.h forbids it, a map that is
+** changed by what is refused, a value longer than the host allows that is written or read all the same, a crash on the way
+** (in the address-sanitizer build). Images and changes are made with the C library, which takes any bytes.
 */
 #include "walmap.h"
 
@@ -142,6 +142,69 @@ static void test_bad_entries(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* The same in changes: set, and removed                                                                              */
+
+static const struct {
+  const char *what;
+  const char *at;
+  size_t size;
+} bad_keys[] = {
+    {"an empty key", BYTES("")},
+    {"a key of an unknown type", BYTES("\7\1")},
+    {"a NULL key", BYTES("\5")},
+    {"an integer key that is not minimal", BYTES("\1\1\0")},
+    {"an integral real key", BYTES("\2\0\0\0\0\0\0\360\77")},
+    {"a NaN key", BYTES("\2\0\0\0\0\0\0\370\177")},
+    {"a text key without its NUL", BYTES("\3abc")},
+};
+
+/* Changes that set the entry, or remove its key, and set a good one. */
+static image change(const walmap_entry *entry, bool remove) {
+  walmap_options options;
+  walmap *map;
+  walmap_state *state;
+  image position, made;
+  walmap_options_init(&options);
+  options.content = CONTENT_SQL;
+  must(walmap_open(&options, &map) == WALMAP_OK && walmap_state_new(map, &state) == WALMAP_OK, "map");
+  must(walmap_set(map, entry->key, entry->key_len, "", 0) == WALMAP_OK, "set");
+  must(walmap_state_begin(state) == WALMAP_OK, "state");
+  must(walmap_state_position(state, &position.bytes, &position.size) == WALMAP_OK, "position");
+  walmap_state_end(state);
+  must(walmap_set(map, BYTES("\3here\0"), BYTES("\5")) == WALMAP_OK, "set");
+  must((remove ? walmap_remove(map, entry->key, entry->key_len)
+               : walmap_set(map, entry->key, entry->key_len, entry->value, entry->value_len)) == WALMAP_OK,
+       "change");
+  must(walmap_state_begin(state) == WALMAP_OK, "state");
+  must(walmap_state_changes(state, position.bytes, position.size, &made.bytes, &made.size, NULL) == WALMAP_OK,
+       "changes");
+  walmap_state_free(state);
+  walmap_close(map);
+  walmap_image_free(position.bytes);
+  return made;
+}
+
+static void expect_no_change(const char *what, const walmap_entry *entry, bool remove) {
+  image made = change(entry, remove);
+  judge(ask("SELECT walmap_apply('kv', ?1)", &made) == -1 && sqlite3_errcode(db) == SQLITE_CORRUPT,
+        remove ? "walmap_apply removes it" : "walmap_apply sets it", what);
+  judge(strncmp(sqlite3_errmsg(db), "walmap_apply: ", 14) == 0, "walmap_apply does not say why", what);
+  judge(is_untouched(), "walmap_apply changes the map", what);
+  walmap_image_free(made.bytes);
+}
+
+static void test_bad_changes(void) {
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+    expect_no_change(bad[i].what, &(walmap_entry){bad[i].key, bad[i].key_len, bad[i].value, bad[i].value_len}, false);
+  for (size_t i = 0; i < sizeof bad_keys / sizeof bad_keys[0]; i++)
+    expect_no_change(bad_keys[i].what, &(walmap_entry){bad_keys[i].at, bad_keys[i].size, NULL, 0}, true);
+  image good = change(&(walmap_entry){BYTES("\1\1"), BYTES("\5")}, true);
+  judge(ask("SELECT walmap_apply('kv', ?1)", &good) == 1, "walmap_apply refuses it", "a good change");
+  judge(ask("UPDATE kv SET value = 'before' WHERE key = 'here'", NULL) == -1 && is_untouched(), "not put back", "kv");
+  walmap_image_free(good.bytes);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* Entries of random bytes: both functions must be of one opinion                                                     */
 
 static uint64_t random_state;
@@ -241,6 +304,7 @@ int main(void) {
                     NULL) == SQLITE_OK,
        "table");
   test_bad_entries();
+  test_bad_changes();
   test_random_entries();
   test_length_limit();
   sqlite3_close(db);
