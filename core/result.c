@@ -25,6 +25,8 @@ const char *walmap_result_text(int result) {
     return "an option's value is not allowed";
   case WALMAP_GONE:
     return "the changes since that position are not known";
+  case WALMAP_EXISTS:
+    return "the key is there already";
   default:
     return "unknown result code";
   }

@@ -193,6 +193,20 @@ int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t 
   return result;
 }
 
+int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t key_len, size_t value_len,
+                          void **value) {
+  walmap__write w;
+  int result = start(txn, &w, key, key_len, value_len);
+  if (result != WALMAP_OK)
+    return result;
+  if (walmap__write_present(&w, NULL) != present)
+    return present ? WALMAP_NOTFOUND : WALMAP_EXISTS;
+  result = prepare(txn, &w, value_len, false);
+  if (result == WALMAP_OK)
+    *value = walmap__write_apply(&w);
+  return result;
+}
+
 int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len) {
   void *to;
   int result = walmap_txn_reserve(txn, key, key_len, value_len, &to);

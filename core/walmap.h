@@ -56,6 +56,7 @@ enum walmap_result {
   WALMAP_IO,        /* a read or write callback failed */
   WALMAP_INVALID,   /* an option's value is not allowed */
   WALMAP_GONE,      /* what was committed since a position is not known any more, or the position is another map's */
+  WALMAP_EXISTS,    /* the key is there already */
 };
 
 /* One English phrase for a result code; static storage, never NULL. */
@@ -310,6 +311,10 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTF
 ** call on this transaction. Spares a copy.
 */
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value);
+
+/* The same for a key that is present, or one that is absent; otherwise NOTFOUND or EXISTS, and nothing is changed. */
+int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t key_len, size_t value_len,
+                          void **value);
 
 /*
 ** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Takes

@@ -371,9 +371,11 @@ int wm_cursor_eof(sqlite3_vtab_cursor *base) { return ((wm_cursor *)base)->at_en
 int wm_cursor_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column) {
   wm_cursor *c = (wm_cursor *)base;
   wm_state *state = c->own != NULL ? c->own : c->state;
+  if (sqlite3_vtab_nochange(context))
+    return SQLITE_OK; /* UPDATE that leaves the column: xUpdate knows the key, and takes the value from the map */
   if (column == 0)
     wm_codec_result_key(context, &c->entry, wm_state_destructor(state));
-  else if (!sqlite3_vtab_nochange(context)) /* UPDATE that leaves the value: xUpdate takes it from the map */
+  else
     wm_codec_result_value(context, &c->entry, wm_state_destructor(state));
   return SQLITE_OK;
 }

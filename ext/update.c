@@ -85,11 +85,16 @@ typedef struct content {
   walmap_entry entry;
 } content;
 
-static int put(wm_use *use, const wm_key *key, const content *from) {
+/* Which keys `put` sets. */
+typedef enum when { ALWAYS, IF_ABSENT, IF_PRESENT } when;
+
+/* A WALMAP code: NOTFOUND or EXISTS when `when` says that the key is left alone. */
+static int put(wm_use *use, const wm_key *key, const content *from, when when) {
   size_t size = from->is_entry ? from->entry.value_len : wm_codec_value_size(&from->value);
   void *to;
   wm_registry_note_key(use->map, key->data, key->size);
-  int rc = walmap_txn_reserve(use->txn, key->data, key->size, size, &to);
+  int rc = when == ALWAYS ? walmap_txn_reserve(use->txn, key->data, key->size, size, &to)
+                          : walmap_txn_reserve_if(use->txn, when == IF_PRESENT, key->data, key->size, size, &to);
   if (rc != WALMAP_OK)
     return rc;
   wm_use_changed(use);
@@ -120,16 +125,8 @@ static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
 }
 
 static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, bool replace) {
-  wm_use *use = vtab->table->use;
-  if (!replace) {
-    walmap_entry present;
-    int rc = walmap_txn_get(use->txn, key->data, key->size, &present);
-    if (rc == WALMAP_OK)
-      return fail_duplicate(vtab);
-    if (rc != WALMAP_NOTFOUND)
-      return wm_error_table(&vtab->base, rc, vtab->table);
-  }
-  return wm_error_table(&vtab->base, put(use, key, from), vtab->table);
+  int rc = put(vtab->table->use, key, from, replace ? ALWAYS : IF_ABSENT);
+  return rc == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, rc, vtab->table);
 }
 
 /* Gives the entry of key `old` the key `key`. Two changes, of which the second may want for memory. */
@@ -152,48 +149,69 @@ static int move_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, const c
 ** A row that is gone by now, because an earlier row of the statement replaced it, stays gone. A value that the
 ** statement does not set is the one that the row has now, not the one that it had when the statement read it.
 */
-static int update_row(wm_vtab *vtab, sqlite3_value **argv, const wm_key *key, content *from, bool replace) {
+static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, content *from, bool replace) {
   wm_use *use = vtab->table->use;
-  wm_key old;
-  int rc = wm_codec_encode_key(argv[0], &old);
-  if (rc != SQLITE_OK)
-    return rc == SQLITE_NOMEM ? rc : SQLITE_OK;
-  int result = walmap_txn_get(use->txn, old.data, old.size, &from->entry);
+  bool same = old == key || (old->size == key->size && memcmp(old->data, key->data, key->size) == 0);
+  if (same && !from->is_entry) /* the usual one */
+    return wm_error_table(&vtab->base, put(use, key, from, IF_PRESENT), vtab->table);
+  int result = walmap_txn_get(use->txn, old->data, old->size, &from->entry);
   if (result != WALMAP_OK)
-    rc = wm_error_table(&vtab->base, result, vtab->table);
-  else if (from->is_entry && is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
-    rc = SQLITE_TOOBIG;
-  else if (old.size == key->size && memcmp(old.data, key->data, key->size) == 0)
-    rc = wm_error_table(&vtab->base, put(use, key, from), vtab->table);
-  else
-    rc = move_row(vtab, &old, key, from, replace);
-  wm_codec_release_key(&old);
-  return rc;
+    return wm_error_table(&vtab->base, result, vtab->table);
+  if (from->is_entry && is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
+    return SQLITE_TOOBIG;
+  if (same)
+    return wm_error_table(&vtab->base, put(use, key, from, ALWAYS), vtab->table);
+  return move_row(vtab, old, key, from, replace);
 }
 
-/* INSERT: argv is NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
-static int write_row(wm_vtab *vtab, sqlite3_value **argv) {
-  sqlite3 *db = vtab->table->conn->db;
-  bool replace = sqlite3_vtab_on_conflict(db) == SQLITE_REPLACE;
-  bool is_update = sqlite3_value_type(argv[0]) != SQLITE_NULL;
-  content from;
-  from.is_entry = is_update && sqlite3_value_nochange(argv[3]);
+/* The new value, unless the statement does not set it: then the entry has it. */
+static int read_content(sqlite3 *db, sqlite3_value *value, bool is_update, const wm_key *key, content *from) {
+  from->is_entry = is_update && sqlite3_value_nochange(value);
+  if (from->is_entry)
+    return SQLITE_OK;
+  int rc = wm_codec_read_value(value, &from->value);
+  return rc == SQLITE_OK && is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
+}
+
+static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
   wm_key key;
+  content from;
   int rc = wm_codec_encode_key(argv[2], &key);
-  if (rc == SQLITE_CONSTRAINT_NOTNULL)
-    return fail_null(vtab);
   if (rc != SQLITE_OK)
-    return rc;
-  if (!from.is_entry)
-    rc = wm_codec_read_value(argv[3], &from.value);
-  if (rc == SQLITE_OK && !from.is_entry && is_too_big(db, &key, from.value.payload_size))
-    rc = SQLITE_TOOBIG;
+    return rc == SQLITE_CONSTRAINT_NOTNULL ? fail_null(vtab) : rc;
+  rc = read_content(vtab->table->conn->db, argv[3], false, &key, &from);
   if (rc == SQLITE_OK)
-    rc = is_update ? update_row(vtab, argv, &key, &from, replace) : insert_row(vtab, &key, &from, replace);
+    rc = insert_row(vtab, &key, &from, replace);
   wm_codec_release_key(&key);
   return rc;
 }
 
+/* A key that the statement does not set is not given again (wm_cursor_column). */
+static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
+  wm_key old, fresh;
+  content from;
+  int rc = wm_codec_encode_key(argv[0], &old);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_NOMEM ? rc : SQLITE_OK; /* there is no NULL key to update */
+  const wm_key *key = &old;
+  if (!sqlite3_value_nochange(argv[2])) {
+    key = &fresh;
+    rc = wm_codec_encode_key(argv[2], &fresh);
+    if (rc != SQLITE_OK) {
+      wm_codec_release_key(&old);
+      return rc == SQLITE_CONSTRAINT_NOTNULL ? fail_null(vtab) : rc;
+    }
+  }
+  rc = read_content(vtab->table->conn->db, argv[3], true, key, &from);
+  if (rc == SQLITE_OK)
+    rc = update_row(vtab, &old, key, &from, replace);
+  if (key != &old)
+    wm_codec_release_key(&fresh);
+  wm_codec_release_key(&old);
+  return rc;
+}
+
+/* DELETE: old key. INSERT: NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
 int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
   int rc = wm_error_table(base, begin(vtab->table->use), vtab->table);
@@ -202,5 +220,8 @@ int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 
   if (wm_call_take(vtab->table, rowid, &rc))
     return rc;
   *rowid = sqlite3_last_insert_rowid(vtab->table->conn->db); /* SQLite sets it to this: native tables leave it alone */
-  return argc == 1 ? delete_row(vtab, argv) : write_row(vtab, argv);
+  if (argc == 1)
+    return delete_row(vtab, argv);
+  bool replace = sqlite3_vtab_on_conflict(vtab->table->conn->db) == SQLITE_REPLACE;
+  return sqlite3_value_type(argv[0]) == SQLITE_NULL ? insert(vtab, argv, replace) : update(vtab, argv, replace);
 }

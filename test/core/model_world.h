@@ -317,12 +317,22 @@ static inline void step_write(world *w, party *p) {
     uint32_t next = ++w->version;
     bytes v = value_bytes(w->u, next);
     void *room = NULL;
-    bool reserve = pick(w, 3) == 0;
-    trace(w, "txn %d: %s %u, version %u", number_of(w, p), reserve ? "reserve" : "set", key, next);
-    result = reserve ? walmap_txn_reserve(p->txn, k.at, k.len, v.len, &room)
-                     : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
+    bool reserve = pick(w, 3) == 0, conditional = reserve && pick(w, 2) == 0, present = pick(w, 2) == 0;
+    trace(w, "txn %d: %s%s %u, version %u", number_of(w, p), reserve ? "reserve" : "set",
+          !conditional ? ""
+          : present    ? " if present"
+                       : " if absent",
+          key, next);
+    result = conditional ? walmap_txn_reserve_if(p->txn, present, k.at, k.len, v.len, &room)
+             : reserve   ? walmap_txn_reserve(p->txn, k.at, k.len, v.len, &room)
+                         : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
     if (kept_out(w, result, p, key))
       return;
+    if (conditional && present != (old != 0)) {
+      MUST_RESULT(result, old ? WALMAP_EXISTS : WALMAP_NOTFOUND);
+      touch(p, key);
+      return;
+    }
     MUST_OK(result);
     if (reserve && v.len)
       memcpy(room, v.at, v.len);

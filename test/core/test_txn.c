@@ -374,6 +374,32 @@ static void savepoints_over_many_keys(void **unused) {
   universe_free(u);
 }
 
+/* What is refused leaves the key as it is, and takes its shard as every look at a key does. */
+static void reserve_if(void **unused) {
+  (void)unused;
+  struct fixture f = fixture_new(16);
+  void *value;
+  walmap_txn_begin(f.txn);
+  assert_int_equal(walmap_txn_reserve_if(f.txn, true, "k", 1, 1, &value), WALMAP_NOTFOUND);
+  assert_string_equal(get(f.txn, "k"), "-");
+  assert_int_equal(walmap_set(f.map, "k", 1, "x", 1), WALMAP_BUSY);
+  assert_int_equal(walmap_txn_reserve_if(f.txn, false, "k", 1, 1, &value), WALMAP_OK);
+  memcpy(value, "1", 1);
+  assert_int_equal(walmap_txn_reserve_if(f.txn, false, "k", 1, 1, &value), WALMAP_EXISTS);
+  assert_string_equal(get(f.txn, "k"), "1");
+  assert_int_equal(walmap_txn_reserve_if(f.txn, true, "k", 1, 2, &value), WALMAP_OK);
+  memcpy(value, "22", 2);
+  assert_string_equal(get(f.txn, "k"), "22");
+  assert_int_equal(walmap_txn_remove(f.txn, "k", 1), WALMAP_OK);
+  assert_int_equal(walmap_txn_reserve_if(f.txn, true, "k", 1, 1, &value), WALMAP_NOTFOUND); /* a tombstone is none */
+  assert_int_equal(walmap_txn_reserve_if(f.txn, false, "k", 1, 1, &value), WALMAP_OK);
+  memcpy(value, "3", 1);
+  assert_int_equal(walmap_txn_reserve_if(f.txn, true, "k", 1, WALMAP_MAX_LENGTH + 1, &value), WALMAP_TOOBIG);
+  walmap_txn_commit(f.txn);
+  assert_string_equal(committed(f.map, "k"), "3");
+  fixture_free(&f);
+}
+
 static void reserve(void **unused) {
   (void)unused;
   struct fixture f = fixture_new(16);
@@ -751,6 +777,7 @@ int main(void) {
       cmocka_unit_test(objects_are_reused),
       cmocka_unit_test(savepoints_over_many_keys),
       cmocka_unit_test(reserve),
+      cmocka_unit_test(reserve_if),
       cmocka_unit_test(ownership),
       cmocka_unit_test(busy_for_all_shards),
       cmocka_unit_test(state_of_transaction),
