@@ -124,10 +124,14 @@ static inline void wm_codec_set_form(void *value, uint8_t key_form) {
   *header = (uint8_t)((*header & 7) | key_form << 3);
 }
 
+static inline bool wm_codec_value_is_text(const walmap_entry *entry) {
+  uint8_t type = ((const uint8_t *)entry->value)[0] & 7;
+  return type == WM_VALUE_TEXT || type == WM_VALUE_NULS;
+}
+
 /* Bytes of the entry's value without the header byte and the NUL that ends text. */
 static inline size_t wm_codec_payload_size(const walmap_entry *entry) {
-  uint8_t type = ((const uint8_t *)entry->value)[0] & 7;
-  return entry->value_len - 1 - (type == WM_VALUE_TEXT || type == WM_VALUE_NULS);
+  return entry->value_len - 1 - wm_codec_value_is_text(entry);
 }
 
 /*

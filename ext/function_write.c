@@ -87,7 +87,10 @@ static int do_set(void *ctx, wm_table *table, char **err) {
 
 /* A result that is too long for this connection would fail only when the removal is committed. */
 static bool is_returnable(const wm_table *table, const walmap_entry *entry) {
-  return wm_codec_payload_size(entry) <= (size_t)sqlite3_limit(table->conn->db, SQLITE_LIMIT_LENGTH, -1);
+  size_t limit = (size_t)sqlite3_limit(table->conn->db, SQLITE_LIMIT_LENGTH, -1), size = wm_codec_payload_size(entry);
+  if (size > limit / 2 && wm_codec_value_is_text(entry) && wm_conn_is_utf16(table->conn))
+    size *= 2; /* what UTF-16 takes at most */
+  return size <= limit;
 }
 
 /* The removed value dies with the transaction, which may end with this work: it is copied. */
