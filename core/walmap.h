@@ -462,7 +462,7 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
 ** this library, or from a stray write of the program; a map that has some should be closed. Changes nothing.
 ** Takes ownership of one shard after another, and so waits as a writer does; readers and the writers of the other
 ** shards go on. `txn` is as for walmap_compact; its uncommitted changes are looked at too. Takes about as long as
-** looking up every key twice.
+** looking up every key once, or half as much again.
 **   why   may be NULL; set on CORRUPT to the first fault
 ** Errors: CORRUPT, BUSY, DEADLOCK, INTERRUPT.
 */
