@@ -10,36 +10,16 @@
 **   - the changes since any position, applied to the map itself, change nothing (F1), and lead to a position that none
 **     come after
 */
+#include "../core/changes_kit.h"
 #include "image_mutator.h"
 
-#include "changes.h"
-
-typedef struct party {
-  walmap *map;
-  walmap_session *session;
-  walmap_txn *txn;
-  walmap_state *state;
-} party;
-
-static party party_new(void) {
-  party p;
+static party map_of_an_input(void) {
   walmap_options options;
   walmap_options_init(&options);
   options.shards = 2;
   options.first_segment = 256;
   options.seed_given = true; /* an input's run should be the same each time */
-  MUST_OK(walmap_open(&options, &p.map));
-  MUST_OK(walmap_session_new(NULL, NULL, &p.session));
-  MUST_OK(walmap_txn_new(p.map, p.session, &p.txn));
-  MUST_OK(walmap_state_new(p.map, &p.state));
-  return p;
-}
-
-static void party_free(party *p) {
-  walmap_state_free(p->state);
-  walmap_txn_free(p->txn);
-  walmap_session_free(p->session);
-  walmap_close(p->map);
+  return party_open(&options);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -131,7 +111,7 @@ static void fill(party *p, model *m) {
 }
 
 static void check_apply(bytes input) {
-  party p = party_new();
+  party p = map_of_an_input();
   model m = {0};
   walmap_why why = {""};
   uint64_t changed;
@@ -213,7 +193,7 @@ static void repair_changes(bytes input) {
 
 /* A map whose logs have all that a position can lie between: records set, superseded, removed, rolled back. */
 static party party_with_history(void) {
-  party p = party_new();
+  party p = map_of_an_input();
   model unused = {0};
   fill(&p, &unused);
   walmap_txn_rollback(p.txn);
@@ -250,7 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 /* Changes of a map that did a few things. */
 static bytes fresh_changes(uint64_t *random) {
-  party p = party_new();
+  party p = map_of_an_input();
   void *since, *changes;
   size_t since_size, size;
   model unused = {0};
