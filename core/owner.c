@@ -9,6 +9,7 @@
 #define SPINS 200
 #define POLL_NS INT64_C(10000000)    /* how often `interrupt` is asked */
 #define PATIENCE_NS INT64_C(1000000) /* after that a waiter is served first */
+#define LONG_AGO (INT64_MIN / 2)
 
 struct walmap_session {
   bool (*interrupt)(void *ctx);
@@ -53,12 +54,17 @@ static inline void pause_cpu(void) {
 #endif
 }
 
-/* O1: follows the chain from the shard that `me` wants; true when it leads back to `me`. */
+/*
+** O1: follows the chain from the shard that `me` wants; true when it leads back to `me`. Then whoever waits for the last
+** shard of the circle gets it when `me` gives it up: `me` may try again at once, and would meet the same circle.
+*/
 static bool closes_circle(walmap__owner *owner, const walmap_session *me) {
   while (owner) {
     walmap_session *session = atomic_load(&owner->session);
-    if (session == me)
+    if (session == me) {
+      owner->first->since = LONG_AGO;
       return true;
+    }
     if (!session || session == &walmap__single_operation)
       return false;
     owner = session->waits_for;
