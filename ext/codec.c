@@ -207,6 +207,16 @@ static void let_go(const void *bytes, void (*destructor)(void *)) {
 ** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs
 ** inside (that flag would be misread as UTF-16 there).
 */
+static inline void result_text(sqlite3_context *context, const void *text, size_t size, bool has_nuls,
+                               void (*destructor)(void *)) {
+  if (sqlite3_libversion_number() >= 3053000)
+    sqlite3_result_text64(context, text, size, destructor, SQLITE_UTF8_ZERO_TERMINATED);
+  else if (has_nuls)
+    sqlite3_result_text64(context, text, size, destructor, SQLITE_UTF8);
+  else
+    sqlite3_result_text(context, text, -1, destructor);
+}
+
 static void set_result(sqlite3_context *context, const decoded *from, void (*destructor)(void *)) {
   switch (from->type) {
   case WM_VALUE_INT:
@@ -219,12 +229,7 @@ static void set_result(sqlite3_context *context, const decoded *from, void (*des
     break;
   case WM_VALUE_TEXT:
   case WM_VALUE_NULS:
-    if (sqlite3_libversion_number() >= 3053000)
-      sqlite3_result_text64(context, from->bytes, from->size, destructor, SQLITE_UTF8_ZERO_TERMINATED);
-    else if (from->type == WM_VALUE_NULS)
-      sqlite3_result_text64(context, from->bytes, from->size, destructor, SQLITE_UTF8);
-    else
-      sqlite3_result_text(context, from->bytes, -1, destructor);
+    result_text(context, from->bytes, from->size, from->type == WM_VALUE_NULS, destructor);
     break;
   case WM_VALUE_BLOB:
     sqlite3_result_blob64(context, from->bytes, from->size, destructor);
@@ -259,6 +264,11 @@ void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, vo
 }
 
 void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
+  const uint8_t *bytes = entry->value;
+  if ((bytes[0] & 7) == WM_VALUE_TEXT) { /* as below, but at once: most values are text */
+    result_text(context, bytes + 1, entry->value_len - 2, false, destructor);
+    return;
+  }
   decoded value;
   decode_value(entry, &value);
   set_result(context, &value, destructor);
