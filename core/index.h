@@ -163,7 +163,7 @@ static inline void walmap__index_prefetch(const walmap__index *index, uint64_t h
 static inline void walmap__index_seek(const walmap__index *index, uint64_t hash, walmap__slot_ref *ref) {
   ref->buckets = walmap__index_home(index, hash, &ref->mask);
   ref->bucket = ref->buckets + ((uint32_t)(hash >> 8) & ref->mask);
-  ref->steps = 0;
+  ref->steps = ref->slot = 0;
   ref->left = walmap__bucket_match(ref->bucket, walmap__tag(hash));
 }
 

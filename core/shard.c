@@ -44,6 +44,15 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   return g;
 }
 
+walmap__generation *walmap__generation_first(walmap__shard *shard) {
+  enum { A_RECORD = 32 }; /* bytes: a guess, for entries that are expected and not yet seen */
+  uint64_t capacity = shard->map->options.capacity / shard->map->n_shards;
+  walmap__generation *g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, capacity, capacity * A_RECORD);
+  if (g)
+    atomic_store_explicit(&shard->generation, g, memory_order_release);
+  return g;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Deaths                                                                                                             */
 

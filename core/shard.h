@@ -71,6 +71,9 @@ void walmap__shard_destroy(walmap__shard *shard);
 walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes);
 void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
 
+/* Makes and links the shard's first generation, for options.capacity. NULL without memory. */
+walmap__generation *walmap__generation_first(walmap__shard *shard);
+
 /*
 ** Frees what no reader can see any more, and folds deaths, at most `budget` of them. `force`: even where it hardly
 ** pays. Only when all of the shard's records are committed.

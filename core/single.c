@@ -2,7 +2,8 @@
 #include "write.h"
 
 /* Too great lengths are refused before a byte is looked at. */
-static int start(walmap *map, const void *key, size_t key_len, size_t value_len, walmap__write *w) {
+static WALMAP__ALWAYS_INLINE int start(walmap *map, const void *key, size_t key_len, size_t value_len,
+                                       walmap__write *w) {
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   uint64_t hash = walmap__hash_of(map, key, key_len);
@@ -16,19 +17,19 @@ static int start(walmap *map, const void *key, size_t key_len, size_t value_len,
   return result;
 }
 
-static int finish(const walmap__write *w, int result) {
+static WALMAP__ALWAYS_INLINE int finish(const walmap__write *w, int result) {
   walmap__owner_release(&w->shard->owner);
   return result;
 }
 
-static int commit(const walmap__write *w) {
+static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
   walmap__shard *shard = w->shard;
   walmap__publish_one(shard->map, shard);
   walmap__shard_after_commit(shard, 1);
   return finish(w, WALMAP_OK);
 }
 
-static int set(walmap__write *w, const void *value, size_t value_len) {
+static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len) {
   int result = walmap__write_prepare(w, value_len, false);
   if (result != WALMAP_OK)
     return finish(w, result);
@@ -36,7 +37,7 @@ static int set(walmap__write *w, const void *value, size_t value_len) {
   return commit(w);
 }
 
-static int take_away(walmap__write *w) {
+static WALMAP__ALWAYS_INLINE int take_away(walmap__write *w) {
   int result = walmap__write_prepare(w, 0, true);
   if (result != WALMAP_OK)
     return finish(w, result);
