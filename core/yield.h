@@ -1,9 +1,9 @@
 /*
 ** yield.h - named points at which a thread may be made to stop, so that tests meet the races that are seldom met
 **
-** Builds with WALMAP_DEBUG call a hook at each walmap__yield, which stands in a window: between two steps of which another
-** thread can see one without the other. A test's hook holds one thread there while another runs past it.
-** The hook that is there already, if the environment has WALMAP_YIELD=seed, makes threads give way at random: with it any
+** Builds with WALMAP_DEBUG call a hook at each walmap__yield, which stands in a window: between two steps of which
+** another thread can see one without the other. A test's hook holds one thread there while another runs past it. The
+** hook that is there already, if the environment has WALMAP_YIELD=seed, makes threads give way at random: with it any
 ** program that uses the core can be run. Other builds have no trace of it.
 */
 #ifndef WALMAP_YIELD_H

@@ -6,11 +6,11 @@
 ** its call and its return such that, done in the order of these moments on a plain variable, all give the results that
 ** they gave.
 **
-** The search is Wing and Gong's (Testing and verifying concurrent objects, 1993) in the form that Lowe calls just-in-time
-** (Testing for linearizability, 2017): the calls and returns are gone through in the order of time, with the set of all
-** configurations that explain them so far: the variable's value, and which of the open operations have taken effect.
-** Only a return makes them grow: whatever may take effect before it is tried. The set stays small, since few operations
-** are open at once and equal configurations are one. It is empty if and only if there is no explanation.
+** The search is Wing and Gong's (Testing and verifying concurrent objects, 1993) in the form that Lowe calls
+** just-in-time (Testing for linearizability, 2017): the calls and returns are gone through in the order of time, with
+** the set of all configurations that explain them so far: the variable's value, and which of the open operations have
+** taken effect. Only a return makes them grow: whatever may take effect before it is tried. The set stays small, since
+** few operations are open at once and equal configurations are one. It is empty if and only if there is no explanation.
 */
 #ifndef TEST_CORE_LINEARIZABLE_H
 #define TEST_CORE_LINEARIZABLE_H

@@ -32,8 +32,8 @@ static uint64_t hash(const void *key, size_t key_len, uint64_t seed) {
 static void put(walmap *map, uint32_t key, uint64_t value) { MUST_OK(walmap_set(map, &key, 4, &value, 8)); }
 
 /*
-** Shard 0 has no room for another key in its one bucket; shard 1 has a slot that was used before, by a record whose memory
-** is free; shard 3 holds a tombstone.
+** Shard 0 has no room for another key in its one bucket; shard 1 has a slot that was used before, by a record whose
+** memory is free; shard 3 holds a tombstone.
 */
 static void build_small(walmap *map) {
   uint32_t gone = NEAR + 20 * SHARDS;

@@ -1,6 +1,6 @@
 /*
-** test_linearizable.c - histories of single keys, recorded from threads, that no order of the operations explains (C1 to
-** C4); and a checker (linearizable.h) that would take a wrong history
+** test_linearizable.c - histories of single keys, recorded from threads, that no order of the operations explains (C1
+** to C4); and a checker (linearizable.h) that would take a wrong history
 **
 ** SEED=n sets the order of operations, LOAD_MS=n how long each load runs.
 */

@@ -1,10 +1,11 @@
 /*
-** test_races.c - every order of two operations, one held at each named point (core/yield.h) while the other runs past it
+** test_races.c - every order of two operations, one held at each named point (core/yield.h) while the other runs
 **
-** Which windows there are need not be known: for each pair of operations the first is held at its 1st, 2nd, 3rd ... point,
-** the second runs, whole or up to one of its own points, and then both go on. What the two were told, and what the map
-** holds afterwards, must be as if one had run before the other (C1 to C4, C6; linearizability of two operations by
-** trying all). Freed memory is spoilt in these builds, so that a reader who still is in it does not read what it should.
+** Which windows there are need not be known: for each pair of operations the first is held at its 1st, 2nd, 3rd ...
+** point, the second runs, whole or up to one of its own points, and then both go on. What the two were told, and what
+** the map holds afterwards, must be as if one had run before the other (C1 to C4, C6; linearizability of two operations
+** by trying all). Freed memory is spoilt in these builds, so that a reader who still is in it does not read what it
+** should.
 **
 ** SCHEDULES=n holds each operation n times at each point that it passes, SEED=n chooses which times.
 */
@@ -130,7 +131,7 @@ typedef struct stop {
   long nth;
 } stop;
 
-/* Holds the first, then the second, then lets the first go on before the second. Notes what the second passed till then. */
+/* Holds the first, then the second, then lets the first go on before the second. Notes what the second passed. */
 static void play_schedule(const pair *p, stop one, stop other) {
   walmap *map = open_scene(p->scene);
   first.map = second.map = map;
@@ -194,8 +195,8 @@ static void play_beside(const pair *p, stop one) {
 }
 
 /*
-** Each point of the first at the first time, the last, and times between; and as many schedules in which both are held at
-** any of their points.
+** Each point of the first at the first time, the last, and times between; and as many schedules in which both are held
+** at any of their points.
 */
 static void play_pair(const scene *s, const operation *one, const operation *other, bool both_write) {
   static uint64_t random;
