@@ -169,7 +169,7 @@ static const struct {
 static image change(const walmap_entry *entry, bool remove) {
   walmap_options options;
   walmap *map;
-  walmap_state *state;
+  walmap_state *state = NULL;
   image position, made;
   walmap_options_init(&options);
   options.content = CONTENT_SQL;

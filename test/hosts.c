@@ -384,7 +384,7 @@ static void in_child(const char *what, void (*body)(void)) {
     body();
     exit(atomic_load(&failures) > 0);
   }
-  int status;
+  int status = -1;
   if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
     fail("%s: the child ended with status %x", what, (unsigned)status);
   }
