@@ -108,15 +108,24 @@ static void native_if(sqlite3_context *context, int argc, sqlite3_value **argv) 
   sqlite3_value_free(value);
 }
 
+/*
+** The expression gets copies of key and value, as from walmap_upsert: SQLite reads a BLOB as a number in the database's
+** encoding when it comes from a table, and as UTF-8 when it is bound.
+*/
 static void native_upsert(sqlite3_context *context, int argc, sqlite3_value **argv) {
   bool found;
-  sqlite3_value *value = NULL;
-  char *update = sqlite3_mprintf("UPDATE \"%%w\" SET value = (%s) WHERE key = ?1", sqlite3_value_text(argv[3]));
-  if (native_run(context, argc, argv, NATIVE_SELECT, &found, &value) &&
-      native_do(context, argc, argv, found ? update : "INSERT INTO \"%w\" VALUES(?1, ?2)")) {
-    native_get(context, argc, argv);
+  sqlite3_value *key = NULL, *value = NULL;
+  char *update = sqlite3_mprintf("UPDATE \"%%w\" SET value = (SELECT (%s) FROM (SELECT ?2 AS key, ?3 AS value)) "
+                                 "WHERE key = ?1",
+                                 sqlite3_value_text(argv[3]));
+  if (native_run(context, argc, argv, "SELECT key FROM \"%w\" WHERE key = ?1", &found, &key) &&
+      native_run(context, argc, argv, NATIVE_SELECT, &found, &value)) {
+    sqlite3_value *copies[] = {argv[0], argv[1], key, value};
+    if (native_do(context, argc, found ? copies : argv, found ? update : "INSERT INTO \"%w\" VALUES(?1, ?2)"))
+      native_get(context, argc, argv);
   }
   sqlite3_free(update);
+  sqlite3_value_free(key);
   sqlite3_value_free(value);
 }
 
