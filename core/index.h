@@ -193,7 +193,7 @@ static WALMAP__ALWAYS_INLINE walmap__version walmap__index_find(const walmap__in
   walmap__index_seek(index, hash, ref);
   while ((place = walmap__index_next(ref, hash)) != 0) {
     walmap__version version = walmap__log_version(index->log, place);
-    if (__builtin_expect(walmap__record_has_key(version.record, version.meta, key, key_len), 1))
+    if (WALMAP__LIKELY(walmap__record_has_key(version.record, version.meta, key, key_len)))
       return version;
   }
   return (walmap__version){NULL, 0, 0, 0};

@@ -62,7 +62,7 @@ static inline walmap__shard *walmap__shard_of(const walmap *map, uint64_t hash) 
 /* The committed tail of one shard, a commit on its way included (S1). */
 uint64_t walmap__tail_while_committing(walmap *map, uint32_t shard);
 static inline uint64_t walmap__tail(walmap *map, uint32_t shard) {
-  if (__builtin_expect(atomic_load_explicit(&map->commits, memory_order_acquire) & 1, 0)) {
+  if (WALMAP__UNLIKELY(atomic_load_explicit(&map->commits, memory_order_acquire) & 1)) {
     return walmap__tail_while_committing(map, shard);
   }
   return atomic_load_explicit(&map->tails[shard], memory_order_acquire);

@@ -19,6 +19,7 @@
 
 #include <stdatomic.h>
 
+#include "compiler.h"
 #include "walmap.h"
 #include "yield.h"
 
@@ -44,7 +45,7 @@ static inline bool walmap__owner_try(walmap__owner *owner, walmap_session *sessi
 }
 
 static inline int walmap__owner_acquire(walmap__owner *owner, walmap_session *session, uint32_t timeout) {
-  if (__builtin_expect(walmap__owner_try(owner, session), 1))
+  if (WALMAP__LIKELY(walmap__owner_try(owner, session)))
     return WALMAP_OK;
   return walmap__owner_wait(owner, session, timeout);
 }
@@ -54,7 +55,7 @@ static inline void walmap__owner_release(walmap__owner *owner) {
   walmap__yield("owner: releasing");
   atomic_exchange(&owner->session, NULL);
   walmap__yield("owner: released");
-  if (__builtin_expect(atomic_load(&owner->n_waiters) != 0, 0))
+  if (WALMAP__UNLIKELY(atomic_load(&owner->n_waiters) != 0))
     walmap__owner_hand_over(owner);
 }
 

@@ -106,7 +106,7 @@ static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, u
 
 /* V1: from the newest version of a key to the one at `tail`; false when absent then. */
 static inline bool walmap__version_at(const walmap__generation *g, walmap__version *version, uint64_t tail) {
-  while (__builtin_expect(version->position >= tail, 0)) {
+  while (WALMAP__UNLIKELY(version->position >= tail)) {
     walmap__yield("reader: goes to prev");
     uint32_t place = walmap__record_prev(version->record, version->meta);
     if (place == 0)

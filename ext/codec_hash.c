@@ -24,12 +24,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#if defined(__GNUC__)
-#define FLATTEN __attribute__((flatten)) /* or XXH3 for any length is called */
-#else
-#define FLATTEN
-#endif
-
 #define ERROR_ULPS 16
 #define INT_REACH (2 * ERROR_ULPS)
 #define CELL_BITS 7
@@ -214,7 +208,8 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Classes                                                                                                            */
 
-static FLATTEN uint64_t hash_word(uint64_t word, uint64_t seed) { return XXH3_64bits_withSeed(&word, 8, seed); }
+/* Flat, or XXH3 for any length is called. */
+static WALMAP__FLATTEN uint64_t hash_word(uint64_t word, uint64_t seed) { return XXH3_64bits_withSeed(&word, 8, seed); }
 
 static uint64_t hash_int(int64_t integer, uint64_t seed) { return hash_word((uint64_t)integer, seed); }
 
