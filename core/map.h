@@ -41,6 +41,7 @@ struct walmap {
   walmap__shard *shards;
   _Atomic uint64_t *tails;
   walmap__figures (*figures)[2];
+  walmap__owner turn; /* of the transactions that take turns after deadlocks (txn.c) */
 
   _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */
   pthread_mutex_t committing;

@@ -3,32 +3,42 @@
 #include "owner.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
-#define SPINS 200
+#define LOOKS 200                    /* before queueing: some microseconds, as long as an operation may take */
+#define MORE_LOOKS 2000              /* in the queue, before falling asleep: as long as a short transaction may take */
 #define POLL_NS INT64_C(10000000)    /* how often `interrupt` is asked */
 #define PATIENCE_NS INT64_C(1000000) /* after that a waiter is served first */
-#define LONG_AGO (INT64_MIN / 2)
 
 struct walmap_session {
   bool (*interrupt)(void *ctx);
   void *ctx;
-  walmap__owner *waits_for; /* guarded by the mutex */
+  struct walmap__waiter *waiter; /* NULL: it does not wait. Guarded by the mutex */
+  uint64_t age;                  /* O2; less is older; 0: it never had to wait. Others read it only while it waits */
 };
 
 walmap_session walmap__single_operation;
 
+typedef enum outcome {
+  NONE,
+  HANDED_OVER, /* it owns the shard, and is out of the queue */
+  GIVES_WAY    /* it is in a circle, and the youngest there */
+} outcome;
+
 typedef struct walmap__waiter {
   struct walmap__waiter *next, *previous;
+  walmap__owner *owner;
   walmap_session *session;
   pthread_cond_t wake;
   int64_t since;
-  bool woken;       /* since it last looked */
-  bool handed_over; /* it owns the shard, and is out of the queue */
+  bool woken;               /* since it last looked */
+  _Atomic(outcome) outcome; /* decided by others, under the mutex */
 } walmap__waiter;
 
 static pthread_mutex_t waiting = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t n_waited; /* sessions that had to wait since they last committed; guarded by the mutex */
 
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out) {
   walmap_session *session = calloc(1, sizeof *session);
@@ -40,7 +50,14 @@ int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session *
   return WALMAP_OK;
 }
 
-void walmap_session_free(walmap_session *session) { free(session); }
+/* It owns nothing, but somebody who followed a chain while it still did may be looking at it. */
+void walmap_session_free(walmap_session *session) {
+  pthread_mutex_lock(&waiting);
+  pthread_mutex_unlock(&waiting);
+  free(session);
+}
+
+void walmap__session_committed(walmap_session *session) { session->age = 0; }
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -55,21 +72,23 @@ static inline void pause_cpu(void) {
 }
 
 /*
-** O1: follows the chain from the shard that `me` wants; true when it leads back to `me`. Then whoever waits for the last
-** shard of the circle gets it when `me` gives it up: `me` may try again at once, and would meet the same circle.
+** O1: follows the chain from the shard that `me` wants. The youngest session of the circle if it leads back to `me`,
+** otherwise NULL.
 */
-static bool closes_circle(walmap__owner *owner, const walmap_session *me) {
-  while (owner) {
+static walmap_session *youngest_in_circle(const walmap__owner *owner, walmap_session *me) {
+  walmap_session *youngest = me;
+  for (;;) {
     walmap_session *session = atomic_load(&owner->session);
-    if (session == me) {
-      owner->first->since = LONG_AGO;
-      return true;
-    }
-    if (!session || session == &walmap__single_operation)
-      return false;
-    owner = session->waits_for;
+    if (session == me)
+      return youngest;
+    if (!session || session == &walmap__single_operation || !session->waiter)
+      return NULL;
+    if (session->waiter->owner == owner || atomic_load(&session->waiter->outcome) == GIVES_WAY)
+      return NULL; /* it has what it waited for, or gives up what it has */
+    if (session->age > youngest->age)
+      youngest = session;
+    owner = session->waiter->owner;
   }
-  return false;
 }
 
 static void join_queue(walmap__owner *owner, walmap__waiter *w) {
@@ -80,7 +99,6 @@ static void join_queue(walmap__owner *owner, walmap__waiter *w) {
     owner->first = w;
   }
   owner->last = w;
-  atomic_fetch_add(&owner->n_waiters, 1);
 }
 
 static void leave_queue(walmap__owner *owner, walmap__waiter *w) {
@@ -94,12 +112,6 @@ static void leave_queue(walmap__owner *owner, walmap__waiter *w) {
   } else {
     owner->last = w->previous;
   }
-  atomic_fetch_sub(&owner->n_waiters, 1);
-}
-
-static void sleep_until(walmap__waiter *w, int64_t when) {
-  struct timespec t = {.tv_sec = (time_t)(when / 1000000000), .tv_nsec = (long)(when % 1000000000)};
-  pthread_cond_timedwait(&w->wake, &waiting, &t);
 }
 
 static void wake(walmap__waiter *w) {
@@ -107,35 +119,88 @@ static void wake(walmap__waiter *w) {
   pthread_cond_signal(&w->wake);
 }
 
-/* Called with the mutex held, which is given up only while asleep. The caller takes the waiter out of the queue. */
+/* Looks at the shard for a while: true when it was free, and is the session's now. `w`: NULL before it queues. */
+static bool look_on(walmap__owner *owner, walmap_session *session, const walmap__waiter *w, int looks) {
+  enum { UNTIL_YIELD = 32 }; /* looks; the owner may be waiting for this CPU */
+  for (int i = 1; i <= looks; i++) {
+    if (w && atomic_load_explicit(&w->outcome, memory_order_relaxed) != NONE)
+      return false;
+    if (atomic_load_explicit(&owner->session, memory_order_relaxed) == NULL && walmap__owner_try(owner, session))
+      return true;
+    if (w && i % UNTIL_YIELD == 0) {
+      sched_yield();
+    } else {
+      pause_cpu();
+    }
+  }
+  return false;
+}
+
+/* Called with the mutex held, like all below. False when it was not woken, but `when` has come. */
+static bool sleep_until(walmap__waiter *w, int64_t when) {
+  struct timespec t = {.tv_sec = (time_t)(when / 1000000000), .tv_nsec = (long)(when % 1000000000)};
+  walmap__yield("owner: will sleep");
+  w->woken = false;
+  pthread_cond_timedwait(&w->wake, &waiting, &t);
+  return w->woken;
+}
+
+/* DEADLOCK when the session must give way; if it is another one of a circle, that one is told. */
+static int break_circle(const walmap__owner *owner, walmap_session *me) {
+  walmap_session *youngest = me == &walmap__single_operation ? NULL : youngest_in_circle(owner, me);
+  if (youngest == me)
+    return WALMAP_DEADLOCK;
+  if (youngest) {
+    atomic_store(&youngest->waiter->outcome, GIVES_WAY);
+    wake(youngest->waiter);
+  }
+  return WALMAP_OK;
+}
+
+static bool look_on_in_queue(walmap__owner *owner, walmap__waiter *w) {
+  pthread_mutex_unlock(&waiting);
+  bool taken = look_on(owner, w->session, w, MORE_LOOKS);
+  pthread_mutex_lock(&waiting);
+  return taken;
+}
+
+/* The mutex is given up while it looks on and while it is asleep. The caller takes the waiter out of the queue. */
 static int wait_in_queue(walmap__owner *owner, walmap__waiter *w, int64_t deadline) {
   walmap_session *me = w->session;
-  for (;;) {
-    if (w->handed_over || walmap__owner_try(owner, me))
+  int result = break_circle(owner, me);
+  bool woken = deadline > w->since; /* then it is worth while to look on */
+  while (result == WALMAP_OK) {
+    if (woken && look_on_in_queue(owner, w))
       return WALMAP_OK;
-    if (me != &walmap__single_operation && closes_circle(owner, me))
+    if (w->outcome == GIVES_WAY)
       return WALMAP_DEADLOCK;
+    if (w->outcome == HANDED_OVER)
+      return WALMAP_OK;
     int64_t now = now_ns();
-    if (now >= deadline)
-      return WALMAP_BUSY;
-    if (me->interrupt && me->interrupt(me->ctx))
-      return WALMAP_INTERRUPT;
-    walmap__yield("owner: will sleep");
-    w->woken = false;
-    int64_t poll = now + POLL_NS;
-    sleep_until(w, me->interrupt && poll < deadline ? poll : deadline);
+    if (now >= deadline) {
+      result = WALMAP_BUSY;
+    } else if (me->interrupt && me->interrupt(me->ctx)) {
+      result = WALMAP_INTERRUPT;
+    } else {
+      walmap__yield("owner: looked in vain");
+      atomic_fetch_add(&owner->n_asleep, 1); /* before the last try, see walmap__owner_release */
+      if (walmap__owner_try(owner, me)) {
+        atomic_fetch_sub(&owner->n_asleep, 1);
+        return WALMAP_OK;
+      }
+      int64_t poll = now + POLL_NS;
+      woken = sleep_until(w, me->interrupt && poll < deadline ? poll : deadline);
+      atomic_fetch_sub(&owner->n_asleep, 1);
+    }
   }
+  return result;
 }
 
 int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t timeout) {
-  for (int i = 0; i < SPINS; i++) {
-    if (atomic_load_explicit(&owner->session, memory_order_relaxed) == NULL && walmap__owner_try(owner, session)) {
-      return WALMAP_OK;
-    }
-    pause_cpu();
-  }
+  if (look_on(owner, session, NULL, LOOKS))
+    return WALMAP_OK;
   walmap__yield("owner: will queue");
-  walmap__waiter w = {.session = session, .since = now_ns()};
+  walmap__waiter w = {.owner = owner, .session = session, .since = now_ns()};
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -144,30 +209,31 @@ int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t t
 
   pthread_mutex_lock(&waiting);
   join_queue(owner, &w);
-  if (session != &walmap__single_operation)
-    session->waits_for = owner;
+  if (session != &walmap__single_operation) {
+    session->waiter = &w;
+    if (session->age == 0)
+      session->age = ++n_waited;
+  }
   int result = wait_in_queue(owner, &w, w.since + (int64_t)timeout * 1000000);
-  if (!w.handed_over)
+  if (w.outcome != HANDED_OVER)
     leave_queue(owner, &w);
   if (result != WALMAP_OK && owner->first)
     wake(owner->first); /* the last release may have woken us in vain */
   if (session != &walmap__single_operation)
-    session->waits_for = NULL;
+    session->waiter = NULL;
   pthread_mutex_unlock(&waiting);
   pthread_cond_destroy(&w.wake);
   return result;
 }
 
-/* The shard was just released, and somebody waits for it (or did). */
+/* The shard was just released, and somebody sleeps until it is (or did). */
 void walmap__owner_hand_over(walmap__owner *owner) {
   pthread_mutex_lock(&waiting);
   walmap__waiter *w = owner->first;
   if (w && now_ns() - w->since > PATIENCE_NS) {
-    if (walmap__owner_try(owner, w->session)) {
+    if (atomic_load(&w->outcome) == NONE && walmap__owner_try(owner, w->session)) {
       leave_queue(owner, w);
-      if (w->session != &walmap__single_operation)
-        w->session->waits_for = NULL;
-      w->handed_over = true;
+      atomic_store(&w->outcome, HANDED_OVER);
       wake(w);
     }
   } else if (w && !w->woken) {

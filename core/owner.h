@@ -4,12 +4,19 @@
 ** A shard is owned by one session (a transaction of it), or by one single operation, from its first touch to its end:
 ** two-phase locking among writers, shard by shard. Readers own nothing.
 **
-** Guarantees kept here: C5. An owned shard is waited for at most `timeout`. A session that would close a circle of
-** sessions waiting for each other gets WALMAP_DEADLOCK at once. Why that finds all circles (O1): sessions note what
-** they wait for under one process-wide mutex; a session that waits neither takes nor gives up shards, so the last one
-** to join a circle finds the rest of it standing still, and walks it. A single operation owns one shard and never waits
-** meanwhile, so it ends every walk.
+** Guarantees kept here: C5. An owned shard is waited for at most `timeout`. Of a circle of sessions that wait for each
+** other one gets WALMAP_DEADLOCK at once.
 **
+** Why all circles are found (O1): sessions note what they wait for under one process-wide mutex. A session that waits
+** gives up no shard, and takes none but the one that it waits for; until it has noted that it took it, that one is its
+** own, by which the note is known to be outdated. So the last one to join a circle finds the rest of it standing still,
+** and walks it. A single operation owns one shard and never waits meanwhile, so it ends every walk.
+**
+** Why they do not come back for ever (O2): the one that must give way is the youngest. A session's age is the time at which
+** it first had to wait since it last committed, so one that gave way keeps its age, and is some day the oldest. And
+** sessions that met a deadlock take turns for a while (txn.c): at most one of them is in a transaction on the map.
+**
+** A waiter first looks on, for as long as short transactions take: to sleep and be woken takes a hundred times as long.
 ** Waiters of a shard queue. A released shard is free for whoever comes first, which spares two busy threads a switch
 ** for each operation; but a waiter that has waited for longer than 1 ms gets the next release handed over, so nobody
 ** starves.
@@ -28,12 +35,15 @@ struct walmap__waiter;
 /* One a shard. `session` is NULL while the shard is free. */
 typedef struct walmap__owner {
   _Atomic(walmap_session *) session;
-  _Atomic uint32_t n_waiters;
+  _Atomic uint32_t n_asleep;           /* waiters that must be woken */
   struct walmap__waiter *first, *last; /* guarded by the process-wide mutex */
 } walmap__owner;
 
 /* Stands for any single operation as an owner. */
 extern walmap_session walmap__single_operation;
+
+/* A transaction of the session has committed: what it had to wait for is forgotten (O2). */
+void walmap__session_committed(walmap_session *session);
 
 /* OK, BUSY, DEADLOCK or INTERRUPT. */
 int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t timeout);
@@ -50,12 +60,12 @@ static inline int walmap__owner_acquire(walmap__owner *owner, walmap_session *se
   return walmap__owner_wait(owner, session, timeout);
 }
 
-/* The exchange is a full barrier: either it is seen as free by a new waiter, or the waiter is seen here. */
+/* The exchange is a full barrier: whoever falls asleep sees the shard as free, or is seen here. */
 static inline void walmap__owner_release(walmap__owner *owner) {
   walmap__yield("owner: releasing");
   atomic_exchange(&owner->session, NULL);
   walmap__yield("owner: released");
-  if (WALMAP__UNLIKELY(atomic_load(&owner->n_waiters) != 0))
+  if (WALMAP__UNLIKELY(atomic_load(&owner->n_asleep) != 0))
     walmap__owner_hand_over(owner);
 }
 

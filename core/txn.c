@@ -36,6 +36,27 @@ void walmap_txn_free(walmap_txn *txn) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* Turns                                                                                                              */
+
+/*
+** O2: whoever met a deadlock tries again at once, as a rule, and meets the same shards in the hands of the same other. So
+** its next transactions take turns with those of others whom it happened to: then they do not fail each other. A turn is
+** asked for while nothing of the map is owned. It is a courtesy, and nothing hangs on it: who waits for long goes without.
+*/
+enum { TURNS = 64, TURN_TIMEOUT = 10 /* ms */ };
+
+static void take_turn(walmap_txn *txn) {
+  txn->has_turn = walmap__owner_acquire(&txn->map->turn, &walmap__single_operation, TURN_TIMEOUT) == WALMAP_OK;
+  txn->takes_turn = txn->has_turn ? txn->takes_turn - 1 : 0;
+}
+
+static void end_turn(walmap_txn *txn) {
+  if (txn->has_turn)
+    walmap__owner_release(&txn->map->turn);
+  txn->has_turn = false;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* Begin and end                                                                                                      */
 
 void walmap_txn_begin(walmap_txn *txn) {
@@ -73,11 +94,15 @@ static void end(walmap_txn *txn) {
     walmap__owner_release(&shard->owner);
   }
   txn->n_owned = 0;
+  end_turn(txn);
   txn->begun = false;
   walmap__undo_forget(txn);
 }
 
-void walmap_txn_commit(walmap_txn *txn) { end(txn); }
+void walmap_txn_commit(walmap_txn *txn) {
+  walmap__session_committed(txn->session);
+  end(txn);
+}
 
 void walmap_txn_rollback(walmap_txn *txn) {
   walmap_txn_rollback_to(txn, -1);
@@ -91,7 +116,11 @@ int walmap__txn_own(walmap_txn *txn, walmap__shard *shard) {
   walmap__share *share = &txn->shares[shard->id];
   if (share->owned)
     return WALMAP_OK;
+  if (WALMAP__UNLIKELY(txn->takes_turn > 0) && txn->n_owned == 0 && !txn->has_turn)
+    take_turn(txn);
   int result = walmap__owner_acquire(&shard->owner, txn->session, txn->map->options.busy_timeout);
+  if (result == WALMAP_DEADLOCK)
+    txn->takes_turn = TURNS;
   if (result != WALMAP_OK)
     return result;
   share->owned = true;

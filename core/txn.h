@@ -35,7 +35,9 @@ struct walmap_txn {
   walmap *map;
   walmap_session *session;
   bool begun;
-  int level; /* of the innermost savepoint + 1; 0: none */
+  bool has_turn;       /* it owns the map's turn */
+  uint32_t takes_turn; /* so many transactions are still to take turns */
+  int level;           /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
   uint32_t n_owned;

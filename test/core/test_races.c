@@ -278,9 +278,12 @@ static uint64_t commit_begun(walmap *map) {
 /* One waits for what the other owns; each is held at one of these points, while the other goes as far as it can. */
 static void no_release_is_missed(void **unused) {
   (void)unused;
-  static const char *const points[][2] = {
-      {"owner: will queue", NULL}, {"owner: will sleep", NULL}, {NULL, "owner: releasing"}, {NULL, "owner: released"}};
-  for (unsigned i = 0; i < 4 * 8; i++) {
+  static const char *const points[][2] = {{"owner: will queue", NULL},
+                                          {"owner: looked in vain", NULL},
+                                          {"owner: will sleep", NULL},
+                                          {NULL, "owner: releasing"},
+                                          {NULL, "owner: released"}};
+  for (unsigned i = 0; i < sizeof points / sizeof *points * 8; i++) {
     const char *waiter = points[i / 8][0], *owner = points[i / 8][1];
     walmap *map = open_waiting();
     walmap_session *session;

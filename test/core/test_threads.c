@@ -1076,6 +1076,64 @@ static void deadlocks(void **unused) {
   }
 }
 
+/*
+** Transactions of many keys in no order, by threads that try again at once: nearly each of them meets the others'. Most
+** must succeed all the same (O2).
+*/
+enum { STORM_THREADS = 4, STORM_KEYS = 10 };
+
+typedef struct storm {
+  walmap *map;
+  atomic_bool stop;
+  atomic_ullong commits, deadlocks;
+} storm;
+
+static void *run_storm(void *arg) {
+  storm *s = arg;
+  uint64_t random = seed_of_thread(), commits = 0, deadlocks = 0;
+  walmap_session *session;
+  walmap_txn *txn;
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(s->map, session, &txn));
+  while (!atomic_load(&s->stop)) {
+    int result = WALMAP_OK;
+    walmap_txn_begin(txn);
+    for (int i = 0; i < STORM_KEYS && result == WALMAP_OK; i++) {
+      uint32_t key = random_below(&random, 1000);
+      result = walmap_txn_set(txn, &key, sizeof key, &key, sizeof key);
+    }
+    if (result == WALMAP_OK) {
+      walmap_txn_commit(txn);
+      commits++;
+    } else {
+      MUST_RESULT(result, WALMAP_DEADLOCK);
+      walmap_txn_rollback(txn);
+      deadlocks++;
+    }
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  MUST(commits > 0);
+  atomic_fetch_add(&s->commits, commits);
+  atomic_fetch_add(&s->deadlocks, deadlocks);
+  return NULL;
+}
+
+static void deadlocks_are_few(void **unused) {
+  (void)unused;
+  storm s = {.map = open_map(16, 60000)};
+  pthread_t threads[STORM_THREADS];
+  for (int i = 0; i < STORM_THREADS; i++)
+    threads[i] = start(run_storm, &s);
+  sleep_ms((unsigned)(load_ns() / MS));
+  atomic_store(&s.stop, true);
+  for (int i = 0; i < STORM_THREADS; i++)
+    join(threads[i]);
+  printf("  %llu transactions, %llu deadlocks\n", s.commits, s.deadlocks);
+  MUST(s.deadlocks < s.commits);
+  walmap_close(s.map);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Memory under endless overwrite                                                                                     */
 
@@ -1241,13 +1299,14 @@ static void threads_come_and_go(void **unused) {
 int main(void) {
   the_seed = announce_seed("test_threads");
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(transfers),          cmocka_unit_test(transfers_beside_restore),
-      cmocka_unit_test(commit_is_one_step), cmocka_unit_test(counters_and_histories),
-      cmocka_unit_test(keys_come_and_go),   cmocka_unit_test(growth_under_readers),
-      cmocka_unit_test(readers_never_wait), cmocka_unit_test(other_shards_go_on),
-      cmocka_unit_test(busy_timeout),       cmocka_unit_test(interrupts),
-      cmocka_unit_test(deadlocks),          cmocka_unit_test(memory_is_bounded),
-      cmocka_unit_test(forgotten_reader),   cmocka_unit_test(threads_come_and_go),
+      cmocka_unit_test(transfers),           cmocka_unit_test(transfers_beside_restore),
+      cmocka_unit_test(commit_is_one_step),  cmocka_unit_test(counters_and_histories),
+      cmocka_unit_test(keys_come_and_go),    cmocka_unit_test(growth_under_readers),
+      cmocka_unit_test(readers_never_wait),  cmocka_unit_test(other_shards_go_on),
+      cmocka_unit_test(busy_timeout),        cmocka_unit_test(interrupts),
+      cmocka_unit_test(deadlocks),           cmocka_unit_test(deadlocks_are_few),
+      cmocka_unit_test(memory_is_bounded),   cmocka_unit_test(forgotten_reader),
+      cmocka_unit_test(threads_come_and_go),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
