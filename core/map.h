@@ -36,16 +36,17 @@ struct walmap {
   walmap_options options;
   uint64_t id; /* random: tells this map's positions from another's */
   walmap__memory memory;
-  uint32_t n_shards;
-  uint32_t shard_shift; /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */
   walmap__shard *shards;
   _Atomic uint64_t *tails;
   walmap__figures (*figures)[2];
   walmap__owner turn; /* of the transactions that take turns after deadlocks (txn.c) */
 
+  /* One cache line: what every read looks at, and what a commit of several shards changes. */
   _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */
-  pthread_mutex_t committing;
+  uint32_t n_shards;
+  uint32_t shard_shift;            /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */
   _Atomic uint64_t *pending_tails; /* 0: this shard is not part of the commit */
+  pthread_mutex_t committing;
 };
 
 static inline uint64_t walmap__hash_of(const walmap *map, const void *key, size_t key_len) {
