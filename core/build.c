@@ -1,7 +1,7 @@
 /* build.c - from an image to new generations of all shards (build.h) */
 #define _GNU_SOURCE
 #include "build.h"
-#include "build_batch.h"
+#include "build_bins.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -14,9 +14,9 @@
 typedef struct worker {
   walmap__build *build;
   walmap__image_decoder decoder;
-  walmap__batch *batch;
-  bool is_mine[WALMAP_MAX_SHARDS]; /* each shard is one worker's */
-  uint64_t seen;                   /* records, the others' too */
+  uint32_t number, n; /* of this worker, from 0; of all. Shard i is that of worker i % n */
+  walmap__bins *bins;
+  uint64_t seen; /* records, the others' too */
   int result;
   walmap_why why;
 } worker;
@@ -49,60 +49,61 @@ static int refuse(worker *w, uint64_t number, const char *what) {
   return WALMAP_CORRUPT;
 }
 
-static int add_batch(worker *w) {
-  uint64_t number;
-  int result = walmap__batch_add(w->batch, &number);
+static int told(worker *w, int result, uint64_t number) {
   return result == WALMAP_CORRUPT ? refuse(w, number, "its key appears twice") : result;
 }
 
-/* Puts the record into the batch, if it is this worker's. */
-static int take(worker *w, const walmap__image_record *record) {
+/* Takes the record, if it is this worker's. */
+static WALMAP__ALWAYS_INLINE int take(worker *w, const walmap__image_record *record) {
   const walmap__build *b = w->build;
-  const walmap_entry *e = &record->entry;
-  uint64_t number = ++w->seen, hash = walmap__hash_of(b->map, e->key, e->key_len);
+  uint64_t number = ++w->seen, hash = walmap__hash_of(b->map, record->entry.key, record->entry.key_len);
   uint32_t shard = walmap__shard_number(b->map, hash);
-  const char *refused = b->check && w->is_mine[shard] ? b->check(b->ctx, e) : NULL;
-  if (refused)
-    return refuse(w, number, refused);
-  walmap__batch_put(w->batch, record->bytes, hash, number, shard, w->is_mine[shard]);
-  return w->batch->n == WALMAP__BATCH ? add_batch(w) : WALMAP_OK;
+  if (!walmap__bins_wants(w->bins, shard))
+    return WALMAP_OK;
+  if (b->check) {
+    walmap_entry entry = record->entry; /* a copy, so that the other can be in registers */
+    const char *refused = b->check(b->ctx, &entry);
+    if (refused)
+      return refuse(w, number, refused);
+  }
+  return told(w, walmap__bins_add(w->bins, shard, record->bytes, record->size, hash, &number), number);
 }
 
-/* A stream's chunk goes with the next one, so a batch ends with its chunk. */
-static int add_chunk(worker *w, walmap__image_chunk *chunk) {
+static int add_chunk(worker *w, walmap__image_chunk chunk) {
   walmap__image_record record;
   int result;
-  while ((result = walmap__image_record_next(chunk, &record, &w->why)) == WALMAP_OK) {
+  while ((result = walmap__image_record_next(&chunk, &record, &w->why)) == WALMAP_OK) {
     result = take(w, &record);
-    if (result != WALMAP_OK)
-      return result;
-  }
-  return result == WALMAP_NOTFOUND ? add_batch(w) : result;
-}
-
-static int add_chunks(worker *w) {
-  walmap__image_chunk chunk;
-  int result;
-  while ((result = walmap__image_decoder_next(&w->decoder, &chunk, &w->why)) == WALMAP_OK) {
-    result = add_chunk(w, &chunk);
     if (result != WALMAP_OK)
       return result;
   }
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 
+static int add_chunks(worker *w) {
+  walmap__image_chunk chunk;
+  int result;
+  while ((result = walmap__image_decoder_next(&w->decoder, &chunk, &w->why)) == WALMAP_OK) {
+    result = add_chunk(w, chunk);
+    if (result != WALMAP_OK)
+      return result;
+  }
+  if (result != WALMAP_NOTFOUND)
+    return result;
+  uint64_t number = w->seen;
+  return told(w, walmap__bins_empty(w->bins, &number), number);
+}
+
 static void *work(void *arg) {
   worker *w = arg;
-  w->batch = malloc(sizeof *w->batch);
-  if (!w->batch) {
-    w->result = WALMAP_NOMEM;
-    return NULL;
+  const walmap__build *b = w->build;
+  w->bins = malloc(sizeof *w->bins);
+  w->result = w->bins ? walmap__bins_init(w->bins, b->generations, b->map->n_shards, w->number, w->n) : WALMAP_NOMEM;
+  if (w->result == WALMAP_OK) {
+    w->result = add_chunks(w);
+    walmap__bins_free(w->bins);
   }
-  w->batch->n_shards = w->build->map->n_shards;
-  w->batch->generations = w->build->generations;
-  w->batch->n = 0;
-  w->result = add_chunks(w);
-  free(w->batch);
+  free(w->bins);
   return NULL;
 }
 
@@ -146,8 +147,8 @@ static int build(worker *first, uint32_t n, walmap_why *why) {
   if (first->result == WALMAP_OK) {
     for (uint32_t i = 0; i < n; i++) {
       workers[i] = *first;
-      for (uint32_t shard = 0; shard < WALMAP_MAX_SHARDS; shard++)
-        workers[i].is_mine[shard] = shard % n == i;
+      workers[i].number = i;
+      workers[i].n = n;
     }
     run_workers(workers, n);
   }

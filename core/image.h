@@ -160,18 +160,24 @@ static inline bool walmap__image_padding_is_zero(const uint8_t *end, size_t n) {
 
 /*
 ** Takes the next record off the chunk. OK; NOTFOUND when all are taken and the chunk ends there; CORRUPT. All that
-** FORMAT.md asks of a record is checked; here, because restoring walks every record through it.
+** FORMAT.md asks of a record is checked; here, because restoring walks every record through it. Rare paths get copies of
+** chunk and record, so that those of the frequent one can be in registers.
 */
-static inline int walmap__image_record_next(walmap__image_chunk *chunk, walmap__image_record *record, walmap_why *why) {
+static WALMAP__ALWAYS_INLINE int walmap__image_record_next(walmap__image_chunk *chunk, walmap__image_record *record,
+                                                           walmap_why *why) {
+  walmap__image_chunk copy;
   size_t left = (size_t)(chunk->end - chunk->at);
   if (chunk->records == 0 && left == 0)
     return WALMAP_NOTFOUND;
   if (chunk->records == 0 || left < WALMAP__RECORD_HEAD)
     goto damaged;
   uint64_t head = walmap__load64(chunk->at); /* meta, and next above it */
-  if (walmap__meta_extended((uint32_t)head)) {
-    if (!walmap__image_record_extended(chunk, record))
+  if (WALMAP__UNLIKELY(walmap__meta_extended((uint32_t)head))) {
+    walmap__image_record extended;
+    copy = *chunk;
+    if (!walmap__image_record_extended(&copy, &extended))
       goto damaged;
+    *record = extended;
   } else {
     size_t value_len = (size_t)(head & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1));
     size_t key_len = (size_t)(head >> WALMAP__VALUE_BITS & WALMAP__KEY_EXTENDED);
@@ -190,7 +196,8 @@ static inline int walmap__image_record_next(walmap__image_chunk *chunk, walmap__
   chunk->records--;
   return WALMAP_OK;
 damaged:
-  walmap__image_record_damage(chunk, why);
+  copy = *chunk;
+  walmap__image_record_damage(&copy, why);
   return WALMAP_CORRUPT;
 }
 

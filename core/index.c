@@ -289,21 +289,22 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash) {
   }
 }
 
-static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t place, const walmap__record *record) {
-  const walmap__record *other = walmap__log_at(log, place);
+static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t place, uint32_t other_place) {
+  const walmap__record *record = walmap__log_at(log, place), *other = walmap__log_at(log, other_place);
   walmap_entry e;
   walmap__record_entry(record, walmap__record_meta(record), &e);
   return walmap__record_has_key(other, walmap__record_meta(other), e.key, e.key_len);
 }
 
 /* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
-static int add_new_to(walmap__subtable *t, const walmap__log *log, uint64_t hash, const walmap__record *record,
-                      uint32_t place) {
+static WALMAP__ALWAYS_INLINE int add_new_to(walmap__subtable *t, const walmap__log *log, uint64_t hash,
+                                            uint32_t place) {
   uint32_t mask = (1u << t->bits) - 1;
   for (uint32_t b = (uint32_t)(hash >> 8) & mask;; b = (b + 1) & mask) {
     walmap__bucket *bucket = &t->buckets[b];
-    for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); same != 0; same &= same - 1) {
-      if (same_key(log, atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed), record))
+    for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); WALMAP__UNLIKELY(same != 0);
+         same &= same - 1) {
+      if (same_key(log, atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed), place))
         return WALMAP_CORRUPT;
     }
     uint32_t empty = walmap__bucket_match(bucket, 0);
@@ -317,12 +318,12 @@ static int add_new_to(walmap__subtable *t, const walmap__log *log, uint64_t hash
   }
 }
 
-int walmap__index_add_new(walmap__index *index, uint64_t hash, const walmap__record *record, uint32_t place) {
+int walmap__index_add_new(walmap__index *index, uint64_t hash, uint32_t place) {
   walmap__subtable *t = subtable_of(index, hash);
   if (WALMAP__UNLIKELY(t->count >= t->limit)) {
     if (walmap__index_reserve(index, hash) != WALMAP_OK)
       return WALMAP_NOMEM;
     t = subtable_of(index, hash);
   }
-  return add_new_to(t, index->log, hash, record, place);
+  return add_new_to(t, index->log, hash, place);
 }

@@ -96,10 +96,10 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash);
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place);
 
 /*
-** All in one, for an index from which nothing was ever removed: makes room for the record's key, and adds it, unless it
-** has an entry. OK, NOMEM, or CORRUPT for a key that is there already.
+** All in one, for an index from which nothing was ever removed: makes room for the key of the record at `place`, and adds
+** it, unless it has an entry. OK, NOMEM, or CORRUPT for a key that is there already.
 */
-int walmap__index_add_new(walmap__index *index, uint64_t hash, const walmap__record *record, uint32_t place);
+int walmap__index_add_new(walmap__index *index, uint64_t hash, uint32_t place);
 
 /* Empties a slot. */
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref);

@@ -168,16 +168,23 @@ static inline int walmap__log_reserve(walmap__log *log, size_t bytes) {
   return walmap__log_new_active(log, bytes);
 }
 
+/* What was written behind the active segment's end, into what was reserved, belongs to the log now. */
+static inline void walmap__log_advance(walmap__log *log, size_t bytes, uint32_t records) {
+  walmap__segment *segment = log->active;
+  size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
+  atomic_store_explicit(&segment->used, used + bytes, memory_order_release);
+  records += atomic_load_explicit(&segment->records, memory_order_relaxed);
+  atomic_store_explicit(&segment->records, records, memory_order_relaxed);
+  log->bytes += bytes;
+  log->end += bytes >> 2;
+}
+
 /* Room for a record of so many bytes, reserved before. */
 static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t *place) {
   walmap__segment *segment = log->active;
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
   *place = walmap__place(segment, used);
-  atomic_store_explicit(&segment->used, used + bytes, memory_order_release);
-  uint32_t records = atomic_load_explicit(&segment->records, memory_order_relaxed);
-  atomic_store_explicit(&segment->records, records + 1, memory_order_relaxed);
-  log->bytes += bytes;
-  log->end += bytes >> 2;
+  walmap__log_advance(log, bytes, 1);
   walmap__yield("log: record not written");
   return segment->base + used;
 }
