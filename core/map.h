@@ -11,6 +11,8 @@
 **     nothing changed in between, `commits` included. Tails only grow, so if both collections are equal, the vector was
 **     just that at the moment between them. It starts over only when somebody committed meanwhile: it waits for nobody,
 **     even if a committing thread is preempted half way.
+**   - A vector that was one state some time ago, and is found unchanged after an even `commits` was read, is one again:
+**     tails only grow, so none of them was another in between, and no commit was on its way. That takes one look.
 */
 #ifndef WALMAP_MAP_H
 #define WALMAP_MAP_H
@@ -70,8 +72,8 @@ static inline uint64_t walmap__tail(walmap *map, uint32_t shard) {
   return atomic_load_explicit(&map->tails[shard], memory_order_acquire);
 }
 
-/* The vector of all tails (S1). */
-void walmap__collect_tails(walmap *map, uint64_t *tails);
+/* The vector of all tails (S1). `known`: what is there already was such a vector of this map, earlier. */
+void walmap__collect_tails(walmap *map, uint64_t *tails, bool known);
 
 /* The sums of all shards' figures, of one committed state. */
 walmap__sums walmap__collect_sums(walmap *map);

@@ -26,6 +26,7 @@ static int mark_all(walmap_txn *txn) {
 }
 
 static void link_all(walmap_txn *txn, const walmap__build *b) {
+  walmap__txn_forget_found(txn);
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
     b->generations[i]->previous = walmap__shard_generation(shard);

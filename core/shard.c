@@ -56,13 +56,28 @@ walmap__generation *walmap__generation_first(walmap__shard *shard) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Deaths                                                                                                             */
 
-static void fold(walmap__generation *g, uint32_t place) {
+/* The hash of a dead record that will need it, as soon as it is known. */
+typedef struct known_hash {
+  uint32_t place; /* 0: of none */
+  uint64_t hash;
+} known_hash;
+
+static uint64_t hash_of(const walmap__generation *g, const walmap__record *record, uint32_t meta) {
+  walmap_entry e;
+  walmap__record_entry(record, meta, &e);
+  return g->index.hash(e.key, e.key_len, g->index.seed);
+}
+
+/* Whether it is a tombstone that is the newest record of its key. */
+static bool is_last(const walmap__record *record, uint32_t meta) {
+  return (meta & WALMAP__TOMB) && walmap__record_next(record) == 0;
+}
+
+static void fold(walmap__generation *g, uint32_t place, const known_hash *known) {
   walmap__record *record = walmap__log_at(&g->log, place);
   uint32_t meta = walmap__record_meta(record);
-  if ((meta & WALMAP__TOMB) && walmap__record_next(record) == 0) {
-    walmap_entry e;
-    walmap__record_entry(record, meta, &e);
-    uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+  if (is_last(record, meta)) {
+    uint64_t hash = known->place == place ? known->hash : hash_of(g, record, meta);
     walmap__slot_ref ref;
     walmap__index_find_place(&g->index, hash, place, &ref);
     walmap__index_remove(&g->index, hash, &ref);
@@ -72,28 +87,29 @@ static void fold(walmap__generation *g, uint32_t place) {
 }
 
 /* The bucket that fold will look into. */
-static void prefetch_bucket(const walmap__generation *g, const walmap__record *record) {
+static void prefetch_bucket(const walmap__generation *g, uint32_t place, known_hash *known) {
+  const walmap__record *record = walmap__log_at(&g->log, place);
   uint32_t meta = walmap__record_meta(record);
-  if (!(meta & WALMAP__TOMB) || walmap__record_next(record) != 0)
+  if (!is_last(record, meta))
     return;
-  walmap_entry e;
-  walmap__record_entry(record, meta, &e);
-  uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
-  walmap__index_prefetch(&g->index, hash);
+  *known = (known_hash){place, hash_of(g, record, meta)};
+  walmap__index_prefetch(&g->index, known->hash);
 }
 
 /* The cache misses of the entries to come are under way while one is folded: first the record's, then its bucket's. */
 static void fold_batch(walmap__generation *g, uint64_t budget) {
   enum { RECORD_AHEAD = 8, BUCKET_AHEAD = 4 };
   walmap__deaths *d = &g->deaths;
+  known_hash known[BUCKET_AHEAD] = {{0, 0}}; /* of the entries from `first` on, each at its number */
   while (d->first < d->batch_end && budget-- > 0) {
     uint32_t place = walmap__deaths_ahead(d, RECORD_AHEAD);
     if (place != 0)
       __builtin_prefetch(walmap__log_at(&g->log, place), 1);
+    known_hash *mine = &known[d->first % BUCKET_AHEAD];
+    fold(g, walmap__deaths_oldest(d), mine);
     place = walmap__deaths_ahead(d, BUCKET_AHEAD);
     if (place != 0)
-      prefetch_bucket(g, walmap__log_at(&g->log, place));
-    fold(g, walmap__deaths_oldest(d));
+      prefetch_bucket(g, place, mine); /* has the same place in `known` */
     walmap__deaths_pop(d, g->log.memory);
   }
 }

@@ -7,6 +7,7 @@ int walmap_state_new(walmap *map, walmap_state **out) {
     return WALMAP_NOMEM;
   s->map = map;
   s->slot = NULL;
+  s->was_committed = false;
   *out = s;
   return WALMAP_OK;
 }
@@ -26,9 +27,11 @@ int walmap__state_enter(walmap_state *s) {
 
 int walmap_state_begin(walmap_state *s) {
   int result = walmap__state_enter(s);
-  if (result == WALMAP_OK)
-    walmap__collect_tails(s->map, s->tails);
-  return result;
+  if (result != WALMAP_OK)
+    return result;
+  walmap__collect_tails(s->map, s->tails, s->was_committed);
+  s->was_committed = true;
+  return WALMAP_OK;
 }
 
 void walmap_state_end(walmap_state *s) {

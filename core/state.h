@@ -12,6 +12,7 @@
 struct walmap_state {
   walmap *map;
   walmap__slot *slot; /* NULL: not begun */
+  bool was_committed; /* the tails are those of a committed state, of now or the last time */
   uint64_t tails[];
 };
 

@@ -3,7 +3,6 @@
 #include "compact.h"
 #include "state.h"
 #include "undo.h"
-#include "write.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Making                                                                                                             */
@@ -94,6 +93,7 @@ static void end(walmap_txn *txn) {
     walmap__owner_release(&shard->owner);
   }
   txn->n_owned = 0;
+  walmap__txn_forget_found(txn);
   end_turn(txn);
   txn->begun = false;
   walmap__undo_forget(txn);
@@ -148,11 +148,15 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
     return WALMAP_NOTFOUND;
-  walmap__slot_ref slot;
-  walmap__version version = walmap__index_find(&g->index, hash, key, key_len, &slot);
-  if (!version.record || (version.meta & WALMAP__TOMB))
+  walmap__write *found = &txn->found;
+  found->shard = NULL;
+  found->old = walmap__index_find(&g->index, hash, key, key_len, &found->slot);
+  if (!found->old.record || (found->old.meta & WALMAP__TOMB))
     return WALMAP_NOTFOUND;
-  walmap__record_entry(version.record, version.meta, entry);
+  found->shard = shard;
+  found->generation = g;
+  found->hash = hash;
+  walmap__record_entry(found->old.record, found->old.meta, entry);
   return WALMAP_OK;
 }
 
@@ -185,6 +189,7 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
     result = walmap__state_enter(state);
   if (result != WALMAP_OK)
     return result;
+  state->was_committed = false;
   for (uint32_t i = 0; i < txn->map->n_shards; i++)
     state->tails[i] = walmap__shard_end(&txn->map->shards[i]);
   return WALMAP_OK;
@@ -193,10 +198,22 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writes                                                                                                             */
 
+/* Whether the key is the one that was just got: as a rule, where it is changed because of what it was. */
+static bool was_found(const walmap_txn *txn, const void *key, size_t key_len) {
+  const walmap__version *old = &txn->found.old;
+  return txn->found.shard && walmap__record_has_key(old->record, old->meta, key, key_len);
+}
+
 /* Too great lengths are refused before a byte is looked at. */
 static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
+  if (was_found(txn, key, key_len)) {
+    *w = txn->found;
+    w->key = key;
+    w->key_len = key_len;
+    return WALMAP_OK;
+  }
   uint64_t hash = walmap__hash_of(txn->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
@@ -204,6 +221,7 @@ static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_
 }
 
 static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
+  walmap__txn_forget_found(txn);
   int result = walmap__write_prepare(w, value_len, remove);
   if (result == WALMAP_OK)
     result = walmap__txn_mark(txn, w->shard);
@@ -285,6 +303,8 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn) { return sums_of(txn).dead; }
 
 /* A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. */
 int walmap_compact(walmap *map, walmap_txn *txn) {
+  if (txn)
+    walmap__txn_forget_found(txn);
   walmap_session *session = txn ? txn->session : &walmap__single_operation;
   for (uint32_t i = 0; i < map->n_shards; i++) {
     walmap__shard *shard = &map->shards[i];

@@ -12,7 +12,7 @@
 #ifndef WALMAP_TXN_H
 #define WALMAP_TXN_H
 
-#include "map.h"
+#include "write.h"
 
 typedef struct walmap__mark {
   walmap__generation *generation;
@@ -40,6 +40,7 @@ struct walmap_txn {
   int level;           /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
+  walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */
   uint32_t n_owned;
   walmap__shard **owned; /* in the order of their being taken */
   walmap__share shares[];
@@ -50,6 +51,9 @@ int walmap__txn_own(walmap_txn *txn, walmap__shard *shard);
 
 /* All shards, in order. On an error those taken so far stay owned. */
 int walmap__txn_own_all(walmap_txn *txn);
+
+/* To be called when records or the index may have changed since. */
+static inline void walmap__txn_forget_found(walmap_txn *txn) { txn->found.shard = NULL; }
 
 /* To be called before each change of an owned shard that has a generation. NOMEM. */
 int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard);

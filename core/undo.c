@@ -200,6 +200,7 @@ void walmap_txn_release(walmap_txn *txn, int n) {
 void walmap_txn_rollback_to(walmap_txn *txn, int n) {
   if (txn->level <= n)
     return;
+  walmap__txn_forget_found(txn);
   while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n)
     undo(txn, &txn->marks[--txn->n_marks]);
   txn->level = n + 1;

@@ -258,6 +258,11 @@ static int bind(sqlite3_stmt *statement, int index, const decoded *from) {
 }
 
 void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
+  const uint8_t *bytes = entry->key;
+  if (bytes[0] == WM_KEY_TEXT && wm_codec_entry_form(entry) == WM_FORM_PLAIN) { /* at once: most keys are text */
+    result_text(context, bytes + 1, entry->key_len - 2, false, destructor);
+    return;
+  }
   decoded key;
   decode_key(entry, &key);
   set_result(context, &key, destructor);
@@ -265,7 +270,7 @@ void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, vo
 
 void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
   const uint8_t *bytes = entry->value;
-  if ((bytes[0] & 7) == WM_VALUE_TEXT) { /* as below, but at once: most values are text */
+  if ((bytes[0] & 7) == WM_VALUE_TEXT) { /* and most values */
     result_text(context, bytes + 1, entry->value_len - 2, false, destructor);
     return;
   }

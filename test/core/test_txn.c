@@ -740,6 +740,72 @@ static void compact_in_transaction(void **unused) {
   fixture_free(&f);
 }
 
+/* What was got, and then changed or lost in some other way, is looked up anew: nothing is written beside its newest record. */
+static void changed_after_get(void **unused) {
+  (void)unused;
+  struct fixture f = fixture_new(1);
+  void *image;
+  size_t size;
+  char key[16];
+  assert_int_equal(walmap_set(f.map, "k", 1, "0", 1), WALMAP_OK);
+  assert_int_equal(walmap_set(f.map, "other", 5, "0", 1), WALMAP_OK);
+  assert_int_equal(walmap_snapshot(f.map, &image, &size), WALMAP_OK);
+  walmap_txn_begin(f.txn);
+
+  assert_string_equal(get(f.txn, "k"), "0"); /* the change of what was got itself, again and again */
+  for (int i = 1; i <= 3; i++) {
+    snprintf(key, sizeof key, "%d", i);
+    assert_int_equal(set(f.txn, "k", key), WALMAP_OK);
+    assert_string_equal(get(f.txn, "k"), key);
+  }
+  assert_string_equal(get(f.txn, "k"), "3"); /* another key, and one that begins alike */
+  assert_int_equal(set(f.txn, "other", "1"), WALMAP_OK);
+  assert_int_equal(set(f.txn, "kk", "1"), WALMAP_OK);
+  assert_string_equal(get(f.txn, "k"), "3");
+
+  assert_string_equal(get(f.txn, "k"), "3"); /* the index grows, and splits */
+  for (int i = 0; i < 5000; i++) {
+    snprintf(key, sizeof key, "%d", i);
+    assert_int_equal(set(f.txn, key, "x"), WALMAP_OK);
+  }
+  assert_int_equal(set(f.txn, "k", "4"), WALMAP_OK);
+  assert_string_equal(get(f.txn, "k"), "4");
+
+  walmap_txn_savepoint(f.txn, 0); /* it is undone */
+  assert_int_equal(set(f.txn, "k", "5"), WALMAP_OK);
+  assert_string_equal(get(f.txn, "k"), "5");
+  walmap_txn_rollback_to(f.txn, 0);
+  assert_int_equal(remove_key(f.txn, "k"), WALMAP_OK);
+  assert_string_equal(get(f.txn, "k"), "-");
+  assert_int_equal(remove_key(f.txn, "k"), WALMAP_NOTFOUND);
+  walmap_txn_rollback_to(f.txn, 0);
+  assert_string_equal(get(f.txn, "k"), "4");
+
+  assert_int_equal(walmap_txn_restore(f.txn, image, size, NULL, NULL, NULL, NULL), WALMAP_OK); /* all is replaced */
+  assert_int_equal(set(f.txn, "k", "6"), WALMAP_OK);
+  assert_string_equal(get(f.txn, "k"), "6");
+  assert_int_equal(walmap_txn_len(f.txn), 2);
+  walmap_txn_commit(f.txn);
+  assert_string_equal(committed(f.map, "k"), "6");
+
+  for (int i = 0; i < 2000; i++) /* a transaction later, and compacted */
+    assert_int_equal(walmap_set(f.map, "other", 5, "2", 1), WALMAP_OK);
+  walmap_txn_begin(f.txn);
+  assert_string_equal(get(f.txn, "k"), "6");
+  assert_int_equal(walmap_compact(f.map, f.txn), WALMAP_OK);
+  assert_int_equal(set(f.txn, "k", "7"), WALMAP_OK);
+  walmap_txn_commit(f.txn);
+  assert_string_equal(committed(f.map, "k"), "7");
+  assert_string_equal(committed(f.map, "other"), "2");
+  assert_int_equal(walmap_set(f.map, "k", 1, "8", 1), WALMAP_OK);
+  walmap_txn_begin(f.txn);
+  assert_int_equal(remove_key(f.txn, "k"), WALMAP_OK);
+  walmap_txn_commit(f.txn);
+  assert_string_equal(committed(f.map, "k"), "-");
+  walmap_image_free(image);
+  fixture_free(&f);
+}
+
 /* Two maps, one session: each transaction ends by itself, and one party may own shards of both. */
 static void two_maps_one_session(void **unused) {
   (void)unused;
@@ -785,6 +851,7 @@ int main(void) {
       cmocka_unit_test(each_hash_in_transaction),
       cmocka_unit_test(restore_in_transaction),
       cmocka_unit_test(compact_in_transaction),
+      cmocka_unit_test(changed_after_get),
       cmocka_unit_test(two_maps_one_session),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
