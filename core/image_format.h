@@ -8,6 +8,7 @@
 #define WALMAP_IMAGE_FORMAT_H
 
 #define XXH_INLINE_ALL
+#include "checksum.h"
 #include "image.h"
 
 #include <xxhash.h>

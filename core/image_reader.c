@@ -176,7 +176,7 @@ static int read_chunk(walmap__image_decoder *decoder, const uint8_t *frame, walm
   int rc = take_records(decoder, size, &chunk->at, why);
   if (rc != WALMAP_OK)
     return rc;
-  if (XXH3_64bits(chunk->at, (size_t)size) != checksum)
+  if (walmap__checksum(chunk->at, (size_t)size) != checksum)
     return damaged(why, at, "a chunk's checksum is wrong");
   chunk->end = chunk->at + size;
   chunk->offset = decoder->offset;

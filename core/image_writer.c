@@ -108,7 +108,7 @@ static int close_chunk(walmap__image_writer *writer) {
     return writer->result;
   }
   uint8_t *frame = writer->block.bytes + writer->frame;
-  put_frame(writer, frame, writer->records, payload(writer), XXH3_64bits(frame + IMAGE_BLOCK, payload(writer)));
+  put_frame(writer, frame, writer->records, payload(writer), walmap__checksum(frame + IMAGE_BLOCK, payload(writer)));
   return flush(writer);
 }
 

@@ -346,6 +346,17 @@ static void test_too_big(void **unused) {
   walmap_image_free(NULL);
 }
 
+/* With whatever instructions it is computed, at every length around those that XXH3 treats apart. */
+static void test_checksum(void **unused) {
+  (void)unused;
+  enum { MOST = 40000 };
+  static uint8_t all[MOST];
+  for (size_t i = 0; i < MOST; i++)
+    all[i] = (uint8_t)(mix(i) >> 24);
+  for (size_t n = 0; n <= MOST; n += n < 3000 ? 1 : 977)
+    assert_true(walmap__checksum(all + MOST - n, n) == XXH3_64bits(all + MOST - n, n));
+}
+
 int main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "--print-golden") == 0) {
     bytes image = golden_image();
@@ -354,12 +365,19 @@ int main(int argc, char **argv) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_worked_example),   cmocka_unit_test(test_golden_v1),
-      cmocka_unit_test(test_empty_image),      cmocka_unit_test(test_all_lengths),
-      cmocka_unit_test(test_chunks_of_one),    cmocka_unit_test(test_chunk_limit),
-      cmocka_unit_test(test_any_alignment),    cmocka_unit_test(test_ways_of_writing),
-      cmocka_unit_test(test_large_runs),       cmocka_unit_test(test_empty_reservations),
-      cmocka_unit_test(test_failing_callback), cmocka_unit_test(test_too_big),
+      cmocka_unit_test(test_checksum),
+      cmocka_unit_test(test_worked_example),
+      cmocka_unit_test(test_golden_v1),
+      cmocka_unit_test(test_empty_image),
+      cmocka_unit_test(test_all_lengths),
+      cmocka_unit_test(test_chunks_of_one),
+      cmocka_unit_test(test_chunk_limit),
+      cmocka_unit_test(test_any_alignment),
+      cmocka_unit_test(test_ways_of_writing),
+      cmocka_unit_test(test_large_runs),
+      cmocka_unit_test(test_empty_reservations),
+      cmocka_unit_test(test_failing_callback),
+      cmocka_unit_test(test_too_big),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
