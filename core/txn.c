@@ -45,7 +45,8 @@ void walmap_txn_free(walmap_txn *txn) {
 enum { TURNS = 64, TURN_TIMEOUT = 10 /* ms */ };
 
 static void take_turn(walmap_txn *txn) {
-  txn->has_turn = walmap__owner_acquire(&txn->map->turn, &walmap__single_operation, TURN_TIMEOUT) == WALMAP_OK;
+  uint32_t timeout = txn->map->options.busy_timeout < TURN_TIMEOUT ? txn->map->options.busy_timeout : TURN_TIMEOUT;
+  txn->has_turn = walmap__owner_acquire(&txn->map->turn, &walmap__single_operation, timeout) == WALMAP_OK;
   txn->takes_turn = txn->has_turn ? txn->takes_turn - 1 : 0;
 }
 

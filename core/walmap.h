@@ -26,7 +26,8 @@
 **  C3 A transaction is all or nothing, and so is each of its savepoints.
 **  C4 What a transaction has read or written stays as it saw it until it ends (its shards are its own until then).
 **  C5 Writers of different shards run side by side; writers of one shard queue, at most busy_timeout long. A deadlock
-**     is found at once.
+**     is found at once. Of its parties the one that has not been waiting for others as long, since it last committed,
+**     gets WALMAP_DEADLOCK.
 **  C6 An image is one committed state, taken while writers go on.
 **  C7 walmap_txn_commit and walmap_txn_rollback cannot fail.
 */
