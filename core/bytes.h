@@ -58,6 +58,44 @@ static WALMAP__ALWAYS_INLINE void walmap__copy_bytes(uint8_t *to, const uint8_t 
   }
 }
 
+/*
+** The same as walmap__copy_bytes, for a length that was just read from memory. Branches choose where it stores, which are
+** predicted, and not the length, which is late after a cache miss: for a store whose address is not known yet keeps the
+** next atomic operation from beginning, and so this miss would not overlap with the next call's.
+*/
+static WALMAP__ALWAYS_INLINE void walmap__copy_late(uint8_t *to, const uint8_t *from, size_t n) {
+  enum { MOST = 128 };
+  if (WALMAP__UNLIKELY(n > MOST)) {
+    memcpy(to, from, n);
+    return;
+  }
+  for (; n > 16; n -= 16, from += 16, to += 16)
+    memcpy(to, from, 16);
+#define WALMAP__COPY(size)                                                                                             \
+  case size:                                                                                                           \
+    memcpy(to, from, size);                                                                                            \
+    break;
+  switch (n) {
+    WALMAP__COPY(1)
+    WALMAP__COPY(2)
+    WALMAP__COPY(3)
+    WALMAP__COPY(4)
+    WALMAP__COPY(5)
+    WALMAP__COPY(6)
+    WALMAP__COPY(7)
+    WALMAP__COPY(8)
+    WALMAP__COPY(9)
+    WALMAP__COPY(10)
+    WALMAP__COPY(11)
+    WALMAP__COPY(12)
+    WALMAP__COPY(13)
+    WALMAP__COPY(14)
+    WALMAP__COPY(15)
+    WALMAP__COPY(16)
+  }
+#undef WALMAP__COPY
+}
+
 /* Whether some byte is 0: subtracting 1 from each byte borrows through those below 0x80 only where one is 0. */
 static WALMAP__ALWAYS_INLINE bool walmap__has_nul(const uint8_t *at, size_t n) {
   if (WALMAP__UNLIKELY(n > 16))

@@ -238,7 +238,7 @@ int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_
   if (result != WALMAP_OK)
     return result;
   size_t n = entry.value_len < buffer_size ? entry.value_len : buffer_size;
-  walmap__copy_bytes(buffer, entry.value, n);
+  walmap__copy_late(buffer, entry.value, n);
   if (value_len)
     *value_len = entry.value_len;
   walmap__epoch_leave(slot);

@@ -250,6 +250,30 @@ static void get_with_small_buffer(void **unused) {
   walmap_close(map);
 }
 
+/* Values and buffers of all sizes around those that are copied in ways of their own: not a byte too few or too many. */
+static void get_of_all_lengths(void **unused) {
+  (void)unused;
+  enum { MOST = 300, GUARD = 0xa5 };
+  uint8_t value[MOST], buffer[MOST + 1];
+  walmap *map;
+  assert_int_equal(walmap_open(NULL, &map), WALMAP_OK);
+  for (size_t i = 0; i < MOST; i++)
+    value[i] = (uint8_t)(mix(i) >> 40);
+  for (size_t n = 0; n <= MOST; n++) {
+    assert_int_equal(walmap_set(map, "k", 1, value, n), WALMAP_OK);
+    for (size_t room = 0; room <= MOST; room++) {
+      size_t len, copied = n < room ? n : room;
+      memset(buffer, GUARD, sizeof buffer);
+      assert_int_equal(walmap_get(map, "k", 1, buffer, room, &len), WALMAP_OK);
+      assert_int_equal(len, n);
+      assert_memory_equal(buffer, value, copied);
+      for (size_t i = copied; i < sizeof buffer; i++)
+        assert_int_equal(buffer[i], GUARD);
+    }
+  }
+  walmap_close(map);
+}
+
 /* Lengths at which the record's header, a segment, or a huge page comes to its end. */
 static const size_t lengths[] = {
     0,    1,    2,    3,    4,    5,     7,     8,      9,      200,    255,    256,     1000,    1021,
@@ -1043,6 +1067,7 @@ int main(void) {
       cmocka_unit_test(many_states),
       cmocka_unit_test(removed_key_stays_removed),
       cmocka_unit_test(restore_across_options),
+      cmocka_unit_test(get_of_all_lengths),
       cmocka_unit_test(restore_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
