@@ -141,7 +141,7 @@ coverage: ## tells which lines and branches the tests run
 	@test/coverage
 
 bench-programs: $(BENCHES)
-bench: ## measures everything at full size, beside the peers, in some 20 minutes
+bench: ## measures everything at full size, beside the peers, in 20 to 40 minutes
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
 bench-quick: ## the same with less data, in under a minute
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=quick BENCHES='$(filter-out %/bench_shards,$(BENCHES))'
