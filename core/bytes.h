@@ -1,7 +1,8 @@
 /*
 ** bytes.h - memcmp, memcpy and memchr for short byte strings, which most keys and values are: without a call
 **
-** Up to 16 bytes (32 where they are copied) are two words that overlap. Longer ones are left to the C library.
+** Up to 16 bytes (32 where they are copied) are two words that overlap. Longer ones are left to the C library. A copy whose
+** length comes late has a way of its own.
 */
 #ifndef WALMAP_BYTES_H
 #define WALMAP_BYTES_H

@@ -16,7 +16,7 @@
 ** it first had to wait since it last committed, so one that gave way keeps its age, and is some day the oldest. And
 ** sessions that met a deadlock take turns for a while (txn.c): at most one of them is in a transaction on the map.
 **
-** A waiter first looks on, for as long as short transactions take: to sleep and be woken takes a hundred times as long.
+** A waiter first looks on, for as long as short transactions take: to sleep and be woken takes many times as long.
 ** Waiters of a shard queue. A released shard is free for whoever comes first, which spares two busy threads a switch
 ** for each operation; but a waiter that has waited for longer than 1 ms gets the next release handed over, so nobody
 ** starves.
