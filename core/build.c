@@ -1,7 +1,6 @@
 /* build.c - from an image to new generations of all shards (build.h) */
 #define _GNU_SOURCE
 #include "build.h"
-#include "build_bins.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -9,99 +8,126 @@
 #include <unistd.h>
 
 #define MAX_WORKERS 4
-#define WORTH_A_THREAD ((size_t)8 << 20) /* bytes of image for each: ms of work, against some 50 us for a thread */
+#define WORTH_A_THREAD ((size_t)1 << 20) /* bytes of image for each: a ms of work, against some 50 us for a thread */
 
 typedef struct worker {
   walmap__build *build;
-  walmap__image_decoder decoder;
-  uint32_t number, n; /* of this worker, from 0; of all. Shard i is that of worker i % n */
   walmap__bins *bins;
-  uint64_t seen; /* records, the others' too */
+  uint64_t before; /* entries in the chunks before the one that it is at */
+  uint32_t chunk;  /* that one's number, from 1 */
+  uint32_t number; /* the worker's, from 0 */
   int result;
   walmap_why why;
 } worker;
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Generations                                                                                                        */
+
 void walmap__build_drop(walmap__build *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
-    if (b->generations[i])
-      walmap__generation_free(&b->map->memory, b->generations[i]);
-    b->generations[i] = NULL;
+    if (b->shards[i].generation)
+      walmap__generation_free(&b->map->memory, b->shards[i].generation);
+    b->shards[i].generation = NULL;
   }
 }
 
 /* Tables that the building outgrows go to the shard's limbo, though no reader knows them: it is their only way. */
-static int make_generations(walmap__build *b, uint64_t entries, size_t image) {
-  uint64_t bytes = image / b->map->n_shards / 16 * 15; /* a little less, for a segment too long stays so */
+static int make_generations(walmap__build *b, uint64_t entries, size_t image, uint32_t workers) {
+  uint64_t bytes = image / b->map->n_shards / workers / 16 * 15; /* a little less, for a segment too long stays so */
+  walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
-    b->generations[i] = walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
-    if (!b->generations[i])
+    b->shards[i].generation =
+        walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
+    if (!b->shards[i].generation)
       return WALMAP_NOMEM;
   }
   return WALMAP_OK;
 }
 
+static void settle(walmap__build *b) {
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    walmap__log_settle(&b->shards[i].generation->log);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Records                                                                                                            */
+/* Chunks                                                                                                             */
 
 static int refuse(worker *w, uint64_t number, const char *what) {
   snprintf(w->why.text, sizeof w->why.text, "image refused: entry %llu: %s", (unsigned long long)number, what);
   return WALMAP_CORRUPT;
 }
 
-static int told(worker *w, int result, uint64_t number) {
-  return result == WALMAP_CORRUPT ? refuse(w, number, "its key appears twice") : result;
+static int told(worker *w, int result, uint32_t number) {
+  return result == WALMAP_CORRUPT ? refuse(w, w->before + number, "its key appears twice") : result;
 }
 
-/* Takes the record, if it is this worker's. */
-static WALMAP__ALWAYS_INLINE int take(worker *w, const walmap__image_record *record) {
+static WALMAP__ALWAYS_INLINE int take(worker *w, const walmap__image_record *record, uint32_t number) {
   const walmap__build *b = w->build;
-  uint64_t number = ++w->seen, hash = walmap__hash_of(b->map, record->entry.key, record->entry.key_len);
-  uint32_t shard = walmap__shard_number(b->map, hash);
-  if (!walmap__bins_wants(w->bins, shard))
-    return WALMAP_OK;
+  uint64_t hash = walmap__hash_of(b->map, record->entry.key, record->entry.key_len);
   if (b->check) {
     walmap_entry entry = record->entry; /* a copy, so that the other can be in registers */
     const char *refused = b->check(b->ctx, &entry);
     if (refused)
-      return refuse(w, number, refused);
+      return refuse(w, w->before + number, refused);
   }
-  return told(w, walmap__bins_add(w->bins, shard, record->bytes, record->size, hash, &number), number);
+  uint32_t shard = walmap__shard_number(b->map, hash);
+  int result = walmap__bins_add(w->bins, shard, record->bytes, record->size, hash, &number);
+  return told(w, result, number);
 }
 
 static int add_chunk(worker *w, walmap__image_chunk chunk) {
   walmap__image_record record;
-  int result;
-  while ((result = walmap__image_record_next(&chunk, &record, &w->why)) == WALMAP_OK) {
-    result = take(w, &record);
-    if (result != WALMAP_OK)
-      return result;
+  uint32_t records = chunk.records, number = 0;
+  int result = walmap__image_chunk_verify(&chunk, &w->why);
+  while (result == WALMAP_OK && (result = walmap__image_record_next(&chunk, &record, &w->why)) == WALMAP_OK)
+    result = take(w, &record, records - chunk.records);
+  if (result != WALMAP_NOTFOUND)
+    return result;
+  result = walmap__bins_empty(w->bins, &number);
+  return told(w, result, number);
+}
+
+static int next_chunk(worker *w, walmap__image_chunk *chunk) {
+  walmap__build *b = w->build;
+  int result = WALMAP_NOTFOUND;
+  pthread_mutex_lock(&b->mutex);
+  if (!b->is_over) {
+    w->chunk = b->decoder.chunks + 1;
+    w->before = b->decoder.entries;
+    result = walmap__image_decoder_take(&b->decoder, chunk, &w->why);
+    b->is_over = result != WALMAP_OK;
   }
-  return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+  pthread_mutex_unlock(&b->mutex);
+  return result;
+}
+
+static void give_up(walmap__build *b) {
+  pthread_mutex_lock(&b->mutex);
+  b->is_over = true;
+  pthread_mutex_unlock(&b->mutex);
 }
 
 static int add_chunks(worker *w) {
   walmap__image_chunk chunk;
   int result;
-  while ((result = walmap__image_decoder_next(&w->decoder, &chunk, &w->why)) == WALMAP_OK) {
-    result = add_chunk(w, chunk);
-    if (result != WALMAP_OK)
-      return result;
+  while ((result = next_chunk(w, &chunk)) == WALMAP_OK && (result = add_chunk(w, chunk)) == WALMAP_OK) {
   }
-  if (result != WALMAP_NOTFOUND)
-    return result;
-  uint64_t number = w->seen;
-  return told(w, walmap__bins_empty(w->bins, &number), number);
+  if (result == WALMAP_NOTFOUND)
+    return WALMAP_OK;
+  give_up(w->build);
+  return result;
 }
 
 static void *work(void *arg) {
   worker *w = arg;
-  const walmap__build *b = w->build;
+  walmap *map = w->build->map;
+  uint32_t first = w->number * (map->n_shards / MAX_WORKERS) % map->n_shards;
   w->bins = malloc(sizeof *w->bins);
-  w->result = w->bins ? walmap__bins_init(w->bins, b->generations, b->map->n_shards, w->number, w->n) : WALMAP_NOMEM;
+  w->result = w->bins ? walmap__bins_init(w->bins, w->build->shards, map->n_shards, first) : WALMAP_NOMEM;
   if (w->result == WALMAP_OK) {
     w->result = add_chunks(w);
-    walmap__bins_free(w->bins);
+    walmap__bins_finish(w->bins);
   }
   free(w->bins);
   return NULL;
@@ -110,61 +136,77 @@ static void *work(void *arg) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Workers                                                                                                            */
 
-/* Each has a decoder of its own at the same place. The work of a thread that cannot be had is done here. */
+/* A thread that cannot be had, or has no memory for its bins, is not missed: the first worker does what others don't. */
 static void run_workers(worker *workers, uint32_t n) {
   pthread_t threads[MAX_WORKERS];
   bool started[MAX_WORKERS] = {false};
   for (uint32_t i = 1; i < n; i++)
     started[i] = pthread_create(&threads[i], NULL, work, &workers[i]) == 0;
-  for (uint32_t i = 0; i < n; i++) {
-    if (!started[i])
-      work(&workers[i]);
-  }
+  work(&workers[0]);
   for (uint32_t i = 1; i < n; i++) {
     if (started[i])
       pthread_join(threads[i], NULL);
   }
 }
 
-static int start(worker *w) {
-  int result = walmap__image_decoder_header(&w->decoder, &w->why);
-  if (result != WALMAP_OK)
-    return result;
-  uint32_t content = w->build->map->options.content;
-  if (w->decoder.content != content) {
-    snprintf(w->why.text, sizeof w->why.text, "image refused: its content number is %lu, this map's is %lu",
-             (unsigned long)w->decoder.content, (unsigned long)content);
-    return WALMAP_CORRUPT;
+/* The one whose error is the first in the image: chunks before it have been walked to their ends. NULL: none has. */
+static const worker *first_failed(const worker *workers, uint32_t n) {
+  const worker *first = NULL;
+  for (uint32_t i = 0; i < n; i++) {
+    const worker *w = &workers[i];
+    bool missed = i > 0 && w->chunk == 0; /* it never began */
+    if (w->result != WALMAP_OK && !missed && (!first || w->chunk < first->chunk))
+      first = w;
   }
-  return make_generations(w->build, walmap__image_decoder_hint(&w->decoder), w->decoder.size);
+  return first;
 }
 
-static int build(worker *first, uint32_t n, walmap_why *why) {
+static int start(walmap__build *b, uint32_t n, walmap_why *why) {
+  int result = walmap__image_decoder_header(&b->decoder, why);
+  if (result != WALMAP_OK)
+    return result;
+  uint32_t content = b->map->options.content;
+  if (b->decoder.content != content) {
+    snprintf(why->text, sizeof why->text, "image refused: its content number is %lu, this map's is %lu",
+             (unsigned long)b->decoder.content, (unsigned long)content);
+    return WALMAP_CORRUPT;
+  }
+  return make_generations(b, walmap__image_decoder_hint(&b->decoder), b->decoder.size, n);
+}
+
+static int fill(walmap__build *b, uint32_t n, walmap_why *why) {
   worker workers[MAX_WORKERS];
-  worker *failed = NULL;
-  first->result = start(first);
-  workers[0] = *first;
-  if (first->result == WALMAP_OK) {
-    for (uint32_t i = 0; i < n; i++) {
-      workers[i] = *first;
-      workers[i].number = i;
-      workers[i].n = n;
-    }
-    run_workers(workers, n);
+  for (uint32_t i = 0; i < n; i++)
+    workers[i] = (worker){.build = b, .number = i};
+  run_workers(workers, n);
+  const worker *failed = first_failed(workers, n);
+  if (!failed)
+    return WALMAP_OK;
+  *why = failed->why;
+  return failed->result;
+}
+
+static int build(walmap__build *b, uint32_t n, walmap_why *why) {
+  walmap_why unread;
+  if (!why)
+    why = &unread;
+  pthread_mutex_init(&b->mutex, NULL);
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    pthread_mutex_init(&b->shards[i].mutex, NULL);
+  int result = start(b, n, why);
+  if (result == WALMAP_OK)
+    result = fill(b, n, why);
+  if (result == WALMAP_OK) {
+    settle(b);
+    b->entries = b->decoder.entries;
+  } else {
+    walmap__build_drop(b);
   }
-  for (uint32_t i = 0; i < (first->result == WALMAP_OK ? n : 1); i++) {
-    walmap__image_decoder_stop(&workers[i].decoder);
-    if (!failed && workers[i].result != WALMAP_OK)
-      failed = &workers[i];
-  }
-  if (failed) {
-    if (why)
-      *why = failed->why;
-    walmap__build_drop(first->build);
-    return failed->result;
-  }
-  first->build->entries = workers[0].seen;
-  return WALMAP_OK;
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    pthread_mutex_destroy(&b->shards[i].mutex);
+  pthread_mutex_destroy(&b->mutex);
+  walmap__image_decoder_stop(&b->decoder);
+  return result;
 }
 
 /* Those that this thread, and thus the workers, may run on: a container or taskset may leave fewer than there are. */
@@ -179,21 +221,17 @@ static size_t processors(void) {
 }
 
 int walmap__build_from_memory(walmap__build *b, const void *image, size_t size, walmap_why *why) {
-  worker first = {.build = b};
-  walmap__image_decoder_start(&first.decoder, image, size);
   size_t n = size / WORTH_A_THREAD, most = processors();
   if (n > MAX_WORKERS)
     n = MAX_WORKERS;
   if (n > most)
     n = most;
-  if (n > b->map->n_shards)
-    n = b->map->n_shards;
-  return build(&first, n > 0 ? (uint32_t)n : 1, why);
+  walmap__image_decoder_start(&b->decoder, image, size);
+  return build(b, n > 0 ? (uint32_t)n : 1, why);
 }
 
 /* A stream has one reader. */
 int walmap__build_from_stream(walmap__build *b, walmap_read_fn read, void *read_ctx, walmap_why *why) {
-  worker first = {.build = b};
-  walmap__image_decoder_start_read(&first.decoder, read, read_ctx);
-  return build(&first, 1, why);
+  walmap__image_decoder_start_read(&b->decoder, read, read_ctx);
+  return build(b, 1, why);
 }

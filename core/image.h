@@ -112,11 +112,12 @@ typedef struct walmap__image_decoder {
   uint32_t content;
 } walmap__image_decoder;
 
-/* A verified chunk; the records are still to be walked, because right checksums do not make right records. */
+/* A chunk; when it is verified, its records are still to be walked: right checksums do not make right records. */
 typedef struct walmap__image_chunk {
   const uint8_t *at, *end;
-  uint64_t offset;  /* in the image: of `end`, for error texts */
-  uint32_t records; /* left to walk */
+  uint64_t offset;   /* in the image: of `end`, for error texts */
+  uint64_t checksum; /* that it should have */
+  uint32_t records;  /* left to walk */
 } walmap__image_chunk;
 
 typedef struct walmap__image_record {
@@ -144,6 +145,10 @@ int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why
 ** OK; NOTFOUND when the trailer and the end of the input are verified; CORRUPT, IO, NOMEM.
 */
 int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);
+
+/* The same in two steps, of which the second needs no decoder: so several threads can verify chunks. */
+int walmap__image_decoder_take(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);
+int walmap__image_chunk_verify(const walmap__image_chunk *chunk, walmap_why *why); /* OK or CORRUPT */
 
 /* Says what is wrong with the record at chunk->at. */
 void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why);

@@ -167,26 +167,24 @@ static int read_trailer(walmap__image_decoder *decoder, const uint8_t *trailer, 
 
 static int read_chunk(walmap__image_decoder *decoder, const uint8_t *frame, walmap__image_chunk *chunk,
                       walmap_why *why) {
-  uint64_t size = walmap__load64(frame + FRAME_SIZE), checksum = walmap__load64(frame + FRAME_CHECKSUM);
-  uint64_t at = decoder->offset;
+  uint64_t size = walmap__load64(frame + FRAME_SIZE);
   uint32_t records = image_load32(frame + FRAME_RECORDS);
   if (records == 0 || size % 4 != 0 || size / WALMAP__RECORD_HEAD < records)
-    return damaged(why, at, "a chunk of an impossible size");
+    return damaged(why, decoder->offset, "a chunk of an impossible size");
   decoder->offset += IMAGE_BLOCK;
   int rc = take_records(decoder, size, &chunk->at, why);
   if (rc != WALMAP_OK)
     return rc;
-  if (walmap__checksum(chunk->at, (size_t)size) != checksum)
-    return damaged(why, at, "a chunk's checksum is wrong");
   chunk->end = chunk->at + size;
   chunk->offset = decoder->offset;
+  chunk->checksum = walmap__load64(frame + FRAME_CHECKSUM);
   chunk->records = records;
   decoder->chunks++;
   decoder->entries += records;
   return WALMAP_OK;
 }
 
-int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why) {
+int walmap__image_decoder_take(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why) {
   uint8_t room[IMAGE_BLOCK];
   const uint8_t *block;
   size_t got;
@@ -201,6 +199,18 @@ int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chu
   if (!check_block(decoder, block))
     return damaged(why, decoder->offset, "the check is wrong, of a chunk's frame or the trailer");
   return tag == FRAME_TAG_VALUE ? read_chunk(decoder, block, chunk, why) : read_trailer(decoder, block, why);
+}
+
+int walmap__image_chunk_verify(const walmap__image_chunk *chunk, walmap_why *why) {
+  size_t size = (size_t)(chunk->end - chunk->at);
+  if (walmap__checksum(chunk->at, size) != chunk->checksum)
+    return damaged(why, chunk->offset - size - IMAGE_BLOCK, "a chunk's checksum is wrong");
+  return WALMAP_OK;
+}
+
+int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why) {
+  int rc = walmap__image_decoder_take(decoder, chunk, why);
+  return rc == WALMAP_OK ? walmap__image_chunk_verify(chunk, why) : rc;
 }
 
 uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder) {

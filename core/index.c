@@ -289,6 +289,11 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash) {
   }
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Many new entries                                                                                                   */
+
+#define AHEAD 16 /* entries whose home buckets are on their way */
+
 static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t place, uint32_t other_place) {
   const walmap__record *record = walmap__log_at(log, place), *other = walmap__log_at(log, other_place);
   walmap_entry e;
@@ -296,34 +301,72 @@ static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t place, ui
   return walmap__record_has_key(other, walmap__record_meta(other), e.key, e.key_len);
 }
 
-/* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
-static WALMAP__ALWAYS_INLINE int add_new_to(walmap__subtable *t, const walmap__log *log, uint64_t hash,
-                                            uint32_t place) {
-  uint32_t mask = (1u << t->bits) - 1;
-  for (uint32_t b = (uint32_t)(hash >> 8) & mask;; b = (b + 1) & mask) {
-    walmap__bucket *bucket = &t->buckets[b];
-    for (uint32_t same = walmap__bucket_match(bucket, walmap__tag(hash)); WALMAP__UNLIKELY(same != 0);
-         same &= same - 1) {
-      if (same_key(log, atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed), place))
-        return WALMAP_CORRUPT;
-    }
-    uint32_t empty = walmap__bucket_match(bucket, 0);
-    if (WALMAP__UNLIKELY(empty == 0)) {
-      raise_passed(bucket, 1);
-      continue;
-    }
-    fill_slot(bucket, (unsigned)__builtin_ctz(empty), hash, place);
-    t->count++;
-    return WALMAP_OK;
+/* Whether one of the slots `same` of a bucket has the key of the record at `place`. */
+static WALMAP__NOINLINE bool has_key(const walmap__log *log, const walmap__bucket *bucket, uint32_t same,
+                                     uint32_t place) {
+  for (; same != 0; same &= same - 1) {
+    if (same_key(log, atomic_load_explicit(&bucket->place[__builtin_ctz(same)], memory_order_relaxed), place))
+      return true;
   }
+  return false;
 }
 
-int walmap__index_add_new(walmap__index *index, uint64_t hash, uint32_t place) {
-  walmap__subtable *t = subtable_of(index, hash);
-  if (WALMAP__UNLIKELY(t->count >= t->limit)) {
-    if (walmap__index_reserve(index, hash) != WALMAP_OK)
-      return WALMAP_NOMEM;
-    t = subtable_of(index, hash);
+static WALMAP__ALWAYS_INLINE walmap__bucket *fetch_home(const walmap__directory *d, uint64_t hash) {
+  uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(d, hash)], memory_order_relaxed);
+  uint32_t mask = (1u << (word & 63)) - 1;
+  walmap__bucket *home = (walmap__bucket *)(word & ~(uintptr_t)63) + ((uint32_t)(hash >> 8) & mask);
+  __builtin_prefetch(home, 1);
+  return home;
+}
+
+/* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
+static WALMAP__ALWAYS_INLINE bool add_new_to(walmap__subtable *t, walmap__bucket *bucket, const walmap__log *log,
+                                             const walmap__index_entry *entry) {
+  uint32_t same, empty;
+  for (;;) {
+    same = walmap__bucket_match(bucket, walmap__tag(entry->hash));
+    if (WALMAP__UNLIKELY(same != 0) && has_key(log, bucket, same, entry->place))
+      return false;
+    empty = walmap__bucket_match(bucket, 0);
+    if (WALMAP__LIKELY(empty != 0))
+      break;
+    raise_passed(bucket, 1);
+    bucket = t->buckets + ((uint32_t)(bucket - t->buckets + 1) & ((1u << t->bits) - 1));
   }
-  return add_new_to(t, index->log, hash, place);
+  fill_slot(bucket, (unsigned)__builtin_ctz(empty), entry->hash, entry->place);
+  t->count++;
+  return true;
+}
+
+/* From *added on, until an entry's subtable must grow first: OK or CORRUPT. Directory and subtables stay as they are. */
+static int add_while_room(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added) {
+  const walmap__directory *d = directory_of(index);
+  walmap__bucket *homes[AHEAD]; /* of the next entries, each at its number */
+  uint32_t i = *added;
+  for (uint32_t next = i; next < n && next < i + AHEAD; next++)
+    homes[next % AHEAD] = fetch_home(d, entries[next].hash);
+  for (; i < n; i++) {
+    walmap__subtable *t = d->subtables[walmap__directory_slot(d, entries[i].hash)];
+    walmap__bucket *home = homes[i % AHEAD];
+    if (i + AHEAD < n)
+      homes[i % AHEAD] = fetch_home(d, entries[i + AHEAD].hash);
+    if (WALMAP__UNLIKELY(t->count >= t->limit))
+      break;
+    if (!add_new_to(t, home, index->log, &entries[i])) {
+      *added = i;
+      return WALMAP_CORRUPT;
+    }
+  }
+  *added = i;
+  return WALMAP_OK;
+}
+
+int walmap__index_add_all(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added) {
+  int result = WALMAP_OK;
+  for (*added = 0; *added < n && result == WALMAP_OK;) {
+    result = walmap__index_reserve(index, entries[*added].hash);
+    if (result == WALMAP_OK)
+      result = add_while_room(index, entries, n, added);
+  }
+  return result;
 }

@@ -95,11 +95,18 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash);
 /* Adds an entry for a key that has none. */
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place);
 
+/* An entry to be; its number means something to the caller only. */
+typedef struct walmap__index_entry {
+  uint64_t hash;
+  uint32_t place;
+  uint32_t number;
+} walmap__index_entry;
+
 /*
-** All in one, for an index from which nothing was ever removed: makes room for the key of the record at `place`, and adds
-** it, unless it has an entry. OK, NOMEM, or CORRUPT for a key that is there already.
+** Adds `n` entries, with the room that they need, to an index from which nothing was ever removed. OK; NOMEM; CORRUPT
+** for a key that is there already. *added is how many were added, all those before the one that failed.
 */
-int walmap__index_add_new(walmap__index *index, uint64_t hash, uint32_t place);
+int walmap__index_add_all(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added);
 
 /* Empties a slot. */
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref);

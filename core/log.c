@@ -130,18 +130,40 @@ size_t walmap__log_segment_size(const walmap__log *log) {
   return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
 }
 
-int walmap__log_new_active(walmap__log *log, size_t bytes) {
+walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result) {
   size_t capacity = walmap__log_segment_size(log);
   if (capacity < bytes)
     capacity = bytes;
+  walmap__segment *segment = walmap__log_new_segment(log, capacity, log->end, result);
+  if (segment)
+    link_last(log, segment);
+  return segment;
+}
+
+int walmap__log_new_active(walmap__log *log, size_t bytes) {
   int result;
-  walmap__segment *segment = walmap__log_new_segment(log, capacity, log->end, &result);
+  walmap__segment *segment = walmap__log_add_segment(log, bytes, &result);
   if (!segment)
     return result;
   walmap__log_seal(log);
-  link_last(log, segment);
   log->active = segment;
   return WALMAP_OK;
+}
+
+void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t records) {
+  atomic_store_explicit(&segment->used, bytes, memory_order_relaxed);
+  atomic_store_explicit(&segment->records, records, memory_order_relaxed);
+  segment->log->bytes += bytes;
+}
+
+void walmap__log_settle(walmap__log *log) {
+  walmap__segment *segment = atomic_load_explicit(&log->first, memory_order_relaxed);
+  for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed)) {
+    walmap__log_seal(log);
+    segment->pos0 = table_of(log)->entries[segment->id].pos0 = log->end;
+    log->end += walmap__segment_used(segment) >> 2;
+    log->active = segment;
+  }
 }
 
 /* Readers that stand in the old run go on through its own links, which stay as they are. */

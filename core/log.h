@@ -102,6 +102,16 @@ int walmap__log_new_active(walmap__log *log, size_t bytes);
 /* Ends the active segment, so that compaction may take it. */
 void walmap__log_seal(walmap__log *log);
 
+/*
+** Filling a log that nobody reads yet, by several segments at a time (build_bins.h):
+**   add_segment   one more at the end of the list, with room for `bytes`. NULL with *result set
+**   fill_segment  so many bytes and records were written to it
+**   settle        when all are filled: gives positions, the order of the list; the last one is active
+*/
+walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result);
+void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t records);
+void walmap__log_settle(walmap__log *log);
+
 /* A segment outside of the list, with an id of its own: for compaction to fill. NULL with *result set. */
 walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_t pos0, int *result);
 

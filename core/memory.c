@@ -116,8 +116,8 @@ static void count(walmap__memory *m, bool more, size_t pages) {
   atomic_fetch_add_explicit(&m->bytes, more ? bytes : 0 - bytes, memory_order_relaxed);
 }
 
-/* A dense region is held whole. The first one of a map begins sparse: only the pages that are touched cost anything. */
-static walmap__region *new_region(walmap__memory *m) {
+/* A dense region is held whole, and asks for a huge page. In a sparse one only the pages that are touched cost anything. */
+static walmap__region *new_region(walmap__memory *m, bool sparse) {
   walmap__region *region = obtain(m, sizeof *region, CACHE_LINE);
   if (!region)
     return NULL;
@@ -127,13 +127,12 @@ static walmap__region *new_region(walmap__memory *m) {
     give_back(m, region, sizeof *region, CACHE_LINE);
     return NULL;
   }
-  bool first = m->n_regions == 0;
-  if (!first)
+  if (!sparse)
     ask_for_huge_pages(m, region->base, WALMAP__REGION);
   memcpy(region->base, &region, sizeof region);
   region->used[0] = 1;
   region->free_pages = region->longest = WALMAP__REGION_PAGES - 1;
-  region->sparse = first && m->own_allocator;
+  region->sparse = sparse && m->own_allocator;
   if (region->sparse)
     count(m, false, region->free_pages);
   region->serial = m->next_serial++;
@@ -218,7 +217,7 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   pthread_mutex_lock(&m->mutex);
   unsigned first;
   walmap__region *region = find_region(m, n, &first);
-  if (!region && (region = new_region(m)) != NULL)
+  if (!region && (region = new_region(m, m->n_regions == 0)) != NULL)
     first = 1;
   void *block = NULL;
   if (region) {
@@ -233,6 +232,28 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   }
   pthread_mutex_unlock(&m->mutex);
   return block;
+}
+
+/* One system call instead of a page fault for each. Kernels that do not know it (Linux before 5.14) refuse. */
+static void touch_pages(const walmap__memory *m, walmap__region *region, size_t n) {
+#ifdef MADV_POPULATE_WRITE
+  if (m->own_allocator)
+    (void)madvise(region->base, n * WALMAP__PAGE, MADV_POPULATE_WRITE);
+#else
+  (void)m, (void)region, (void)n;
+#endif
+}
+
+void walmap__memory_expect(walmap__memory *m, uint64_t bytes) {
+  uint64_t pages = 1 + bytes / WALMAP__PAGE;
+  pthread_mutex_lock(&m->mutex);
+  if (m->n_regions == 0 && pages > 1) {
+    bool sparse = pages < WALMAP__REGION_PAGES / 2;
+    walmap__region *region = new_region(m, sparse);
+    if (region && sparse)
+      touch_pages(m, region, pages);
+  }
+  pthread_mutex_unlock(&m->mutex);
 }
 
 static void give_back_region(walmap__memory *m, walmap__region *region) {

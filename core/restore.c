@@ -29,8 +29,8 @@ static void link_all(walmap_txn *txn, const walmap__build *b) {
   walmap__txn_forget_found(txn);
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
-    b->generations[i]->previous = walmap__shard_generation(shard);
-    atomic_store_explicit(&shard->generation, b->generations[i], memory_order_release);
+    b->shards[i].generation->previous = walmap__shard_generation(shard);
+    atomic_store_explicit(&shard->generation, b->shards[i].generation, memory_order_release);
     txn->shares[i].written++;
   }
 }

@@ -499,14 +499,15 @@ static void test_memory_is_bounded(void **unused) {
 
 typedef struct high_water {
   faults *f;
-  long long bytes;
+  atomic_llong bytes;
 } high_water;
 
 static const char *measure(void *ctx, const walmap_entry *entry) {
   high_water *h = ctx;
   (void)entry;
-  if (h->f->bytes > h->bytes)
-    h->bytes = h->f->bytes;
+  long long now = h->f->bytes, most = h->bytes;
+  while (now > most && !atomic_compare_exchange_weak(&h->bytes, &most, now)) {
+  }
   return NULL;
 }
 
