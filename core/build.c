@@ -34,7 +34,8 @@ void walmap__build_drop(walmap__build *b) {
 /* Tables that the building outgrows go to the shard's limbo, though no reader knows them: it is their only way. */
 static int make_generations(walmap__build *b, uint64_t entries, size_t image, uint32_t workers) {
   uint64_t bytes = image / b->map->n_shards / workers / 16 * 15; /* a little less, for a segment too long stays so */
-  walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
+  if (bytes >= WALMAP__PAGE)                                     /* smaller blocks are no pages */
+    walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
     b->shards[i].generation =

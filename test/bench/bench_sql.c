@@ -8,7 +8,11 @@
 ** counts processor time, for machines that are busy. Both sides run the same prepared statements in connections of
 ** their own, made anew in every round. The keys and values are text. SQLite's table need not overwrite what it deletes
 ** (secure_delete), which some builds of SQLite make it do.
+**
+** A third side is a virtual table that does nothing (bare.h). Its ratio is the least that any virtual table can have:
+** where it is above a target, only SQLite itself could meet that.
 */
+#include "bare.h"
 #include "fresh.h"
 #include "report.h"
 #include "sql.h"
@@ -16,7 +20,8 @@
 typedef struct side {
   const char *who;
   sqlite3 *db;
-  bool native;
+  bool native, bare;
+  bare_source source;
 } side;
 
 typedef struct data {
@@ -25,18 +30,23 @@ typedef struct data {
   key *load, *look, *zipf, *absent; /* in the order of their use */
 } data;
 
-static const char *const sides[] = {"walmap", "native"};
+enum { SIDES = 3 };
+static const char *const sides[SIDES] = {"walmap", "native", "bare"};
 
-static side side_open(const char *who) {
-  side s = {.who = who, .native = strcmp(who, "native") == 0};
-  MUST(sqlite3_open(":memory:", &s.db) == SQLITE_OK);
-  if (s.native) {
-    must_sql(s.db, "PRAGMA secure_delete = OFF; CREATE TABLE kv(key PRIMARY KEY, value) WITHOUT ROWID");
+static void side_open(side *s, const data *d, const char *who) {
+  static char value[LARGEST_VALUE + 1];
+  *s = (side){.who = who, .native = strcmp(who, "native") == 0, .bare = strcmp(who, "bare") == 0};
+  MUST(sqlite3_open(":memory:", &s->db) == SQLITE_OK);
+  if (s->native) {
+    must_sql(s->db, "PRAGMA secure_delete = OFF; CREATE TABLE kv(key PRIMARY KEY, value) WITHOUT ROWID");
+  } else if (s->bare) {
+    value[value_make(d->w, &d->load[0], 0, value)] = 0;
+    s->source = (bare_source){d->load, d->n, value};
+    bare_create(s->db, &s->source);
   } else {
-    must_load_walmap(s.db);
-    must_sql(s.db, "CREATE VIRTUAL TABLE kv USING walmap");
+    must_load_walmap(s->db);
+    must_sql(s->db, "CREATE VIRTUAL TABLE kv USING walmap");
   }
-  return s;
 }
 
 static void side_close(side *s) { MUST(sqlite3_close(s->db) == SQLITE_OK); }
@@ -148,11 +158,12 @@ static void measure_tables(report *r, side *s, const data *d) {
   sqlite3_finalize(insert);
   MUST(one_number(s, "SELECT count(value) FROM probe CROSS JOIN kv USING(key)", &ns) == d->ops);
   report_sample(r, "join probe", s->who, ns / d->ops);
-  if (!s->native) {
+  if (!s->native && !s->bare) {
     MUST(one_number(s, "SELECT count(walmap_get('kv', key)) FROM probe", &ns) == d->ops);
     report_sample(r, "walmap_get() in a join", s->who, ns / d->ops);
   }
-  measure_call(r, s, "walmap_len(), a call", s->native ? "SELECT changes()" : "SELECT walmap_len('kv')");
+  if (!s->bare)
+    measure_call(r, s, "walmap_len(), a call", s->native ? "SELECT changes()" : "SELECT walmap_len('kv')");
   MUST(one_number(s, "SELECT count(*) FROM kv", &ns) == d->n);
   report_sample(r, "count(*), a row", s->who, ns / d->n);
 
@@ -221,13 +232,15 @@ static void measure_image(report *r, side *s, const data *d) {
 #define PUT "REPLACE INTO kv VALUES(?1, ?2)"
 
 static void run_side(report *r, const data *d, const char *who) {
-  side s = side_open(who);
+  side s;
+  side_open(&s, d, who);
   measure(r, &s, d, "insert, one transaction", "INSERT INTO kv VALUES(?1, ?2)", d->load, d->n, 0, true);
   measure(r, &s, d, "get, autocommit", GET, d->look, d->ops, -1, false);
   measure(r, &s, d, "get in a transaction", GET, d->look, d->ops, -1, true);
   measure(r, &s, d, "get, Zipfian", GET, d->zipf, d->ops, -1, false);
-  measure(r, &s, d, "miss", GET, d->absent, d->ops, -1, false);
-  if (!s.native)
+  if (!s.bare)
+    measure(r, &s, d, "miss", GET, d->absent, d->ops, -1, false);
+  if (!s.native && !s.bare)
     measure(r, &s, d, "walmap_get()", "SELECT walmap_get('kv', ?1)", d->look, d->ops, -1, false);
   measure_in_list(r, &s, d);
   measure_tables(r, &s, d);
@@ -235,7 +248,8 @@ static void run_side(report *r, const data *d, const char *who) {
     must_sql(s.db, "CREATE TEMP TABLE heap(key, value)");
     measure(r, &s, d, "", "INSERT INTO heap VALUES(?1, ?2)", d->load, d->n, 0, true);
   }
-  measure_image(r, &s, d);
+  if (!s.bare)
+    measure_image(r, &s, d);
   measure(r, &s, d, "replace, one transaction", PUT, d->look, d->ops, 1, true);
   measure(r, &s, d, "replace, autocommit", PUT, d->look, d->ops, 2, false);
   measure(r, &s, d, "update, one transaction", "UPDATE kv SET value = ?2 WHERE key = ?1", d->look, d->ops, 3, true);
@@ -272,6 +286,14 @@ static void show(report *r, const data *d) {
                 report_median(r, "get, autocommit", "walmap"), column < 0 ? NO_TARGET : RATIO_AT_MOST, 0.6);
   report_values(r, "walmap_get() in a join", "ns", report_median(r, "walmap_get() in a join", "walmap"), "table",
                 report_median(r, "join probe", "walmap"), NO_TARGET, 0);
+  printf("what SQLite takes for a virtual table that does nothing:\n");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    double ns = report_median(r, rows[i].what, "bare");
+    char what[64];
+    snprintf(what, sizeof what, "  %s", rows[i].what);
+    if (!isnan(ns))
+      report_values(r, what, "ns", ns, "native", report_median(r, rows[i].what, "native"), NO_TARGET, 0);
+  }
 }
 
 static void run(report *r, workload w, uint32_t n, int rounds) {
@@ -288,8 +310,8 @@ static void run(report *r, workload w, uint32_t n, int rounds) {
   free(order);
   report_title(r, "%s, %u entries", workload_name[w], n);
   for (int round = 0; round <= rounds; round++)
-    for (int turn = 0; turn < 2; turn++)
-      run_side(r, &d, sides[turn_of(round, turn, 2)]);
+    for (int turn = 0; turn < SIDES; turn++)
+      run_side(r, &d, sides[turn_of(round, turn, SIDES)]);
   show(r, &d);
   free(d.load);
   free(d.look);
