@@ -4,8 +4,9 @@
 **   bench_concurrent [quick|full]
 **
 ** Each thread has a connection of its own and a busy_timeout of 5 seconds. A reader looks up keys in a shuffled order,
-** a writer replaces values, each statement a transaction. A statement that ends in BUSY or LOCKED is counted and tried
-** again; its time is that of all tries together, for that is what a program waits. The ways to share:
+** a writer replaces values, each statement a transaction, or ten of them. A statement that ends in BUSY or LOCKED is
+** counted and tried again, with its transaction; its time is that of all tries together, for that is what a program
+** waits. The ways to share:
 **
 **   walmap           a table in temp with map='...', and the same read through walmap_get()
 **   cache=shared     SQLite's shared cache; the same with PRAGMA read_uncommitted
@@ -60,6 +61,7 @@ typedef struct worker {
   way way;
   int number;
   bool writes;
+  bool in_tens; /* ten statements a transaction */
   sqlite3 *db;
   const key *keys;
   uint32_t n, at, generation; /* another one in each pass, for an equal value may not be written at all */
@@ -69,59 +71,97 @@ typedef struct worker {
   histogram times;
 } worker;
 
-/* One statement, tried until it works or the time is over. */
-static void run_statement(worker *w, sqlite3_stmt *statement, const key *k) {
-  char value[LARGEST_VALUE];
-  value[64] = 'v';
+static void bind(worker *w, sqlite3_stmt *statement, const key *k) {
+  static _Thread_local char value[LARGEST_VALUE];
   bind_key(statement, 1, k);
   if (w->writes) {
     size_t len = value_make(SMALL, k, w->generation, value);
     sqlite3_bind_text(statement, 2, value, (int)len, SQLITE_STATIC);
   }
+}
+
+/* Whether it worked; otherwise it was refused, or the schema was locked. */
+static bool step(worker *w, sqlite3_stmt *statement) {
+  int result = sqlite3_step(statement);
+  if (result == SQLITE_ROW)
+    MUST(sqlite3_column_bytes(statement, 0) > 0);
+  sqlite3_reset(statement);
+  if (result == SQLITE_ROW || result == SQLITE_DONE)
+    return true;
+  int kind = sqlite3_errcode(w->db) & 0xff;
+  MUST(kind == SQLITE_BUSY || kind == SQLITE_LOCKED);
+  w->refused++;
+  return false;
+}
+
+enum { BEGIN, COMMIT, ROLLBACK, STATEMENT, STATEMENTS };
+enum { TEN = 10 };
+
+static bool run_one(worker *w, sqlite3_stmt *const *statements) {
+  bind(w, statements[STATEMENT], &w->keys[w->at]);
+  return step(w, statements[STATEMENT]);
+}
+
+static bool run_ten(worker *w, sqlite3_stmt *const *statements) {
+  if (!step(w, statements[BEGIN]))
+    return false;
+  bool worked = true;
+  for (uint32_t i = 0; i < TEN && worked; i++) {
+    bind(w, statements[STATEMENT], &w->keys[(w->at + i) % w->n]);
+    worked = step(w, statements[STATEMENT]);
+  }
+  if (worked && step(w, statements[COMMIT]))
+    return true;
+  MUST(step(w, statements[ROLLBACK]));
+  return false;
+}
+
+/* One transaction, tried until it works or the time is over. */
+static void run_transaction(worker *w, sqlite3_stmt *const *statements) {
   uint64_t began = now_ns();
-  for (;;) {
-    int result = sqlite3_step(statement);
-    bool done = result == (w->writes ? SQLITE_DONE : SQLITE_ROW);
-    if (done && !w->writes)
-      MUST(sqlite3_column_bytes(statement, 0) == k->len);
-    sqlite3_reset(statement);
-    if (done)
-      break;
-    int kind = sqlite3_errcode(w->db) & 0xff;
-    MUST(kind == SQLITE_BUSY || kind == SQLITE_LOCKED);
-    w->refused++;
-    if (atomic_load(w->stop))
-      break;
+  while (!(w->in_tens ? run_ten(w, statements) : run_one(w, statements)) && !atomic_load(w->stop)) {
   }
   histogram_add(&w->times, now_ns() - began);
   w->done++;
 }
 
-static void *run_worker(void *arg) {
-  worker *w = arg;
-  sqlite3_stmt *statement;
-  const char *read = w->way == FUNCTION ? "SELECT walmap_get('kv', ?1)" : "SELECT value FROM kv WHERE key = ?1";
-  const char *sql = w->writes ? "REPLACE INTO kv VALUES(?1, ?2)" : read;
+/* False when the schema stays locked until the time is over. */
+static bool prepare(worker *w, const char *sql, sqlite3_stmt **statement) {
   int result;
-  pin_thread(w->number);
-  while ((result = sqlite3_prepare_v2(w->db, sql, -1, &statement, NULL)) != SQLITE_OK) {
-    MUST((result & 0xff) == SQLITE_BUSY || (result & 0xff) == SQLITE_LOCKED); /* the schema is locked as well */
+  while ((result = sqlite3_prepare_v2(w->db, sql, -1, statement, NULL)) != SQLITE_OK) {
+    MUST((result & 0xff) == SQLITE_BUSY || (result & 0xff) == SQLITE_LOCKED);
     w->refused++;
     if (atomic_load(w->stop))
-      return NULL;
+      return false;
   }
+  return true;
+}
+
+/* SQLite's own ways take the lock at once: one that read first could not go on to write. */
+static void *run_worker(void *arg) {
+  worker *w = arg;
+  sqlite3_stmt *statements[STATEMENTS] = {NULL};
+  const char *read = w->way == FUNCTION ? "SELECT walmap_get('kv', ?1)" : "SELECT value FROM kv WHERE key = ?1";
+  const char *sql[STATEMENTS] = {w->way <= FUNCTION ? "BEGIN" : "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK",
+                                 w->writes ? "REPLACE INTO kv VALUES(?1, ?2)" : read};
+  bool prepared = true;
+  pin_thread(w->number);
+  for (int i = 0; i < STATEMENTS && prepared; i++)
+    prepared = prepare(w, sql[i], &statements[i]);
   long before = preemptions();
   uint64_t began = now_ns();
-  while (!atomic_load(w->stop)) {
-    run_statement(w, statement, &w->keys[w->at]);
-    if (++w->at == w->n) {
+  while (prepared && !atomic_load(w->stop)) {
+    run_transaction(w, statements);
+    w->at += w->in_tens ? TEN : 1;
+    if (w->at >= w->n) {
       w->at = 0;
       w->generation = (w->generation + 1) % 8;
     }
   }
   w->ns = now_ns() - began;
   w->preempted = preemptions() != before;
-  sqlite3_finalize(statement);
+  for (int i = 0; i < STATEMENTS; i++)
+    sqlite3_finalize(statements[i]);
   return NULL;
 }
 
@@ -133,6 +173,7 @@ typedef struct scene {
   sqlite3 *db[2];
   const key *keys;
   uint32_t n, generation;
+  bool in_tens;
 } scene;
 
 static void run_parties(scene *s, worker *workers, int n, bool first_writes, bool second_writes, unsigned ms) {
@@ -142,6 +183,7 @@ static void run_parties(scene *s, worker *workers, int n, bool first_writes, boo
     workers[i] = (worker){.way = s->way,
                           .number = i,
                           .writes = i ? second_writes : first_writes,
+                          .in_tens = s->in_tens,
                           .db = s->db[i],
                           .keys = s->keys + (size_t)i * (s->n / 2),
                           .n = s->n / 2,
@@ -217,6 +259,15 @@ static void sample_scene(report *r, scene *s, unsigned ms) {
   sample(r, "two writers", s->way, per_second(&w[0]) + per_second(&w[1]));
   sample(r, "two writers to one", s->way, (per_second(&w[0]) + per_second(&w[1])) / one);
   sample(r, "BUSY or LOCKED to writers", s->way, (double)(w[0].refused + w[1].refused));
+  s->in_tens = true;
+  run_clean(s, w, 1, true, true, ms);
+  one = per_second(&w[0]);
+  sample(r, "transactions of ten, one writer", s->way, one);
+  run_clean(s, w, 2, true, true, ms);
+  sample(r, "the same, two writers", s->way, per_second(&w[0]) + per_second(&w[1]));
+  sample(r, "the same, two to one", s->way, (per_second(&w[0]) + per_second(&w[1])) / one);
+  sample(r, "BUSY or LOCKED to these", s->way, (double)(w[0].refused + w[1].refused));
+  s->in_tens = false;
 }
 
 static void show(report *r, const char *what, const char *unit) { report_ways(r, what, unit, way_name, WAYS); }
@@ -300,6 +351,10 @@ int main(int argc, char **argv) {
   show(r, "two writers", "k/s");
   show(r, "two writers to one", "");
   show(r, "BUSY or LOCKED to writers", "");
+  show(r, "transactions of ten, one writer", "k/s");
+  show(r, "the same, two writers", "k/s");
+  show(r, "the same, two to one", "");
+  show(r, "BUSY or LOCKED to these", "");
   printf("\n");
   show_target(r, "two readers to one", TABLE, RATIO_AT_LEAST, statistics ? 1.45 : 1.9);
   show_target(r, "two readers to one", FUNCTION, RATIO_AT_LEAST, statistics ? 1.85 : 1.9);
