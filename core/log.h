@@ -138,6 +138,12 @@ static inline walmap__record *walmap__log_at(const walmap__log *log, uint32_t pl
   return (walmap__record *)(walmap__log_entry(log, place)->base + walmap__place_offset(place));
 }
 
+/* Fetches the cache line behind the one that the record begins in. */
+static inline void walmap__log_prefetch_rest(const walmap__log *log, uint32_t place) {
+  enum { CACHE_LINE = 64 };
+  __builtin_prefetch((const uint8_t *)walmap__log_at(log, place) + CACHE_LINE);
+}
+
 static inline uint64_t walmap__log_position(const walmap__log *log, uint32_t place) {
   return walmap__log_entry(log, place)->pos0 + (walmap__place_offset(place) >> 2);
 }

@@ -11,7 +11,7 @@ static WALMAP__ALWAYS_INLINE int start(walmap *map, const void *key, size_t key_
   int result = walmap__owner_acquire(&shard->owner, &walmap__single_operation, map->options.busy_timeout);
   if (result != WALMAP_OK)
     return result;
-  result = walmap__write_start(w, shard, hash, key, key_len);
+  result = walmap__write_start(w, shard, hash, key, key_len, true);
   if (result != WALMAP_OK)
     walmap__owner_release(&shard->owner);
   return result;

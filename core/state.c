@@ -48,7 +48,7 @@ static WALMAP__ALWAYS_INLINE int look_up(const walmap__generation *g, uint64_t h
   if (!g)
     return WALMAP_NOTFOUND;
   walmap__slot_ref ref;
-  walmap__version version = walmap__index_find(&g->index, hash, key, key_len, &ref);
+  walmap__version version = walmap__index_find(&g->index, hash, key, key_len, true, &ref);
   if (!version.record || !walmap__version_at(g, &version, tail))
     return WALMAP_NOTFOUND;
   walmap__record_entry(version.record, version.meta, entry);

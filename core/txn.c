@@ -151,7 +151,7 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
     return WALMAP_NOTFOUND;
   walmap__write *found = &txn->found;
   found->shard = NULL;
-  found->old = walmap__index_find(&g->index, hash, key, key_len, &found->slot);
+  found->old = walmap__index_find(&g->index, hash, key, key_len, false, &found->slot);
   if (!found->old.record || (found->old.meta & WALMAP__TOMB))
     return WALMAP_NOTFOUND;
   found->shard = shard;
@@ -218,7 +218,7 @@ static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_
   uint64_t hash = walmap__hash_of(txn->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
-  return result == WALMAP_OK ? walmap__write_start(w, shard, hash, key, key_len) : result;
+  return result == WALMAP_OK ? walmap__write_start(w, shard, hash, key, key_len, false) : result;
 }
 
 static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {

@@ -117,7 +117,7 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     walmap__record_entry(record, meta, &e);
     uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
     walmap__slot_ref slot;
-    walmap__version newest = walmap__index_find(&g->index, hash, e.key, e.key_len, &slot);
+    walmap__version newest = walmap__index_find(&g->index, hash, e.key, e.key_len, false, &slot);
     assert(newest.record); /* the record is not undone yet, so the index holds its key */
     (void)newest;
     if (prev != 0) {

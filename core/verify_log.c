@@ -153,7 +153,7 @@ static bool check_newest(walmap__inspection *in, const visit *v) {
   walmap__record_entry(v->record, v->meta, &e);
   walmap__slot_ref slot;
   uint64_t hash = index->hash(e.key, e.key_len, index->seed);
-  walmap__version newest = walmap__index_find(index, hash, e.key, e.key_len, &slot);
+  walmap__version newest = walmap__index_find(index, hash, e.key, e.key_len, false, &slot);
   if (newest.record != v->record)
     return fault_here(in, v, "the record is not found by its key");
   bool tomb = v->meta & WALMAP__TOMB;

@@ -24,9 +24,9 @@ typedef struct walmap__write {
   bool remove;
 } walmap__write;
 
-/* Looks the key up. NOMEM only when the shard's first generation must be made. */
+/* Looks the key up, as walmap__index_find. NOMEM only when the shard's first generation must be made. */
 static WALMAP__ALWAYS_INLINE int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash,
-                                                     const void *key, size_t key_len) {
+                                                     const void *key, size_t key_len, bool rest) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (WALMAP__UNLIKELY(!g) && !(g = walmap__generation_first(shard)))
     return WALMAP_NOMEM;
@@ -35,7 +35,7 @@ static WALMAP__ALWAYS_INLINE int walmap__write_start(walmap__write *w, walmap__s
   w->key = key;
   w->key_len = key_len;
   w->hash = hash;
-  w->old = walmap__index_find(&g->index, hash, key, key_len, &w->slot);
+  w->old = walmap__index_find(&g->index, hash, key, key_len, rest, &w->slot);
   return WALMAP_OK;
 }
 
