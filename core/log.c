@@ -123,11 +123,19 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
   log->last = segment;
 }
 
+/* The largest size up to this one of which a region holds several without a rest. */
+static size_t whole_part_of_region(size_t size) {
+  size_t pages = size / WALMAP__PAGE, parts = WALMAP__FREE_PAGES / (pages + 1) + 1;
+  return WALMAP__FREE_PAGES / parts * WALMAP__PAGE;
+}
+
 size_t walmap__log_segment_size(const walmap__log *log) {
   size_t size = log->bytes > 0 ? log->bytes / 8 : log->expected;
   if (size < log->min_segment)
     size = log->min_segment;
-  return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
+  if (size > WALMAP__MAX_SEGMENT)
+    size = WALMAP__MAX_SEGMENT;
+  return size < WALMAP__PAGE ? size : walmap__memory_fitting(log->memory, whole_part_of_region(size));
 }
 
 walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result) {

@@ -92,7 +92,7 @@ void walmap__log_destroy(walmap__log *log);
 
 /*
 ** What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction; at
-** first what is expected.
+** first what is expected. From a page on it is up to half less, so that regions have no rest (memory.h).
 */
 size_t walmap__log_segment_size(const walmap__log *log);
 

@@ -190,6 +190,16 @@ static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *firs
   return NULL;
 }
 
+/* Pages of the longest free run. */
+static unsigned longest_run(const walmap__region *region) {
+  unsigned run = 0, longest = 0;
+  for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
+    run = page_used(region, page) ? 0 : run + 1;
+    longest = run > longest ? run : longest;
+  }
+  return longest;
+}
+
 /* The kernel takes the free pages back, and gives zero ones when they are touched again. */
 static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
 #ifdef MADV_DONTNEED
@@ -332,6 +342,21 @@ void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
   } else {
     give_back(m, block, size, large_align(size));
   }
+}
+
+size_t walmap__memory_fitting(walmap__memory *m, size_t size) {
+  if (is_small(size) || !is_run(size))
+    return size;
+  unsigned pages = pages_of(size), best = 0;
+  pthread_mutex_lock(&m->mutex);
+  for (walmap__region *region = m->regions; region && best < pages; region = region->next) {
+    if (region->longest <= best)
+      continue;
+    region->longest = (uint16_t)longest_run(region);
+    best = region->longest > best ? region->longest : best;
+  }
+  pthread_mutex_unlock(&m->mutex);
+  return best < pages && best >= (pages + 1) / 2 ? best * WALMAP__PAGE : size;
 }
 
 size_t walmap__memory_trim(walmap__memory *m, void *block, size_t from, size_t to) {

@@ -24,7 +24,8 @@
 #define WALMAP__PAGE ((size_t)8192)
 #define WALMAP__REGION ((size_t)2 << 20)
 #define WALMAP__REGION_PAGES 256
-#define WALMAP__MAX_RUN 127 /* pages: two runs and the head fit one region */
+#define WALMAP__FREE_PAGES (WALMAP__REGION_PAGES - 1) /* that a region hands out */
+#define WALMAP__MAX_RUN 127                           /* pages: two runs and the head fit one region */
 
 struct walmap__region;
 
@@ -55,6 +56,12 @@ void walmap__memory_expect(walmap__memory *memory, uint64_t bytes);
 
 /* What a block of `size` bytes really offers. */
 size_t walmap__memory_usable(size_t size);
+
+/*
+** The largest size up to this one, and at least half of it, for which no more memory is needed from the system; the size
+** itself when there is none, or it is no run of pages.
+*/
+size_t walmap__memory_fitting(walmap__memory *memory, size_t size);
 
 /* Gives back what lies past the first `to` bytes of a block, where its kind allows it. Returns the block's new size. */
 size_t walmap__memory_trim(walmap__memory *memory, void *block, size_t from, size_t to);

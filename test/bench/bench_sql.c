@@ -326,7 +326,7 @@ int main(int argc, char **argv) {
   print_compile_options();
   if (full || !strcmp(what, "quick")) {
     run(r, SMALL, 10000, full ? 15 : 5);
-    run(r, SMALL, full ? 100000 : 50000, 5);
+    run(r, SMALL, full ? 100000 : 30000, 5);
     if (full) {
       run(r, SMALL, 500000, 5);
       run(r, SMALL, 1000000, 5);

@@ -1039,6 +1039,22 @@ static void restore_refused(void **unused) {
   walmap_close(other);
 }
 
+/* Little of what a map holds is neither records nor index, whose share is at most 16 bytes an entry. */
+static void memory_is_used_well(void **unused) {
+  (void)unused;
+  enum { N = 300000, VALUE = 112 };
+  char value[VALUE] = {0};
+  walmap_options options = defaults();
+  options.seed_given = true;
+  walmap *map = open_with(options);
+  for (uint32_t i = 0; i < N; i++) {
+    assert_int_equal(walmap_set(map, &i, sizeof i, value, sizeof value), WALMAP_OK);
+    if (i % 50000 == 49999)
+      assert_true(walmap_memory(map) < walmap_size(map) + 16 * (i + 1) + (2u << 20));
+  }
+  walmap_close(map);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(versions_and_texts),
@@ -1069,6 +1085,7 @@ int main(void) {
       cmocka_unit_test(restore_across_options),
       cmocka_unit_test(get_of_all_lengths),
       cmocka_unit_test(restore_refused),
+      cmocka_unit_test(memory_is_used_well),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
