@@ -312,9 +312,8 @@ static WALMAP__NOINLINE bool has_key(const walmap__log *log, const walmap__bucke
 }
 
 static WALMAP__ALWAYS_INLINE walmap__bucket *fetch_home(const walmap__directory *d, uint64_t hash) {
-  uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(d, hash)], memory_order_relaxed);
-  uint32_t mask = (1u << (word & 63)) - 1;
-  walmap__bucket *home = (walmap__bucket *)(word & ~(uintptr_t)63) + ((uint32_t)(hash >> 8) & mask);
+  uint32_t mask;
+  walmap__bucket *buckets = walmap__directory_home(d, hash, &mask), *home = buckets + ((uint32_t)(hash >> 8) & mask);
   __builtin_prefetch(home, 1);
   return home;
 }

@@ -150,13 +150,18 @@ static inline uint32_t walmap__bucket_match(const walmap__bucket *bucket, uint32
 #endif
 }
 
-static inline walmap__bucket *walmap__index_home(const walmap__index *index, uint64_t hash, uint32_t *mask) {
-  walmap__directory *d = atomic_load_explicit(&index->directory, memory_order_acquire);
-  walmap__yield("index: directory read");
+static inline walmap__bucket *walmap__directory_home(const walmap__directory *d, uint64_t hash, uint32_t *mask) {
   uintptr_t word = atomic_load_explicit(&d->words[walmap__directory_slot(d, hash)], memory_order_acquire);
   walmap__yield("index: word read");
   *mask = (1u << (word & 63)) - 1;
   return (walmap__bucket *)(word & ~(uintptr_t)63);
+}
+
+/* The buckets of the hash's subtable, whose number is *mask + 1. */
+static inline walmap__bucket *walmap__index_home(const walmap__index *index, uint64_t hash, uint32_t *mask) {
+  walmap__directory *d = atomic_load_explicit(&index->directory, memory_order_acquire);
+  walmap__yield("index: directory read");
+  return walmap__directory_home(d, hash, mask);
 }
 
 /* Fetches the home bucket of a hash, for a change of it that comes soon. */

@@ -352,8 +352,9 @@ size_t walmap__memory_fitting(walmap__memory *m, size_t size) {
   for (walmap__region *region = m->regions; region && best < pages; region = region->next) {
     if (region->longest <= best)
       continue;
-    region->longest = (uint16_t)longest_run(region);
-    best = region->longest > best ? region->longest : best;
+    region->longest = (uint16_t)longest_run(region); /* it may have been a guess */
+    if (region->longest > best)
+      best = region->longest;
   }
   pthread_mutex_unlock(&m->mutex);
   return best < pages && best >= (pages + 1) / 2 ? best * WALMAP__PAGE : size;

@@ -8,8 +8,9 @@
 **   large   above: a block of its own, aligned to 2 MiB when it is that large
 **
 ** A region is 2 MiB, aligned to 2 MiB: its first page holds the address of the region's head, the other 255 are handed
-** out by first fit over a bitmap. The first region of a map asks for no huge page, so that a small map costs only the
-** pages it touches; and a region that is nearly empty gives its free pages back to the system one by one.
+** out by first fit over a bitmap. The first region of a map asks for no huge page, unless as much is expected, so that a
+** small map costs only the pages it touches; and a region that is nearly empty gives its free pages back to the system
+** one by one.
 **
 ** Threads: all functions may be called at once; a mutex guards the regions. No reader ever takes it.
 */

@@ -84,7 +84,7 @@ static void bind(worker *w, sqlite3_stmt *statement, const key *k) {
 static bool step(worker *w, sqlite3_stmt *statement) {
   int result = sqlite3_step(statement);
   if (result == SQLITE_ROW)
-    MUST(sqlite3_column_bytes(statement, 0) > 0);
+    MUST(sqlite3_column_bytes(statement, 0) == w->keys[w->at].len);
   sqlite3_reset(statement);
   if (result == SQLITE_ROW || result == SQLITE_DONE)
     return true;
