@@ -269,10 +269,10 @@ static bool directory_may_double(const walmap__index *index) {
 }
 
 /* A split may leave all entries on the side that is asked for, so this goes round until there is room. */
-int walmap__index_reserve(walmap__index *index, uint64_t hash) {
+int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n) {
   for (;;) {
     walmap__subtable *t = subtable_of(index, hash);
-    if (t->count < t->limit)
+    if (t->count + n <= t->limit)
       return WALMAP_OK;
     int result;
     if (t->bits < MAX_BITS) {
@@ -363,7 +363,7 @@ static int add_while_room(walmap__index *index, const walmap__index_entry *entri
 int walmap__index_add_all(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added) {
   int result = WALMAP_OK;
   for (*added = 0; *added < n && result == WALMAP_OK;) {
-    result = walmap__index_reserve(index, entries[*added].hash);
+    result = walmap__index_reserve(index, entries[*added].hash, 1);
     if (result == WALMAP_OK)
       result = add_while_room(index, entries, n, added);
   }

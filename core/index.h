@@ -89,8 +89,11 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
                        const walmap_options *options, uint64_t capacity);
 void walmap__index_destroy(walmap__index *index);
 
-/* Makes room for one entry with this hash: OK or NOMEM. The next walmap__index_add of it cannot fail. */
-int walmap__index_reserve(walmap__index *index, uint64_t hash);
+/*
+** Makes room for `n` entries, one with this hash: OK or NOMEM. The next walmap__index_add of it cannot fail, nor can that of
+** others for which room for fewer was made before, while no more than `n` are added.
+*/
+int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n);
 
 /* Adds an entry for a key that has none. */
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t place);
@@ -164,11 +167,30 @@ static inline walmap__bucket *walmap__index_home(const walmap__index *index, uin
   return walmap__directory_home(d, hash, mask);
 }
 
-/* Fetches the home bucket of a hash, for a change of it that comes soon. */
-static inline void walmap__index_prefetch(const walmap__index *index, uint64_t hash) {
+/* Where a search for the hash begins. */
+static inline walmap__bucket *walmap__index_home_bucket(const walmap__index *index, uint64_t hash) {
   uint32_t mask;
   walmap__bucket *buckets = walmap__index_home(index, hash, &mask);
-  __builtin_prefetch(buckets + ((uint32_t)(hash >> 8) & mask), 1);
+  return buckets + ((uint32_t)(hash >> 8) & mask);
+}
+
+/* Fetches the home bucket of a hash, for a change of it that comes soon. */
+static inline void walmap__index_prefetch(const walmap__index *index, uint64_t hash) {
+  __builtin_prefetch(walmap__index_home_bucket(index, hash), 1);
+}
+
+/* Fetches the record that a search for the hash finds first, as a rule: it may begin at a line's end, its key in the next. */
+static inline void walmap__index_prefetch_record(const walmap__index *index, const walmap__bucket *home, uint64_t hash,
+                                                 size_t key_len) {
+  uint32_t match = walmap__bucket_match(home, walmap__tag(hash));
+  if (match == 0)
+    return;
+  uint32_t place = atomic_load_explicit(&home->place[__builtin_ctz(match)], memory_order_acquire);
+  if (place == 0)
+    return;
+  const uint8_t *record = (const uint8_t *)walmap__log_at(index->log, place);
+  __builtin_prefetch(record);
+  __builtin_prefetch(record + WALMAP__RECORD_HEAD + key_len);
 }
 
 /* Starts a search for the entries with this hash's tag; walmap__index_next gives them. */

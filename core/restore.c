@@ -27,6 +27,7 @@ static int mark_all(walmap_txn *txn) {
 
 static void link_all(walmap_txn *txn, const walmap__build *b) {
   walmap__txn_forget_found(txn);
+  walmap__pending_settle(txn->pending);
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
     b->shards[i].generation->previous = walmap__shard_generation(shard);

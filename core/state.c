@@ -102,25 +102,8 @@ static void prefetch_bucket(walmap_state *s, const walmap_entry *e, probe *p) {
   p->g = walmap__shard_at(shard, p->tail);
   if (!p->g)
     return;
-  uint32_t mask;
-  walmap__bucket *buckets = walmap__index_home(&p->g->index, p->hash, &mask);
-  p->bucket = buckets + ((uint32_t)(p->hash >> 8) & mask);
+  p->bucket = walmap__index_home_bucket(&p->g->index, p->hash);
   __builtin_prefetch(p->bucket);
-}
-
-/* A record may begin at a line's end and have its key in the next one. */
-static void prefetch_record(const probe *p, size_t key_len) {
-  if (!p->g)
-    return;
-  uint32_t match = walmap__bucket_match(p->bucket, walmap__tag(p->hash));
-  if (match == 0)
-    return;
-  uint32_t place = atomic_load_explicit(&p->bucket->place[__builtin_ctz(match)], memory_order_acquire);
-  if (place == 0)
-    return;
-  const uint8_t *record = (const uint8_t *)walmap__log_at(&p->g->log, place);
-  __builtin_prefetch(record);
-  __builtin_prefetch(record + WALMAP__RECORD_HEAD + key_len);
 }
 
 size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
@@ -131,8 +114,11 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
     walmap_entry *e = entries + first;
     for (size_t i = 0; i < group; i++)
       prefetch_bucket(s, &e[i], &probes[i]);
-    for (size_t i = 0; i < group; i++)
-      prefetch_record(&probes[i], e[i].key_len);
+    for (size_t i = 0; i < group; i++) {
+      const probe *p = &probes[i];
+      if (p->g)
+        walmap__index_prefetch_record(&p->g->index, p->bucket, p->hash, e[i].key_len);
+    }
     for (size_t i = 0; i < group; i++) {
       if (look_up(probes[i].g, probes[i].hash, e[i].key, e[i].key_len, probes[i].tail, &e[i]) == WALMAP_OK) {
         found++;

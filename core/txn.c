@@ -31,6 +31,7 @@ void walmap_txn_free(walmap_txn *txn) {
   if (txn->begun)
     walmap_txn_rollback(txn);
   walmap__undo_free(txn);
+  walmap__pending_free(&txn->map->memory, txn->pending);
   walmap__memory_free(&txn->map->memory, txn, txn_bytes(txn->map));
 }
 
@@ -101,6 +102,7 @@ static void end(walmap_txn *txn) {
 }
 
 void walmap_txn_commit(walmap_txn *txn) {
+  walmap__pending_settle(txn->pending);
   walmap__session_committed(txn->session);
   end(txn);
 }
@@ -146,6 +148,7 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   int result = walmap__txn_own(txn, shard);
   if (result != WALMAP_OK)
     return result;
+  walmap__pending_settle(txn->pending);
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
     return WALMAP_NOTFOUND;
@@ -164,6 +167,7 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
 int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, void *ctx) {
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_own(txn, shard);
+  walmap__pending_settle(txn->pending);
   walmap__generation *g = walmap__shard_generation(shard);
   if (result != WALMAP_OK || !g)
     return result;
@@ -191,6 +195,7 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
   if (result != WALMAP_OK)
     return result;
   state->was_committed = false;
+  walmap__pending_settle(txn->pending);
   for (uint32_t i = 0; i < txn->map->n_shards; i++)
     state->tails[i] = walmap__shard_end(&txn->map->shards[i]);
   return WALMAP_OK;
@@ -205,35 +210,83 @@ static bool was_found(const walmap_txn *txn, const void *key, size_t key_len) {
   return txn->found.shard && walmap__record_has_key(old->record, old->meta, key, key_len);
 }
 
+/* For the key that was just got. */
+static void start_at_found(const walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
+  *w = txn->found;
+  w->key = key;
+  w->key_len = key_len;
+}
+
+static int own_shard_of(walmap_txn *txn, const void *key, size_t key_len, uint64_t *hash, walmap__shard **shard) {
+  *hash = walmap__hash_of(txn->map, key, key_len);
+  *shard = walmap__shard_of(txn->map, *hash);
+  return walmap__txn_own(txn, *shard);
+}
+
+static int start_at(walmap_txn *txn, walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key,
+                    size_t key_len) {
+  walmap__pending_settle(txn->pending);
+  return walmap__write_start(w, shard, hash, key, key_len, false);
+}
+
 /* Too great lengths are refused before a byte is looked at. */
 static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   if (was_found(txn, key, key_len)) {
-    *w = txn->found;
-    w->key = key;
-    w->key_len = key_len;
+    start_at_found(txn, w, key, key_len);
     return WALMAP_OK;
   }
-  uint64_t hash = walmap__hash_of(txn->map, key, key_len);
-  walmap__shard *shard = walmap__shard_of(txn->map, hash);
-  int result = walmap__txn_own(txn, shard);
-  return result == WALMAP_OK ? walmap__write_start(w, shard, hash, key, key_len, false) : result;
+  uint64_t hash;
+  walmap__shard *shard;
+  int result = own_shard_of(txn, key, key_len, &hash, &shard);
+  return result == WALMAP_OK ? start_at(txn, w, shard, hash, key, key_len) : result;
+}
+
+/* What a change of the shard needs besides. */
+static int mark(walmap_txn *txn, walmap__shard *shard) {
+  int result = walmap__txn_mark(txn, shard);
+  if (result == WALMAP_OK)
+    txn->shares[shard->id].written++;
+  return result;
 }
 
 static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
   walmap__txn_forget_found(txn);
   int result = walmap__write_prepare(w, value_len, remove);
+  return result == WALMAP_OK ? mark(txn, w->shard) : result;
+}
+
+static int put_off(walmap_txn *txn, walmap__shard *shard, uint64_t hash, const void *key, size_t key_len,
+                   size_t value_len, void **value) {
+  walmap__txn_forget_found(txn);
+  if (!txn->pending && !(txn->pending = walmap__pending_new(&txn->map->memory)))
+    return WALMAP_NOMEM;
+  int result = walmap__pending_reserve(txn->pending, shard, hash, key_len, value_len);
   if (result == WALMAP_OK)
-    result = walmap__txn_mark(txn, w->shard);
+    result = mark(txn, shard);
   if (result == WALMAP_OK)
-    txn->shares[w->shard->id].written++;
+    *value = walmap__pending_add(txn->pending, shard, hash, key, key_len, value_len);
   return result;
 }
 
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
   walmap__write w;
-  int result = start(txn, &w, key, key_len, value_len);
+  int result = WALMAP_OK;
+  if (was_found(txn, key, key_len)) {
+    start_at_found(txn, &w, key, key_len);
+  } else {
+    uint64_t hash;
+    walmap__shard *shard;
+    result = own_shard_of(txn, key, key_len, &hash, &shard);
+    if (result != WALMAP_OK)
+      return result;
+    if (walmap__pending_pays(walmap__shard_generation(shard), key_len, value_len))
+      return put_off(txn, shard, hash, key, key_len, value_len, value);
+    result = start_at(txn, &w, shard, hash, key, key_len);
+  }
   if (result == WALMAP_OK)
     result = prepare(txn, &w, value_len, false);
   if (result == WALMAP_OK)
@@ -281,6 +334,7 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
 
 /* The committed sums, with the present figures of the shards that the transaction has written in place of theirs. */
 static walmap__sums sums_of(walmap_txn *txn) {
+  walmap__pending_settle(txn->pending);
   walmap__sums sums = walmap__collect_sums(txn->map);
   for (uint32_t i = 0; i < txn->n_owned; i++) {
     const walmap__shard *shard = txn->owned[i];

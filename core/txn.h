@@ -12,7 +12,7 @@
 #ifndef WALMAP_TXN_H
 #define WALMAP_TXN_H
 
-#include "write.h"
+#include "pending.h"
 
 typedef struct walmap__mark {
   walmap__generation *generation;
@@ -40,7 +40,8 @@ struct walmap_txn {
   int level;           /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
-  walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */
+  walmap__write found;      /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */
+  walmap__pending *pending; /* NULL until it pays for the first time */
   uint32_t n_owned;
   walmap__shard **owned; /* in the order of their being taken */
   walmap__share shares[];

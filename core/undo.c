@@ -163,6 +163,7 @@ static void undo(walmap_txn *txn, const walmap__mark *mark) {
 /* Savepoints                                                                                                         */
 
 void walmap_txn_savepoint(walmap_txn *txn, int n) {
+  walmap__pending_settle(txn->pending);
   walmap_txn_release(txn, n);
   txn->level = n + 1;
 }
@@ -201,6 +202,7 @@ void walmap_txn_rollback_to(walmap_txn *txn, int n) {
   if (txn->level <= n)
     return;
   walmap__txn_forget_found(txn);
+  walmap__pending_drop(txn->pending);
   while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n)
     undo(txn, &txn->marks[--txn->n_marks]);
   txn->level = n + 1;

@@ -122,6 +122,8 @@ static int check_shard(walmap *map, const walmap__shard *shard, bool committed, 
 }
 
 int walmap_verify(walmap *map, walmap_txn *txn, walmap_why *why) {
+  if (txn)
+    walmap__pending_settle(txn->pending);
   walmap_session *session = txn ? txn->session : &walmap__single_operation;
   for (uint32_t i = 0; i < map->n_shards; i++) {
     walmap__shard *shard = &map->shards[i];

@@ -60,7 +60,7 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   if (result != WALMAP_OK)
     return result;
   if (!w->old.record)
-    return walmap__index_reserve(&g->index, w->hash);
+    return walmap__index_reserve(&g->index, w->hash, 1);
   return walmap__deaths_reserve(&g->deaths, g->log.memory, 2) ? WALMAP_OK : WALMAP_NOMEM;
 }
 
