@@ -117,6 +117,23 @@ static void raise_floor(walmap__generation *g, uint64_t position) {
     atomic_store_explicit(&g->floor, position + 1, memory_order_release);
 }
 
+/* Passes over dead records from this offset on: 1 of the budget each. Returns the offset of what comes after them. */
+static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t offset, uint64_t *budget) {
+  size_t used = walmap__segment_used(s), tomb = SIZE_MAX;
+  for (; offset<used && * budget> 0; --*budget) {
+    const walmap__record *record = (const walmap__record *)(s->base + offset);
+    uint32_t meta = walmap__record_meta(record);
+    if (!(meta & WALMAP__DEAD))
+      break;
+    if (meta & WALMAP__TOMB)
+      tomb = offset;
+    offset += walmap__record_size(record, meta);
+  }
+  if (tomb != SIZE_MAX)
+    raise_floor(g, s->pos0 + (tomb >> 2)); /* the last one's will do */
+  return offset;
+}
+
 /*
 ** Steps over the next records of the run, noting the live ones, until the budget is used up, the batch is full, or it
 ** cannot go on. A copied record costs several times what a dead one does.
@@ -124,6 +141,7 @@ static void raise_floor(walmap__generation *g, uint64_t position) {
 static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, uint64_t *budget) {
   walmap__job *job = &g->job;
   for (*n = 0; *budget > 0 && *n < BATCH;) {
+    job->offset = pass_dead(g, job->at, job->offset, budget);
     if (job->offset == walmap__segment_used(job->at)) {
       if (job->at == job->last)
         return STEP_DONE;
@@ -131,21 +149,17 @@ static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, ui
       job->offset = 0;
       continue;
     }
+    if (*budget == 0)
+      break;
     walmap__record *record = (walmap__record *)(job->at->base + job->offset);
     uint32_t meta = walmap__record_meta(record);
-    bool dead = meta & WALMAP__DEAD;
-    if (!dead && (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB)))
+    if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB))
       return STEP_BLOCKED;
-    if (!dead) {
-      candidate *c = &batch[(*n)++];
-      *c = (candidate){job->at, record, 0, meta, walmap__place(job->at, job->offset), {NULL, 0, NULL, 0}};
-      prefetch_bucket(g, c);
-    } else if (meta & WALMAP__TOMB) {
-      raise_floor(g, job->at->pos0 + (job->offset >> 2));
-    }
+    candidate *c = &batch[(*n)++];
+    *c = (candidate){job->at, record, 0, meta, walmap__place(job->at, job->offset), {NULL, 0, NULL, 0}};
+    prefetch_bucket(g, c);
     job->offset += walmap__record_size(record, meta);
-    uint64_t cost = dead ? 1 : COST_OF_COPY;
-    *budget -= cost < *budget ? cost : *budget;
+    *budget -= COST_OF_COPY < *budget ? COST_OF_COPY : *budget;
   }
   return STEP_ON;
 }

@@ -43,8 +43,8 @@ bool walmap__deaths_new_chunk(walmap__deaths *d, walmap__memory *memory, unsigne
   return true;
 }
 
-void walmap__deaths_pop(walmap__deaths *d, walmap__memory *memory) {
-  d->first++;
+void walmap__deaths_pop(walmap__deaths *d, walmap__memory *memory, uint64_t n) {
+  d->first += n;
   walmap__death_chunk *chunk = d->oldest;
   if (!chunk->next || d->first < chunk->next->base)
     return;

@@ -48,14 +48,15 @@ static inline uint32_t walmap__deaths_oldest(const walmap__deaths *deaths) {
   return deaths->oldest->places[deaths->first - deaths->oldest->base];
 }
 
-/* The entry that comes `ahead` after the oldest, or 0 where that is not at hand: for prefetching. */
-static inline uint32_t walmap__deaths_ahead(const walmap__deaths *deaths, unsigned ahead) {
+/* The entries from the oldest on that lie together: *n of them, at least 1; there must be one. */
+static inline const uint32_t *walmap__deaths_run(const walmap__deaths *deaths, uint64_t *n) {
   const walmap__death_chunk *chunk = deaths->oldest;
-  uint64_t entry = deaths->first + ahead, limit = chunk->next ? chunk->next->base : deaths->end;
-  return entry < limit ? chunk->places[entry - chunk->base] : 0;
+  *n = (chunk->next ? chunk->next->base : deaths->end) - deaths->first;
+  return &chunk->places[deaths->first - chunk->base];
 }
 
-void walmap__deaths_pop(walmap__deaths *deaths, walmap__memory *memory);
+/* Takes the n oldest entries away, all of one run. */
+void walmap__deaths_pop(walmap__deaths *deaths, walmap__memory *memory, uint64_t n);
 
 /* Forgets the entries from `end` on. */
 void walmap__deaths_truncate(walmap__deaths *deaths, walmap__memory *memory, uint64_t end);

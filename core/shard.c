@@ -96,21 +96,30 @@ static void prefetch_bucket(const walmap__generation *g, uint32_t place, known_h
   walmap__index_prefetch(&g->index, known->hash);
 }
 
-/* The cache misses of the entries to come are under way while one is folded: first the record's, then its bucket's. */
-static void fold_batch(walmap__generation *g, uint64_t budget) {
+/* `n` entries of a run of `all`. The misses of those to come are under way meanwhile: the record's, then its bucket's. */
+static void fold_run(walmap__generation *g, const uint32_t *places, uint64_t n, uint64_t all) {
   enum { RECORD_AHEAD = 8, BUCKET_AHEAD = 4 };
+  known_hash known[BUCKET_AHEAD] = {{0, 0}}; /* of the next entries, each at its number */
+  for (uint64_t i = 0; i < n; i++) {
+    if (i + RECORD_AHEAD < all)
+      __builtin_prefetch(walmap__log_at(&g->log, places[i + RECORD_AHEAD]), 1);
+    known_hash *mine = &known[i % BUCKET_AHEAD];
+    fold(g, places[i], mine);
+    if (i + BUCKET_AHEAD < all)
+      prefetch_bucket(g, places[i + BUCKET_AHEAD], mine); /* has the same place in `known` */
+  }
+}
+
+static void fold_batch(walmap__generation *g, uint64_t budget) {
   walmap__deaths *d = &g->deaths;
-  known_hash known[BUCKET_AHEAD] = {{0, 0}}; /* of the entries from `first` on, each at its number */
-  while (d->first < d->batch_end && budget-- > 0) {
-    uint32_t place = walmap__deaths_ahead(d, RECORD_AHEAD);
-    if (place != 0)
-      __builtin_prefetch(walmap__log_at(&g->log, place), 1);
-    known_hash *mine = &known[d->first % BUCKET_AHEAD];
-    fold(g, walmap__deaths_oldest(d), mine);
-    place = walmap__deaths_ahead(d, BUCKET_AHEAD);
-    if (place != 0)
-      prefetch_bucket(g, place, mine); /* has the same place in `known` */
-    walmap__deaths_pop(d, g->log.memory);
+  while (d->first < d->batch_end && budget > 0) {
+    uint64_t all, n;
+    const uint32_t *places = walmap__deaths_run(d, &all);
+    n = d->batch_end - d->first < all ? d->batch_end - d->first : all;
+    n = budget < n ? budget : n;
+    fold_run(g, places, n, all);
+    walmap__deaths_pop(d, g->log.memory, n);
+    budget -= n;
   }
 }
 
