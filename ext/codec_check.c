@@ -90,8 +90,16 @@ static const char *check_value(const uint8_t *value, size_t size) {
   }
 }
 
+/* A head byte, text without a NUL, the NUL at its end. */
+static inline bool is_plain_text(const uint8_t *at, size_t size, uint8_t head) {
+  return size >= 2 && at[0] == head && at[size - 1] == 0 && !walmap__has_nul(at + 1, size - 2);
+}
+
 const char *wm_codec_check(void *unused, const walmap_entry *entry) {
   (void)unused;
+  if (is_plain_text(entry->value, entry->value_len, WM_VALUE_TEXT | WM_FORM_PLAIN << 3) &&
+      is_plain_text(entry->key, entry->key_len, WM_KEY_TEXT))
+    return NULL; /* as most are */
   if (entry->value_len == 0)
     return "a value without a header byte";
   const char *wrong = check_value(entry->value, entry->value_len);
