@@ -45,12 +45,12 @@ void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **ar
 void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **argv) {
   static const char function[] = "walmap_changes";
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
-  size_t since_size, size;
+  size_t since_size, size = 0;
   const void *since = table != NULL ? read_blob(context, function, "the position is", argv[0], &since_size) : NULL;
   if (since == NULL)
     return;
   wm_state *state;
-  void *changes;
+  void *changes = NULL;
   walmap_why why;
   int result = wm_state_acquire(table->use, &state);
   if (result == WALMAP_OK) {
