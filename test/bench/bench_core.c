@@ -28,6 +28,8 @@
 #define TEXT_OF(macro) TEXT_OF_(macro)
 #define OK(call) MUST((call) == WALMAP_OK)
 
+#define TOGETHER_ROW "overwrite, 1,000 a transaction"
+
 typedef struct data {
   workload w;
   uint32_t n;
@@ -81,6 +83,25 @@ static void map_set_all(walmap *map, const data *d, const key *keys, uint32_t ge
     size_t len = value_make(d->w, &keys[i], generation, value_buffer);
     OK(walmap_set(map, keys[i].text, keys[i].len, value_buffer, len));
   }
+}
+
+/* The same in transactions of 1,000 keys each. */
+static void map_set_all_in_transactions(walmap *map, const data *d, const key *keys, uint32_t generation) {
+  enum { TOGETHER = 1000 };
+  walmap_session *session;
+  walmap_txn *txn;
+  OK(walmap_session_new(NULL, NULL, &session));
+  OK(walmap_txn_new(map, session, &txn));
+  for (uint32_t i = 0; i < d->n; i++) {
+    if (i % TOGETHER == 0)
+      walmap_txn_begin(txn);
+    size_t len = value_make(d->w, &keys[i], generation, value_buffer);
+    OK(walmap_txn_set(txn, keys[i].text, keys[i].len, value_buffer, len));
+    if (i % TOGETHER == TOGETHER - 1 || i == d->n - 1)
+      walmap_txn_commit(txn);
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
 }
 
 static double map_get_all(walmap *map, const data *d, const key *keys, int expected) {
@@ -197,6 +218,9 @@ static void run_walmap(report *r, const data *d) {
   began = series_ns();
   map_set_all(map, d, d->look, 1);
   report_sample(r, "overwrite", "walmap", per(began, d->n));
+  began = series_ns();
+  map_set_all_in_transactions(map, d, d->look, 2);
+  report_sample(r, TOGETHER_ROW, "walmap", per(began, d->n));
   MUST(walmap_len(map) == d->n);
 
   began = series_ns();
@@ -300,7 +324,9 @@ static void run_peer(report *r, const data *d) {
   sink += sum;
   began = series_ns();
   peer_set_all(&table, d, d->look, 1);
-  report_sample(r, "overwrite", "uthash", per(began, d->n));
+  double took = per(began, d->n);
+  report_sample(r, "overwrite", "uthash", took);
+  report_sample(r, TOGETHER_ROW, "uthash", took); /* it has none */
   began = series_ns();
   for (uint32_t i = 0; i < d->n; i++)
     peer_remove(&table, &d->load[i]);
@@ -357,6 +383,7 @@ static void show(report *r, const data *d) {
   double scale = ten ? 1.5 : 1;
   report_row(r, "insert", "ns", "uthash", by_size, 150 * scale);
   report_row(r, "overwrite", "ns", "uthash", by_size, 200 * scale);
+  report_row(r, TOGETHER_ROW, "ns", "uthash", NO_TARGET, 0);
   report_row(r, "remove", "ns", "uthash", by_size, 140 * scale);
   report_row(r, "get", "ns", "uthash", by_size, 125 * scale);
   report_row(r, "get, Zipfian", "ns", "uthash", NO_TARGET, 0);
