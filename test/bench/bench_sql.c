@@ -227,6 +227,39 @@ static void measure_image(report *r, side *s, const data *d) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* Many rows by one statement                                                                                         */
+
+static void fill(side *s, const data *d) {
+  sqlite3_stmt *statement = must_prepare(s->db, "REPLACE INTO kv VALUES(?1, ?2)");
+  must_sql(s->db, "BEGIN");
+  run_keys(d, statement, d->load, d->n, 0, SQLITE_DONE);
+  must_sql(s->db, "COMMIT");
+  sqlite3_finalize(statement);
+}
+
+static void measure_change(report *r, side *s, const data *d, const char *what, const char *sql) {
+  uint64_t began = series_ns();
+  must_sql(s->db, sql);
+  report_sample(r, what, s->who, per(began, d->n));
+  MUST((uint32_t)sqlite3_changes(s->db) == d->n);
+}
+
+static void measure_many(report *r, side *s, const data *d) {
+  double ns;
+  fill(s, d);
+  MUST(one_number(s, "SELECT count(*) FROM (SELECT key FROM kv ORDER BY key LIMIT -1)", &ns) == d->n);
+  report_sample(r, "ORDER BY key, a row", s->who, ns / d->n);
+  measure_change(r, s, d, "UPDATE of all rows, a row", "UPDATE kv SET value = value || 'x'");
+  if (!s->native && !s->bare) {
+    MUST(one_number(s, "SELECT count(walmap_remove('kv', key)) FROM kv", &ns) == d->n);
+    report_sample(r, "the same by walmap_remove(), a row", s->who, ns / d->n);
+    fill(s, d);
+  }
+  measure_change(r, s, d, "DELETE of all rows, a row",
+                 "DELETE FROM kv WHERE value >= ''"); /* or SQLite drops the whole tree */
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 
 #define GET "SELECT value FROM kv WHERE key = ?1"
 #define PUT "REPLACE INTO kv VALUES(?1, ?2)"
@@ -254,10 +287,11 @@ static void run_side(report *r, const data *d, const char *who) {
   measure(r, &s, d, "replace, autocommit", PUT, d->look, d->ops, 2, false);
   measure(r, &s, d, "update, one transaction", "UPDATE kv SET value = ?2 WHERE key = ?1", d->look, d->ops, 3, true);
   measure(r, &s, d, "delete, one transaction", "DELETE FROM kv WHERE key = ?1", d->look, d->ops, -1, true);
+  measure_many(r, &s, d);
   side_close(&s);
 }
 
-/* The targets by column: 10,000 small, 500,000 small, a million wide. */
+/* The targets by column: 10,000 small, 500,000 small, a million wide; 0 is none. */
 static void show(report *r, const data *d) {
   int column = d->n == 10000 && d->w == SMALL    ? 0
                : d->n == 500000 && d->w == SMALL ? 1
@@ -267,15 +301,24 @@ static void show(report *r, const data *d) {
     const char *what;
     double target[3];
   } rows[] = {
-      {"get, autocommit", {0.60, 0.42, 0.27}},         {"get in a transaction", {0.52, 0.38, 0.24}},
-      {"insert, one transaction", {0.28, 0.24, 0.12}}, {"replace, one transaction", {0.25, 0.24, 0.12}},
-      {"replace, autocommit", {0.32, 0.26, 0.16}},     {"update, one transaction", {0.45, 0.35, 0.17}},
-      {"delete, one transaction", {0.45, 0.28, 0.15}}, {"join probe", {0.48, 0.38, 0.23}},
-      {"IN list of 100, a key", {0.55, 0.40, 0.24}},   {"full scan, a row", {1.1, 1.0, 0.6}},
-      {"image out, an entry", {1.0, 1.0, 0.3}},        {"image in, an entry", {0.03, 0.02, 0.02}},
+      {"get, autocommit", {0.60, 0.42, 0.27}},
+      {"get in a transaction", {0.52, 0.38, 0.24}},
+      {"insert, one transaction", {0.28, 0.24, 0.12}},
+      {"replace, one transaction", {0.25, 0.24, 0.12}},
+      {"replace, autocommit", {0.32, 0.26, 0.16}},
+      {"update, one transaction", {0.45, 0.35, 0.17}},
+      {"delete, one transaction", {0.45, 0.28, 0.15}},
+      {"join probe", {0.48, 0.38, 0.23}},
+      {"IN list of 100, a key", {0.55, 0.40, 0.24}},
+      {"full scan, a row", {1.1, 1.0, 0.6}},
+      {"image out, an entry", {1.0, 1.0, 0.3}},
+      {"image in, an entry", {0.03, 0.02, 0.02}},
+      {"ORDER BY key, a row", {0, 0, 0}},
+      {"UPDATE of all rows, a row", {0, 0, 0}},
+      {"DELETE of all rows, a row", {0, 0, 0}},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-    report_row(r, rows[i].what, "ns", "native", column < 0 ? NO_TARGET : RATIO_AT_MOST,
+    report_row(r, rows[i].what, "ns", "native", column < 0 || rows[i].target[column] == 0 ? NO_TARGET : RATIO_AT_MOST,
                column < 0 ? 0 : rows[i].target[column]);
   report_row(r, "get, Zipfian", "ns", "native", NO_TARGET, 0);
   report_row(r, "miss", "ns", "native", NO_TARGET, 0);
@@ -286,6 +329,9 @@ static void show(report *r, const data *d) {
                 report_median(r, "get, autocommit", "walmap"), column < 0 ? NO_TARGET : RATIO_AT_MOST, 0.6);
   report_values(r, "walmap_get() in a join", "ns", report_median(r, "walmap_get() in a join", "walmap"), "table",
                 report_median(r, "join probe", "walmap"), NO_TARGET, 0);
+  report_values(r, "the same by walmap_remove(), a row", "ns",
+                report_median(r, "the same by walmap_remove(), a row", "walmap"), "DELETE",
+                report_median(r, "DELETE of all rows, a row", "walmap"), NO_TARGET, 0);
   printf("what SQLite takes for a virtual table that does nothing:\n");
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     double ns = report_median(r, rows[i].what, "bare");
