@@ -319,6 +319,33 @@ int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_
   return compare_bytes(x, a_size, y, b_size);
 }
 
+/* Seven bytes, the first the highest; zeros behind their end, which no byte is less than. */
+static uint64_t leading_bytes(const uint8_t *bytes, size_t size) {
+  uint64_t leading = 0;
+  for (size_t i = 0; i < 7; i++)
+    leading = leading << 8 | (i < size ? bytes[i] : 0);
+  return leading;
+}
+
+/* The seven highest bytes of a real whose bits are turned so that they rise with it, as IEEE 754 allows. */
+static uint64_t leading_bits(double real) {
+  uint64_t bits = wm_number_bits(real), sign = (uint64_t)1 << 63;
+  return (bits & sign ? ~bits : bits | sign) >> 8;
+}
+
+uint64_t wm_codec_key_prefix(const void *key, size_t size) {
+  const uint8_t *at = key;
+  uint64_t tag = at[0]; /* they rise in SQL's order of types, but for the two of numbers */
+  switch (tag) {
+  case WM_KEY_INT: /* the nearest real rises with it, though not for each integer */
+    return (uint64_t)WM_KEY_INT << 56 | leading_bits((double)wm_number_load_int(at + 1, size - 1));
+  case WM_KEY_REAL:
+    return (uint64_t)WM_KEY_INT << 56 | leading_bits(wm_number_load_real(at + 1));
+  default:
+    return tag << 56 | leading_bytes(at + 1, size - 1);
+  }
+}
+
 bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value) {
   const uint8_t *at = encoded;
   uint8_t type = *at++ & 7;

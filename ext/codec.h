@@ -140,6 +140,9 @@ static inline size_t wm_codec_payload_size(const walmap_entry *entry) {
 */
 int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_size);
 
+/* A number that is less only for a key that is less in that order. Equal ones tell nothing. */
+uint64_t wm_codec_key_prefix(const void *key, size_t size);
+
 /* Whether an encoded value IS the other one, in SQL's sense: NULL IS NULL, 1 IS 1.0, 1 IS NOT '1'. */
 bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value);
 

@@ -1,8 +1,8 @@
 /*
 ** cursor.c - cursors of walmap tables: see cursor.h
 **
-** A cursor either walks a state (WM_PLAN_SCAN) or has all its entries from the start (the other ways, where they are
-** few).
+** A cursor walks a state (WM_PLAN_SCAN), or has all its entries from the start: those of such a walk, to be sorted, or
+** those of the other ways, which are few.
 **
 ** What it reads. In a transaction that has begun on the map, point lookups go through walmap_txn_get, which takes the
 ** key's shard until the transaction ends (T4), and scans read a state of what the transaction sees. Otherwise both read
@@ -18,6 +18,7 @@
 #include "error.h"
 #include "plan.h"
 #include "range.h"
+#include "sorted.h"
 #include "vtab.h"
 
 #include <string.h>
@@ -34,13 +35,14 @@ typedef struct wm_cursor {
   wm_state *own;       /* WM_PLAN_SCAN in a transaction; otherwise NULL */
   bool in_transaction; /* as it was when `state` was acquired */
   unsigned generation;
-  bool is_scan, at_end;
+  bool is_scan, is_sorted, at_end;
   walmap_entry entry; /* the present one */
 
-  walmap_cursor scan; /* is_scan */
+  walmap_cursor scan; /* is_scan, or is_sorted at first */
   wm_range range;
+  wm_sorted sorted; /* is_sorted */
 
-  walmap_entry *found; /* not is_scan: all entries */
+  walmap_entry *found; /* neither of them: all entries */
   size_t n_found, at, room;
   walmap_entry small[BATCH]; /* `found`, as long as it suffices */
   struct wm_cursor *next;    /* in the pool */
@@ -127,6 +129,7 @@ int wm_cursor_close(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
   wm_conn *conn = ((wm_vtab *)base->pVtab)->table->conn;
   wm_range_clear(&c->range);
+  wm_sorted_clear(&c->sorted, false);
   release(c);
   to_pool(conn, c);
   return SQLITE_OK;
@@ -301,6 +304,24 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* xFilter to xColumn                                                                                                 */
 
+/* To the next entry within the range: false at the end. */
+static bool step(wm_cursor *c, walmap_entry *entry) {
+  while (walmap_cursor_next(&c->scan, entry)) {
+    if (!wm_range_is_used(&c->range) || wm_range_has(&c->range, entry))
+      return true;
+  }
+  return false;
+}
+
+static int sort(wm_cursor *c, bool descending) {
+  walmap_entry entry;
+  int rc = WALMAP_OK;
+  wm_sorted_clear(&c->sorted, descending);
+  while (rc == WALMAP_OK && step(c, &entry))
+    rc = wm_sorted_add(&c->sorted, &entry);
+  return rc;
+}
+
 static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
   bool is_empty;
   wm_state *state = c->state;
@@ -316,9 +337,10 @@ static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
     c->own = state;
     wm_state_release(before);
   }
-  c->is_scan = true;
   walmap_cursor_start(&c->scan, state->state);
-  return WALMAP_OK;
+  c->is_sorted = (plan & WM_PLAN_SORTED) != 0;
+  c->is_scan = !c->is_sorted;
+  return c->is_sorted ? sort(c, (plan & WM_PLAN_DESCENDING) != 0) : WALMAP_OK;
 }
 
 int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
@@ -326,7 +348,7 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
   wm_cursor *c = (wm_cursor *)base;
   const wm_table *table = ((wm_vtab *)base->pVtab)->table;
   int rc = WALMAP_OK;
-  c->is_scan = false;
+  c->is_scan = c->is_sorted = false;
   c->n_found = c->at = 0;
   if (c->in_transaction && c->generation != c->use->generation) { /* it ended */
     release(c);
@@ -355,9 +377,9 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
 int wm_cursor_next(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
   if (c->is_scan) {
-    do {
-      c->at_end = !walmap_cursor_next(&c->scan, &c->entry);
-    } while (!c->at_end && wm_range_is_used(&c->range) && !wm_range_has(&c->range, &c->entry));
+    c->at_end = !step(c, &c->entry);
+  } else if (c->is_sorted) {
+    c->at_end = !wm_sorted_next(&c->sorted, &c->entry);
   } else {
     c->at_end = c->at == c->n_found;
     if (!c->at_end)

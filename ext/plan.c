@@ -9,6 +9,7 @@ SQLITE_EXTENSION_INIT3
 
 #define SMALL_MAP 1024
 #define LIST_LENGTH 25
+#define MOST_SORTED 4000000 /* entries: 160 MB of rows (sorted.h) */
 
 /* The constraints that are used, by their places in aConstraint; -1 is none. */
 typedef struct choice {
@@ -60,12 +61,22 @@ static int bound(sqlite3_index_info *info, int i, int *argument) {
          (op == SQLITE_INDEX_CONSTRAINT_GE || op == SQLITE_INDEX_CONSTRAINT_LE ? WM_PLAN_INCLUSIVE : 0);
 }
 
+/* The bits of a sorted scan, if SQLite wants one. */
+static int order(sqlite3_vtab *vtab, sqlite3_index_info *info, uint64_t entries) {
+  bool wanted = info->nOrderBy > 0 && info->aOrderBy[0].iColumn == 0;
+  if (!wanted || entries > MOST_SORTED || wm_conn_is_utf16(((wm_vtab *)vtab)->table->conn))
+    return 0;
+  info->orderByConsumed = 1;
+  return WM_PLAN_SORTED | (info->aOrderBy[0].desc ? WM_PLAN_DESCENDING : 0);
+}
+
 static void plan_scan(sqlite3_vtab *vtab, sqlite3_index_info *info, const choice *chosen) {
   uint64_t entries = walmap_len(((wm_vtab *)vtab)->table->use->map->map);
   double rows = entries < SMALL_MAP ? SMALL_MAP : (double)entries;
   int arguments = 0;
-  info->estimatedCost = rows;
-  info->idxNum = WM_PLAN_SCAN | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
+  int sorted = order(vtab, info, entries);
+  info->estimatedCost = sorted ? 2 * rows : rows;
+  info->idxNum = WM_PLAN_SCAN | sorted | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
                  bound(info, chosen->upper, &arguments) << WM_PLAN_UPPER;
   for (int i = 0; i < arguments; i++)
     rows /= 4;

@@ -12,6 +12,11 @@
 ** What they return may be more than was asked for, never less; SQLite checks each row again, but where the key is a
 ** text or blob that is known when the statement is prepared.
 **
+** A scan gives its rows in the order of the key where SQLite asks for it (sorted.h), which saves it a sort of several
+** times the cost. Keys are unique, so what follows the key in ORDER BY does not matter. It does not where the order is
+** another one than that of the bytes (UTF-16), and for maps so large that the rows would take too much memory: SQLite's
+** own sort goes on in a file.
+**
 ** Costs, in rows that SQLite looks at. n is the number of entries, at least SMALL_MAP for the sake of statements that
 ** are prepared before the map is filled. All of a map must be walked for a scan, in whatever bounds.
 **
@@ -19,6 +24,7 @@
 **    WM_PLAN_KEY    1                 1                        yes
 **    WM_PLAN_LIST   LIST_LENGTH       LIST_LENGTH
 **    WM_PLAN_SCAN   n                 n, a quarter for each bound
+**      sorted       2 n
 **
 ** Unique, though a number may have look-alikes: without it UPDATE and DELETE by key take two passes and several times
 ** longer. A SELECT goes on after the first row all the same. A one-pass UPDATE or DELETE does not: where the right side
@@ -39,6 +45,10 @@ enum wm_plan_way { WM_PLAN_SCAN, WM_PLAN_KEY, WM_PLAN_LIST };
 #define WM_PLAN_NOCASE 4    /* with collation NOCASE, as LIKE 'a%' gives; otherwise BINARY */
 #define WM_PLAN_LOWER 2
 #define WM_PLAN_UPPER 5
+
+/* Bits of a WM_PLAN_SCAN. */
+#define WM_PLAN_SORTED 0x100     /* by key */
+#define WM_PLAN_DESCENDING 0x200 /* greatest first */
 
 int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info);
 

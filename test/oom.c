@@ -34,6 +34,7 @@ static const char *const setup =
 static const char *const statements[] = {
     "SELECT walmap_get('kv', 'b') || walmap_get(3)",
     "SELECT walmap_set('kv', 'new', 'a value that is longer than others')",
+    "SELECT max(key) FROM (SELECT key FROM kv ORDER BY key DESC LIMIT 2)",
     "SELECT walmap_remove('kv', 'b')",
     "SELECT walmap_set_if_absent('new', 1)",
     "SELECT walmap_set_if('kv', 'a', 1, 'other')",

@@ -93,6 +93,8 @@ static void compare(sqlite3_context *context, int argc, sqlite3_value **argv) {
   assert_int_equal(wm_codec_encode_key(argv[1], &b), SQLITE_OK);
   int order = wm_codec_compare_keys(a.data, a.size, b.data, b.size);
   assert_int_equal(order == 0, a.size == b.size && memcmp(a.data, b.data, a.size) == 0);
+  uint64_t p = wm_codec_key_prefix(a.data, a.size), q = wm_codec_key_prefix(b.data, b.size);
+  assert_true(p == q || (p < q) == (order < 0));
   sqlite3_result_int(context, (order > 0) - (order < 0));
   wm_codec_release_key(&a);
   wm_codec_release_key(&b);

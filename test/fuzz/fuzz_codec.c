@@ -96,6 +96,8 @@ static void judge(sqlite3_context *context, int argc, sqlite3_value **argv) {
   MUST(same_bytes(x.key, x.entry.key_len, y.key, y.entry.key_len) == are_equal);
   int order = wm_codec_compare_keys(x.key, x.entry.key_len, y.key, y.entry.key_len);
   MUST((order == 0) == are_equal && (order < 0) == is_less);
+  uint64_t p = wm_codec_key_prefix(x.key, x.entry.key_len), q = wm_codec_key_prefix(y.key, y.entry.key_len);
+  MUST(p == q || (p < q) == is_less);
   if (are_equal)
     MUST(wm_codec_hash(x.key, x.entry.key_len, 1) == wm_codec_hash(y.key, y.entry.key_len, 1));
   if (sqlite3_value_int(argv[4]) && wm_codec_key_is_number(x.key) && wm_codec_key_is_text(y.key)) {
