@@ -120,7 +120,7 @@ static void raise_floor(walmap__generation *g, uint64_t position) {
 /* Passes over dead records from this offset on: 1 of the budget each. Returns the offset of what comes after them. */
 static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t offset, uint64_t *budget) {
   size_t used = walmap__segment_used(s), tomb = SIZE_MAX;
-  for (; offset<used && * budget> 0; --*budget) {
+  while (*budget > 0 && offset != used) {
     const walmap__record *record = (const walmap__record *)(s->base + offset);
     uint32_t meta = walmap__record_meta(record);
     if (!(meta & WALMAP__DEAD))
@@ -128,6 +128,7 @@ static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t 
     if (meta & WALMAP__TOMB)
       tomb = offset;
     offset += walmap__record_size(record, meta);
+    --*budget;
   }
   if (tomb != SIZE_MAX)
     raise_floor(g, s->pos0 + (tomb >> 2)); /* the last one's will do */

@@ -37,7 +37,7 @@ typedef struct walmap__pending {
   uint8_t staging[WALMAP__STAGING];
 } walmap__pending;
 
-/* Bytes of a shard's log, which is too large for the nearer caches then. Builds with assert() meet it in small maps too. */
+/* Bytes of a shard's log, which no near cache holds then. Builds with assert() take small maps for as large. */
 #ifndef NDEBUG
 #define WALMAP__LARGE_LOG 0
 #else

@@ -129,7 +129,8 @@ int wm_cursor_close(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
   wm_conn *conn = ((wm_vtab *)base->pVtab)->table->conn;
   wm_range_clear(&c->range);
-  wm_sorted_clear(&c->sorted, false);
+  if (c->sorted.rows != NULL)
+    wm_sorted_clear(&c->sorted, false);
   release(c);
   to_pool(conn, c);
   return SQLITE_OK;

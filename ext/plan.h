@@ -14,8 +14,8 @@
 **
 ** A scan gives its rows in the order of the key where SQLite asks for it (sorted.h), which saves it a sort of several
 ** times the cost. Keys are unique, so what follows the key in ORDER BY does not matter. It does not where the order is
-** another one than that of the bytes (UTF-16), and for maps so large that the rows would take too much memory: SQLite's
-** own sort goes on in a file.
+** another one than that of the bytes (UTF-16), and for maps that are so large when the statement is prepared that the
+** rows would take too much memory: SQLite's own sort goes on in a file.
 **
 ** Costs, in rows that SQLite looks at. n is the number of entries, at least SMALL_MAP for the sake of statements that
 ** are prepared before the map is filled. All of a map must be walked for a scan, in whatever bounds.

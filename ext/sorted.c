@@ -3,9 +3,6 @@
 
 #include "codec.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 SQLITE_EXTENSION_INIT3
 
 #define FIRST_ROOM 256
@@ -83,7 +80,10 @@ static size_t partition(wm_sorted *s, size_t first, size_t end) {
   }
 }
 
-/* Puts the part that begins at `at` in order, or the first short part of it. */
+/*
+** Puts the part that begins at `at` in order, or the first short part of it. There are some log2(n) parts, never so many that
+** there is no room for one more.
+*/
 static void advance(wm_sorted *s) {
   while (s->parts < WM_SORTED_PARTS && s->ends[s->parts - 1] - s->at > SHORT) {
     size_t middle = partition(s, s->at, s->ends[s->parts - 1]);
