@@ -30,13 +30,15 @@ SAN_thread    := -fsanitize=thread -fno-omit-frame-pointer
 ALL_CFLAGS := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -pthread -Icore $(SAN_$(SANITIZER)) \
               $(if $(DEBUG),-DWALMAP_DEBUG) $(CPPFLAGS) $(CFLAGS)
 NOTE_HEADERS = -MMD -MP -MT $@ -MF $@.d
-# The extension is optimized as a whole when it is linked, which brings it 3 %. With GCC: its objects hold plain code as
-# well, for the library. And not where somebody looks for mistakes
+# The extension is optimized as a whole when it is linked, which brings it 3 %. With GCC from 10 on: its objects hold
+# plain code as well, for the library. And not where somebody looks for mistakes
 GCC := $(findstring Free Software Foundation,$(shell $(CC) --version))
-LTO ?= $(if $(DEBUG)$(SANITIZER),,$(if $(GCC),$(if $(filter -O2 -O3,$(CFLAGS)),-flto=auto)))
+ifeq ($(origin LTO),undefined)
+  LTO := $(if $(DEBUG)$(SANITIZER),,$(if $(GCC),$(if $(filter -O2 -O3,$(CFLAGS)),-flto=auto -ffat-lto-objects)))
+  LTO := $(if $(LTO),$(shell $(CC) $(LTO) -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(LTO)'))
+endif
 # assert() is for the builds that look for mistakes
-LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG) \
-             $(if $(LTO),$(LTO) -ffat-lto-objects)
+LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG) $(LTO)
 
 CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*.c))
 EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c))
