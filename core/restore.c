@@ -27,13 +27,19 @@ static int mark_all(walmap_txn *txn) {
 
 static void link_all(walmap_txn *txn, const walmap__build *b) {
   walmap__txn_forget_found(txn);
-  walmap__pending_settle(txn->pending);
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
     b->shards[i].generation->previous = walmap__shard_generation(shard);
     atomic_store_explicit(&shard->generation, b->shards[i].generation, memory_order_release);
     txn->shares[i].written++;
   }
+}
+
+/* The new generations begin at the logs' ends, so nothing may be written to the present ones from here on. */
+static int own_and_settle(walmap_txn *txn) {
+  int result = walmap__txn_own_all(txn);
+  walmap__pending_settle(txn->pending);
+  return result;
 }
 
 static int finish(walmap_txn *txn, walmap__build *b, int result, uint64_t *entries) {
@@ -53,7 +59,7 @@ static int finish(walmap_txn *txn, walmap__build *b, int result, uint64_t *entri
 int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_check_fn check, void *ctx,
                        uint64_t *entries, walmap_why *why) {
   walmap__build b = {.map = txn->map, .check = check, .ctx = ctx};
-  int result = walmap__txn_own_all(txn);
+  int result = own_and_settle(txn);
   if (result == WALMAP_OK)
     result = walmap__build_from_memory(&b, image, size, why);
   return finish(txn, &b, result, entries);
@@ -62,7 +68,7 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
                             uint64_t *entries, walmap_why *why) {
   walmap__build b = {.map = txn->map, .check = check, .ctx = ctx};
-  int result = walmap__txn_own_all(txn);
+  int result = own_and_settle(txn);
   if (result == WALMAP_OK)
     result = walmap__build_from_stream(&b, read, read_ctx, why);
   return finish(txn, &b, result, entries);

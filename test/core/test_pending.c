@@ -215,6 +215,34 @@ static void (*const steps[])(world *) = {
     look_get,      look_each_hash, look_state,      look_len,      look_verify,       go_on_remove, go_on_reserve_if,
     go_on_compact, go_on_release,  go_on_savepoint, go_on_release, go_on_rollback_to, go_on_image,  end_transaction};
 
+/* An image of next to nothing: the positions of what it brings must lie behind those of the writes before it all the same. */
+static void go_on_little_image(world *w) {
+  walmap_image_builder *builder;
+  void *image;
+  size_t size;
+  walmap_why why;
+  uint32_t key = any_key(w);
+  bytes v = value_bytes(w->u, w->version + 1);
+  walmap_entry entry = {key_of(w, key).at, key_of(w, key).len, v.at, v.len};
+  MUST_OK(walmap_image_builder_new(0, &builder));
+  MUST_OK(walmap_image_builder_add(builder, &entry));
+  MUST_OK(walmap_image_builder_finish(builder, &image, &size));
+  walmap_txn_savepoint(w->txn, 0);
+  memcpy(w->saved[0], w->now, sizeof w->now);
+  set_some(w);
+  MUST_OK(walmap_txn_restore(w->txn, image, size, NULL, NULL, NULL, &why));
+  memset(w->now, 0, sizeof w->now);
+  w->now[key] = ++w->version;
+  look_verify(w);
+  set_some(w);
+  look_verify(w);
+  walmap_txn_rollback_to(w->txn, 0);
+  memcpy(w->now, w->saved[0], sizeof w->now);
+  w->levels = 1;
+  look_verify(w);
+  walmap_image_free(image);
+}
+
 static uint64_t the_seed;
 
 static void go(uint32_t shards, walmap_hash_fn hash) {
@@ -225,6 +253,8 @@ static void go(uint32_t shards, walmap_hash_fn hash) {
     uint32_t step = random_below(&w->random, sizeof steps / sizeof *steps);
     if (steps[step] != go_on_image || i % 16 == 0)
       steps[step](w);
+    if (i % 50 == 0)
+      go_on_little_image(w);
   }
   walmap_txn_rollback(w->txn);
   must_hold(w->u, w->map, w->committed);
