@@ -226,11 +226,14 @@ static void measure_image(report *r, side *s, const data *d) {
   sqlite3_finalize(out);
 }
 
+#define GET "SELECT value FROM kv WHERE key = ?1"
+#define PUT "REPLACE INTO kv VALUES(?1, ?2)"
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Many rows by one statement                                                                                         */
 
 static void fill(side *s, const data *d) {
-  sqlite3_stmt *statement = must_prepare(s->db, "REPLACE INTO kv VALUES(?1, ?2)");
+  sqlite3_stmt *statement = must_prepare(s->db, PUT);
   must_sql(s->db, "BEGIN");
   run_keys(d, statement, d->load, d->n, 0, SQLITE_DONE);
   must_sql(s->db, "COMMIT");
@@ -252,7 +255,7 @@ static void measure_many(report *r, side *s, const data *d) {
   measure_change(r, s, d, "UPDATE of all rows, a row", "UPDATE kv SET value = value || 'x'");
   if (!s->native && !s->bare) {
     MUST(one_number(s, "SELECT count(walmap_remove('kv', key)) FROM kv", &ns) == d->n);
-    report_sample(r, "the same by walmap_remove(), a row", s->who, ns / d->n);
+    report_sample(r, "walmap_remove() of all rows, a row", s->who, ns / d->n);
     fill(s, d);
   }
   measure_change(r, s, d, "DELETE of all rows, a row",
@@ -260,9 +263,6 @@ static void measure_many(report *r, side *s, const data *d) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-
-#define GET "SELECT value FROM kv WHERE key = ?1"
-#define PUT "REPLACE INTO kv VALUES(?1, ?2)"
 
 static void run_side(report *r, const data *d, const char *who) {
   side s;
@@ -329,8 +329,8 @@ static void show(report *r, const data *d) {
                 report_median(r, "get, autocommit", "walmap"), column < 0 ? NO_TARGET : RATIO_AT_MOST, 0.6);
   report_values(r, "walmap_get() in a join", "ns", report_median(r, "walmap_get() in a join", "walmap"), "table",
                 report_median(r, "join probe", "walmap"), NO_TARGET, 0);
-  report_values(r, "the same by walmap_remove(), a row", "ns",
-                report_median(r, "the same by walmap_remove(), a row", "walmap"), "DELETE",
+  report_values(r, "walmap_remove() of all rows, a row", "ns",
+                report_median(r, "walmap_remove() of all rows, a row", "walmap"), "DELETE",
                 report_median(r, "DELETE of all rows, a row", "walmap"), NO_TARGET, 0);
   printf("what SQLite takes for a virtual table that does nothing:\n");
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -182,8 +182,8 @@ static void go_on_rollback_to(world *w) {
   w->levels = n + 1;
 }
 
-static void
-go_on_image(world *w) { /* replaced by what is committed: writes before it are gone, those after it are not */
+/* Replaced by what is committed: writes before it are gone, those after it are not. */
+static void go_on_image(world *w) {
   walmap_state *state;
   void *image;
   size_t size;
@@ -316,8 +316,8 @@ static void many_new_keys(void **unused) {
 }
 
 /*
-** Memory is refused sooner or later, and then for ever: the call that met it says NOMEM and has changed nothing. What was put off
-** before is made all the same (C7), though there is not a byte to be had any more.
+** Memory is refused sooner or later, and then for ever: the call that met it says NOMEM and has changed nothing. What
+** was put off before is made all the same (C7), though there is not a byte to be had any more.
 */
 static void no_memory(void **unused) {
   (void)unused;
