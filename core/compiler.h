@@ -9,12 +9,15 @@
 #define WALMAP__NOINLINE __attribute__((noinline))
 /* Inlines all that the function calls. */
 #define WALMAP__FLATTEN __attribute__((flatten))
+/* Has a term of a sum calculated by itself, while others are not known yet: a longer sum may end up in the wrong order. */
+#define WALMAP__MEANWHILE(term) __asm__("" : "+r"(term))
 #define WALMAP__LIKELY(x) __builtin_expect(!!(x), 1)
 #define WALMAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
 #define WALMAP__ALWAYS_INLINE inline
 #define WALMAP__NOINLINE
 #define WALMAP__FLATTEN
+#define WALMAP__MEANWHILE(term) ((void)0)
 #define WALMAP__LIKELY(x) (x)
 #define WALMAP__UNLIKELY(x) (x)
 #endif

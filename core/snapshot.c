@@ -32,29 +32,25 @@ static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
 
 static bool is_dirty(const walmap__segment *s) { return atomic_load_explicit(&s->dirty, memory_order_acquire); }
 
-/*
-** Copies a record without `prev`, with `next` and the flags zero, if `keep`; the bytes that it takes then. Whether a
-** record is kept is a matter of chance where many are dead, so a short one is copied in any case, to where the next one
-** will lie: that is cheaper than a branch that is mispredicted. There is room, since the copy is not behind the log.
-*/
-static size_t copy_clean(uint8_t *to, const walmap__record *record, uint32_t meta, size_t size, bool keep) {
-  enum { SHORT = 40 };
-  size_t bytes = size - (meta & WALMAP__PREV ? 4 : 0);
-  if (WALMAP__LIKELY(bytes <= SHORT || keep)) {
-    walmap__store64(to, meta & ~(WALMAP__PREV | WALMAP__MOVED | WALMAP__DEAD)); /* and next */
-    walmap__copy_bytes(to + 8, (const uint8_t *)record + 8, bytes - 8);
-  }
-  return keep ? bytes : 0;
+/* The header that a record has in an image: flags and next are zero. */
+static inline void put_head(uint8_t *to, uint32_t meta) {
+  walmap__store64(to, meta & ~(WALMAP__PREV | WALMAP__MOVED | WALMAP__DEAD)); /* TOMB it has not, if it is kept */
 }
 
-/* Most are dead for everybody, or the newest of their key: no branch for those. The rest asks who superseded it. */
-static inline bool is_visible(const walmap__log *log, const walmap__record *record, uint32_t *meta, uint64_t tail) {
+/* Bytes of a record in an image: without `prev`. */
+static inline size_t image_bytes(size_t size, uint32_t meta) { return size - ((meta & WALMAP__PREV) >> 26); }
+
+/*
+** All bits if the state has the record, none if not. Most are dead for everybody, or the newest of their key: no branch for
+** those. The rest asks who superseded it.
+*/
+static inline size_t visible(const walmap__log *log, const walmap__record *record, uint32_t *meta, uint64_t tail) {
   uint32_t next = walmap__record_next(record);
-  *meta = walmap__record_meta(record); /* after next, as in walmap__record_visible */
-  uint32_t dead = (*meta & WALMAP__DEAD) != 0, ended = (next != 0) | ((*meta & WALMAP__TOMB) != 0);
-  if (WALMAP__UNLIKELY(ended & ~dead))
-    return walmap__record_visible(log, record, tail);
-  return !dead;
+  *meta = walmap__record_meta(record);      /* after next, as in walmap__record_visible */
+  size_t alive = (size_t)(*meta >> 31) - 1; /* DEAD is bit 31 */
+  if (WALMAP__UNLIKELY((next | (*meta & WALMAP__TOMB)) & alive))
+    return walmap__record_visible(log, record, tail) ? SIZE_MAX : 0;
+  return alive;
 }
 
 /* Whole segments that are clean and final. *done: it was one. */
@@ -75,11 +71,78 @@ static int add_whole(walmap__image_writer *writer, const walmap__segment *s, siz
   return WALMAP_OK;
 }
 
+/* Records being taken one by one: from where to where, and how many. */
+typedef struct taking {
+  const walmap__segment *segment;
+  uint64_t tail;
+  const uint8_t *at, *stop;
+  uint8_t *to; /* at most as far on as `at` */
+  uint32_t records;
+} taking;
+
+/*
+** Takes records as long as WINDOW bytes before `stop` are left. Whether a record is kept is a matter of chance where many
+** are dead, and its length often is; so WINDOW bytes are copied in any case, to where the next one will lie: that is
+** cheaper than branches that are mispredicted.
+*/
+static void take_many(taking *t) {
+#if !defined(WALMAP__INDEX_SCALAR) /* it copies flags that writers may change, to overwrite them: see copy_words */
+  enum { WINDOW = 64 };
+  const walmap__log *log = t->segment->log;
+  const uint8_t *at = t->at, *stop = t->stop;
+  uint8_t *to = t->to;
+  uint32_t records = t->records;
+  while ((size_t)(stop - at) >= WINDOW) {
+    const walmap__record *record = (const walmap__record *)at;
+    uint32_t meta;
+    size_t keep = visible(log, record, &meta, t->tail);
+    const uint8_t *end = walmap__record_end(record, meta);
+    size_t size = (size_t)(end - at), bytes = image_bytes(size, meta) & keep;
+    memcpy(to, at, WINDOW);
+    put_head(to, meta);
+    if (WALMAP__UNLIKELY(size > WINDOW)) {
+      if (size > (size_t)(stop - at))
+        break;
+      if (bytes > WINDOW)
+        memcpy(to + WINDOW, at + WINDOW, bytes - WINDOW);
+    }
+    at = end;
+    to += bytes;
+    records += keep & 1;
+  }
+  t->at = at;
+  t->to = to;
+  t->records = records;
+#else
+  (void)t;
+#endif
+}
+
+/* Takes the rest of them, without reading or writing more than they are. */
+static void take_few(taking *t) {
+  while (t->at < t->stop) {
+    const walmap__record *record = (const walmap__record *)t->at;
+    uint32_t meta;
+    size_t keep = visible(t->segment->log, record, &meta, t->tail);
+    size_t size = walmap__record_size(record, meta);
+    if (size > (size_t)(t->stop - t->at))
+      break;
+    if (keep != 0) {
+      size_t bytes = image_bytes(size, meta);
+      put_head(t->to, meta);
+      memcpy(t->to + WALMAP__RECORD_HEAD, t->at + WALMAP__RECORD_HEAD, bytes - WALMAP__RECORD_HEAD);
+      t->to += bytes;
+      t->records++;
+    }
+    t->at += size;
+  }
+}
+
 /* Some of the records from `at` on, a chunk's worth, one by one. *next is where it ended. */
 static int add_visible(walmap__image_writer *writer, const walmap__segment *s, size_t at, size_t bytes, uint64_t tail,
                        size_t *next) {
-  const walmap__record *first = (const walmap__record *)(s->base + at);
-  size_t want = walmap__record_size(first, walmap__record_meta(first));
+  const uint8_t *first = s->base + at;
+  size_t want = walmap__record_size((const walmap__record *)first, walmap__record_meta((const walmap__record *)first));
   if (want < WALMAP__IMAGE_CHUNK)
     want = WALMAP__IMAGE_CHUNK;
   if (want > bytes - at)
@@ -88,21 +151,11 @@ static int add_visible(walmap__image_writer *writer, const walmap__segment *s, s
   int result = walmap__image_writer_reserve(writer, want, &to);
   if (result != WALMAP_OK)
     return result;
-  size_t written = 0, stop = at + want;
-  uint32_t records = 0;
-  while (at < stop) {
-    const walmap__record *record = (const walmap__record *)(s->base + at);
-    uint32_t meta;
-    bool keep = is_visible(s->log, record, &meta, tail);
-    size_t size = walmap__record_size(record, meta);
-    if (at + size > stop)
-      break;
-    at += size;
-    written += copy_clean(to + written, record, meta, size, keep);
-    records += keep;
-  }
-  walmap__image_writer_commit(writer, written, records);
-  *next = at;
+  taking t = {s, tail, first, first + want, to, 0};
+  take_many(&t);
+  take_few(&t);
+  walmap__image_writer_commit(writer, (size_t)(t.to - to), t.records);
+  *next = (size_t)(t.at - s->base);
   return WALMAP_OK;
 }
 

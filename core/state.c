@@ -172,7 +172,7 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
       uint32_t next = walmap__record_next(record);
       walmap__yield("scan: next read");
       uint32_t meta = walmap__record_meta(record); /* after next, as in walmap__record_visible */
-      c->at += walmap__record_size(record, meta);
+      c->at = walmap__record_end(record, meta);
       if (next == 0 && !(meta & (WALMAP__TOMB | WALMAP__DEAD))) {
         walmap__record_entry(record, meta, entry);
         return true;
