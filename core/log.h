@@ -44,7 +44,7 @@ typedef struct walmap__segment {
   size_t capacity;
   uint64_t pos0;
   _Atomic size_t used;      /* bytes */
-  _Atomic uint32_t records; /* in these bytes; final once there is a next segment */
+  _Atomic uint32_t records; /* in them; stored after `used`, so whoever loads it first has no more than are there */
   _Atomic(struct walmap__segment *) next;
   struct walmap__segment *previous; /* owner only */
   uint32_t id;
@@ -190,7 +190,7 @@ static inline void walmap__log_advance(walmap__log *log, size_t bytes, uint32_t 
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
   atomic_store_explicit(&segment->used, used + bytes, memory_order_release);
   records += atomic_load_explicit(&segment->records, memory_order_relaxed);
-  atomic_store_explicit(&segment->records, records, memory_order_relaxed);
+  atomic_store_explicit(&segment->records, records, memory_order_release);
   log->bytes += bytes;
   log->end += bytes >> 2;
 }

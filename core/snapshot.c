@@ -1,10 +1,10 @@
 /*
 ** snapshot.c - from a state to an image
 **
-** C6: the state's tails say what is in the image; what writers append meanwhile lies past them. A sealed segment that
-** is clean (no record in it was ever superseded, removed or linked to a previous one) is copied whole. Writers make a
-** segment dirty before they change the first flag in it, so a copy that was clean before and is clean after is exact;
-** else it is thrown away and the records are taken one by one.
+** C6: the state's tails say what is in the image; what writers append meanwhile lies past them. A segment that is clean
+** (no record in it was ever superseded, removed or linked to a previous one) and ends before the tail is copied whole.
+** Writers make a segment dirty before they change the first flag in it, so a copy that was clean before and is clean
+** after is exact; else it is thrown away and the records are taken one by one.
 */
 #include "image.h"
 #include "state.h"
@@ -53,10 +53,10 @@ static inline size_t visible(const walmap__log *log, const walmap__record *recor
   return alive;
 }
 
-/* Whole segments that are clean and final. *done: it was one. */
+/* Segments that are clean and end before the tail, in one piece. *done: it was one. */
 static int add_whole(walmap__image_writer *writer, const walmap__segment *s, size_t bytes, bool *done) {
-  bool final = atomic_load_explicit(&s->next, memory_order_acquire) != NULL;
-  *done = final && !is_dirty(s) && bytes == walmap__segment_used(s);
+  uint32_t records = atomic_load_explicit(&s->records, memory_order_acquire);
+  *done = !is_dirty(s) && bytes == walmap__segment_used(s); /* then these are the records (log.h) */
   if (!*done)
     return WALMAP_OK;
   uint8_t *to;
@@ -66,7 +66,6 @@ static int add_whole(walmap__image_writer *writer, const walmap__segment *s, siz
   walmap__yield("image: segment was clean");
   copy_words(to, s->base, bytes);
   *done = !is_dirty(s);
-  uint32_t records = atomic_load_explicit(&s->records, memory_order_relaxed);
   walmap__image_writer_commit(writer, *done ? bytes : 0, *done ? records : 0);
   return WALMAP_OK;
 }
