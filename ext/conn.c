@@ -167,13 +167,12 @@ void wm_use_release(wm_use *use) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Tables                                                                                                             */
 
+/* Those that are running are not among them: who runs them sees that the table has changed (call.c, upsert.c). */
 static void finalize(wm_table *table) {
   wm_upsert_forget(table);
-  for (int i = 0; i < WM_STATEMENTS; i++) {
-    sqlite3_stmt *statement = table->statements[i];
-    table->statements[i] = NULL; /* first, for finalizing may disconnect the table */
-    sqlite3_finalize(statement);
-  }
+  sqlite3_stmt *statement = table->statement;
+  table->statement = NULL; /* first, for finalizing may disconnect the table */
+  sqlite3_finalize(statement);
   wm_upsert_forget(table);
 }
 
@@ -244,6 +243,7 @@ void wm_table_rename(wm_table *table, char **name) {
 }
 
 void wm_conn_finalize(wm_conn *conn) {
+  wm_lookup_forget(conn);
   for (wm_table *table = conn->tables; table != NULL; table = table->next)
     finalize(table);
 }

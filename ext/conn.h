@@ -25,12 +25,6 @@ typedef struct wm_table wm_table;
 /* The name of the module, and of each connection's default map. */
 #define WM_MODULE "walmap"
 
-/* The statements that functions keep per table; wm_conn_statement prepares them. */
-typedef enum wm_statement {
-  WM_STATEMENT_CALL, /* INSERT OR IGNORE INTO t VALUES(NULL, NULL): the way into xUpdate for call.c */
-  WM_STATEMENTS
-} wm_statement;
-
 struct wm_use {
   wm_conn *conn;
   wm_map *map;
@@ -54,9 +48,10 @@ struct wm_table {
   wm_conn *conn;
   wm_use *use;
   char *schema, *name;
-  sqlite3_stmt *statements[WM_STATEMENTS];
+  sqlite3_stmt *statement;   /* the way into xUpdate, kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
-  struct wm_upsert *upserts; /* expressions prepared (upsert.c); they go when the statements go */
+  int calls;                 /* such work that is running, one piece inside the other: the table must stay */
+  struct wm_upsert *upserts; /* expressions prepared, kept while they do not run (upsert.c) */
   int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
   bool listed;               /* in conn->tables */
   wm_table *next;
@@ -74,7 +69,8 @@ struct wm_conn {
   struct wm_cursor *cursors;    /* the pool of cursor.c */
   int pooled_cursors;           /* their number */
   struct wm_reader *readers;    /* the pool of lookup.c */
-  struct wm_resolved *resolved; /* the last name looked up (lookup.c) */
+  struct wm_resolved *resolved; /* the last names looked up (lookup.c) */
+  sqlite3_stmt *canary;         /* expires when they may mean something else (lookup.c) */
   bool registered;              /* the module is, see vtab.c */
   int encoding;                 /* of the databases, 0 while it was not asked for: wm_conn_is_utf16 */
   wm_conn *next;                /* in the process-wide list */
@@ -104,12 +100,10 @@ bool wm_conn_is_utf16(wm_conn *conn);
 int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
 
 /*
-** A statement on the table, prepared once and kept. Bind, step, reset, clear the bindings. It is finalized before the
-** table goes and when the connection closes. When the one that is kept is busy, because the same function runs inside
-** itself, a new one is prepared, and *temporary says that the caller finalizes it; otherwise the caller must not.
-** Returns an SQLite code; other than SQLITE_OK leaves its text in sqlite3_errmsg(db).
+** What the table's schema and name mean now: *table itself, or another walmap table, which takes its place. Otherwise
+** an SQLite code with *err, as wm_conn_table.
 */
-int wm_conn_statement(wm_table *table, wm_statement which, sqlite3_stmt **out, bool *temporary);
+int wm_conn_present(wm_table **table, char **err);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Reading from a function (lookup.c)                                                                                 */
@@ -164,8 +158,8 @@ void wm_table_release(wm_table *table);
 
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name); /* NULL when there is none */
 void wm_table_list(wm_table *table);                                           /* conn->tables gets a reference */
-void wm_table_unlist(wm_table *table);              /* and loses it; the statements are finalized */
-void wm_table_rename(wm_table *table, char **name); /* swaps; the statements are finalized */
-void wm_conn_finalize(wm_conn *conn);               /* all statements kept for functions */
+void wm_table_unlist(wm_table *table);              /* and loses it; what is kept for functions is finalized */
+void wm_table_rename(wm_table *table, char **name); /* swaps; the same */
+void wm_conn_finalize(wm_conn *conn);               /* all statements that are kept for functions */
 
 #endif

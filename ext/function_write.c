@@ -176,7 +176,7 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
     return rc;
   int result = wm_state_acquire(table->use, &pin);
   if (result != WALMAP_OK) {
-    wm_upsert_end(&run);
+    wm_upsert_end(table, &run);
     return wm_call_failed(table, result, err);
   }
   result = look(table, &change->key, &old);
@@ -186,7 +186,7 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
     rc = do_set(change, table, err);
   else
     rc = wm_call_failed(table, result, err);
-  wm_upsert_end(&run); /* first, for it refers to the old value */
+  wm_upsert_end(table, &run); /* first, for it refers to the old value */
   wm_state_release(pin);
   return rc;
 }

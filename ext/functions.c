@@ -5,6 +5,8 @@
 
 #include "error.h"
 
+#include <string.h>
+
 SQLITE_EXTENSION_INIT3
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -29,6 +31,10 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
     }
     if ((name = (const char *)sqlite3_value_text(value)) == NULL) {
       sqlite3_result_error_nomem(context);
+      return NULL;
+    }
+    if (strlen(name) != (size_t)sqlite3_value_bytes(value)) {
+      sqlite3_result_error(context, "the first argument is not the name of a walmap table: it has a NUL inside", -1);
       return NULL;
     }
   }

@@ -8,5 +8,6 @@
 
 int wm_lookup_new(wm_conn *conn); /* an SQLite code */
 void wm_lookup_free(wm_conn *conn);
+void wm_lookup_forget(wm_conn *conn); /* what was looked up, and the statement kept for it */
 
 #endif

@@ -1,7 +1,8 @@
 /*
 ** upsert.c - the expressions of walmap_upsert: see upsert.h
 **
-** The cache is a list with the expression used last in front, at most KEPT long.
+** The cache is a list with the expression used last in front, at most KEPT long. An expression that is evaluated is out
+** of the list meanwhile: it may run any SQL, whereupon what is in the list may be finalized.
 */
 #include "upsert.h"
 
@@ -110,34 +111,29 @@ static void put_first(wm_table *table, wm_upsert *upsert) {
   for (int n = 1; n < KEPT && *at != NULL; n++)
     at = &(*at)->next;
   wm_upsert *last = *at;
-  if (last != NULL && !sqlite3_stmt_busy(last->statement)) {
+  if (last != NULL) {
     *at = last->next;
     discard(last);
   }
 }
 
-/* The statement, ready to bind. */
-static int obtain(wm_table *table, const char *text, int size, wm_upsert_run *run, char **err) {
+/* The expression, out of the list. */
+static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, char **err) {
   wm_upsert *upsert = take(table, text, size);
-  if (upsert != NULL) {
-    put_first(table, upsert);
-    run->statement = upsert->statement;
-    run->temporary = sqlite3_stmt_busy(upsert->statement);
-    if (!run->temporary)
-      return SQLITE_OK;
-  }
-  int rc = prepare(table->conn->db, text, size, &run->statement, err);
-  if (rc != SQLITE_OK)
-    return rc;
-  run->temporary = true;
-  if (upsert == NULL && (upsert = sqlite3_malloc64(sizeof *upsert + (size_t)size)) != NULL) {
-    upsert->statement = run->statement;
+  int rc = SQLITE_OK;
+  if (upsert == NULL) {
+    upsert = sqlite3_malloc64(sizeof *upsert + (size_t)size);
+    if (upsert == NULL)
+      return SQLITE_NOMEM;
     upsert->size = size;
     memcpy(upsert->text, text, (size_t)size);
-    put_first(table, upsert);
-    run->temporary = false;
+    rc = prepare(table->conn->db, text, size, &upsert->statement, err);
   }
-  return SQLITE_OK;
+  if (rc == SQLITE_OK)
+    *out = upsert;
+  else
+    sqlite3_free(upsert);
+  return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -145,13 +141,15 @@ static int obtain(wm_table *table, const char *text, int size, wm_upsert_run *ru
 
 int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err) {
   const char *text = (const char *)sqlite3_value_text(expression);
-  return text == NULL ? SQLITE_NOMEM : obtain(table, text, sqlite3_value_bytes(expression), run, err);
+  run->changes = table->conn->changes;
+  return text == NULL ? SQLITE_NOMEM : obtain(table, text, sqlite3_value_bytes(expression), &run->upsert, err);
 }
 
 int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err) {
-  int rc = wm_codec_bind(run->statement, 1, entry);
-  if (rc == SQLITE_OK && (rc = sqlite3_step(run->statement)) == SQLITE_ROW) {
-    run->value = sqlite3_column_value(run->statement, 0);
+  sqlite3_stmt *statement = run->upsert->statement;
+  int rc = wm_codec_bind(statement, 1, entry);
+  if (rc == SQLITE_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+    run->value = sqlite3_column_value(statement, 0);
     return SQLITE_OK;
   }
   if (rc == SQLITE_DONE)
@@ -160,9 +158,11 @@ int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run
   return rc;
 }
 
-void wm_upsert_end(wm_upsert_run *run) {
-  sqlite3_reset(run->statement);
-  sqlite3_clear_bindings(run->statement);
-  if (run->temporary)
-    sqlite3_finalize(run->statement);
+void wm_upsert_end(wm_table *table, wm_upsert_run *run) {
+  sqlite3_reset(run->upsert->statement);
+  sqlite3_clear_bindings(run->upsert->statement);
+  if (run->changes == table->conn->changes)
+    put_first(table, run->upsert);
+  else
+    discard(run->upsert); /* the table has gone, perhaps */
 }

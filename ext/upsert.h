@@ -11,8 +11,8 @@
 
 /* An expression in use. */
 typedef struct wm_upsert_run {
-  sqlite3_stmt *statement;
-  bool temporary;       /* not kept: it is busy with an outer call, or could not be */
+  struct wm_upsert *upsert;
+  unsigned changes;     /* of the connection's tables, when it began */
   sqlite3_value *value; /* the result, from wm_upsert_evaluate to wm_upsert_end */
 } wm_upsert_run;
 
@@ -25,9 +25,9 @@ int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *r
 /* Evaluates it for an entry, whose bytes must live until wm_upsert_end. Once only. An SQLite code, as above. */
 int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err);
 
-void wm_upsert_end(wm_upsert_run *run);
+void wm_upsert_end(wm_table *table, wm_upsert_run *run);
 
-/* Finalizes the table's expressions. */
+/* Finalizes the table's expressions, but for those in use. */
 void wm_upsert_forget(wm_table *table);
 
 #endif

@@ -97,8 +97,13 @@ static int set_error(sqlite3_vtab *vtab, int rc, char *text) {
   return rc;
 }
 
+/* Work inside xUpdate may run SQL (call.h), and SQLite uses the object after it. As for a table that is being read. */
+static bool is_busy(sqlite3_vtab *base) { return ((wm_vtab *)base)->table->calls > 0; }
+
 static int vtab_destroy(sqlite3_vtab *base) {
   char *err = NULL;
+  if (is_busy(base))
+    return SQLITE_LOCKED;
   int rc = wm_schema_drop(((wm_vtab *)base)->table, &err);
   if (rc != SQLITE_OK)
     return set_error(base, rc, err);
@@ -107,6 +112,8 @@ static int vtab_destroy(sqlite3_vtab *base) {
 
 static int vtab_rename(sqlite3_vtab *base, const char *name) {
   char *err = NULL;
+  if (is_busy(base))
+    return SQLITE_LOCKED;
   int rc = wm_schema_rename(((wm_vtab *)base)->table, name, &err);
   return set_error(base, rc, err);
 }
