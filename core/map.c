@@ -253,7 +253,7 @@ void walmap__store_figures(walmap *map, const walmap__shard *shard) {
     atomic_store_explicit(&two[1 - stale].tail, 0, memory_order_release);
 }
 
-static bool load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sums *sums) {
+bool walmap__load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sums *sums) {
   for (int i = 0; i < 2; i++) {
     walmap__figures *f = &map->figures[shard][i];
     if (atomic_load_explicit(&f->tail, memory_order_acquire) != tail)
@@ -274,7 +274,7 @@ static bool load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sum
 
 walmap__sums walmap__shard_sums(walmap *map, uint32_t shard) {
   walmap__sums sums = {0, 0, 0};
-  (void)load_figures(map, shard, atomic_load_explicit(&map->tails[shard], memory_order_relaxed), &sums);
+  (void)walmap__load_figures(map, shard, atomic_load_explicit(&map->tails[shard], memory_order_relaxed), &sums);
   return sums;
 }
 
@@ -284,7 +284,7 @@ walmap__sums walmap__collect_sums(walmap *map) {
     walmap__collect_tails(map, tails, false);
     walmap__sums sums = {0, 0, 0};
     uint32_t i = 0;
-    while (i < map->n_shards && load_figures(map, i, tails[i], &sums))
+    while (i < map->n_shards && walmap__load_figures(map, i, tails[i], &sums))
       i++;
     if (i == map->n_shards)
       return sums;

@@ -75,6 +75,9 @@ static inline uint64_t walmap__tail(walmap *map, uint32_t shard) {
 /* The vector of all tails (S1). `known`: what is there already was such a vector of this map, earlier. */
 void walmap__collect_tails(walmap *map, uint64_t *tails, bool known);
 
+/* Adds the shard's figures as of this tail. False when they are not there any more, or being filled. */
+bool walmap__load_figures(walmap *map, uint32_t shard, uint64_t tail, walmap__sums *sums);
+
 /* The sums of all shards' figures, of one committed state. */
 walmap__sums walmap__collect_sums(walmap *map);
 

@@ -22,6 +22,7 @@ void walmap_state_free(walmap_state *s) {
 
 int walmap__state_enter(walmap_state *s) {
   s->slot = walmap__epoch_enter(&s->map->epoch, &s->map->memory);
+  s->len = WALMAP__UNCOUNTED;
   return s->slot ? WALMAP_OK : WALMAP_NOMEM;
 }
 
@@ -186,6 +187,27 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
     if (!next_segment(c))
       return false;
   }
+}
+
+static uint64_t count_shard(walmap_state *s, uint32_t shard) {
+  walmap_cursor c = {s, NULL, NULL, NULL, shard};
+  walmap_entry entry;
+  uint64_t n = 0;
+  while (walmap_cursor_next(&c, &entry) && c.shard == shard)
+    n++;
+  return n;
+}
+
+uint64_t walmap_state_len(walmap_state *s) {
+  if (s->len == WALMAP__UNCOUNTED) {
+    walmap__sums sums = {0, 0, 0};
+    for (uint32_t i = 0; i < s->map->n_shards; i++) {
+      if (!walmap__load_figures(s->map, i, s->tails[i], &sums))
+        sums.len += count_shard(s, i); /* two commits have passed the tail (map.h) */
+    }
+    s->len = sums.len;
+  }
+  return s->len;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -13,8 +13,11 @@ struct walmap_state {
   walmap *map;
   walmap__slot *slot; /* NULL: not begun */
   bool was_committed; /* the tails are those of a committed state, of now or the last time */
+  uint64_t len;       /* entries, or WALMAP__UNCOUNTED */
   uint64_t tails[];
 };
+
+#define WALMAP__UNCOUNTED UINT64_MAX
 
 /* Takes a slot; the caller fills in the tails. OK or NOMEM. */
 int walmap__state_enter(walmap_state *state);

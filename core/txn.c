@@ -196,8 +196,12 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
     return result;
   state->was_committed = false;
   walmap__pending_settle(txn->pending);
-  for (uint32_t i = 0; i < txn->map->n_shards; i++)
+  state->len = 0;
+  for (uint32_t i = 0; i < txn->map->n_shards; i++) {
+    const walmap__generation *g = walmap__shard_generation(&txn->map->shards[i]);
     state->tails[i] = walmap__shard_end(&txn->map->shards[i]);
+    state->len += g ? g->len : 0;
+  }
   return WALMAP_OK;
 }
 

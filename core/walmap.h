@@ -233,6 +233,12 @@ int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walma
 size_t walmap_state_get_many(walmap_state *state, walmap_entry *entries, size_t n);
 
 /*
+** How many entries the state has (of a transaction's state: had when it began, whatever was undone since). In O(shards),
+** but a shard to which several commits came since the state began is walked over. Once: the figure is kept.
+*/
+uint64_t walmap_state_len(walmap_state *state);
+
+/*
 ** Calls `each` for every present entry whose key has this hash (walmap_hash gives a key's), until it returns false.
 ** For callers whose hash makes different keys look alike on purpose.
 */

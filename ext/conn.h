@@ -119,6 +119,12 @@ int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t ke
                wm_state **pin);
 
 /*
+** The number of entries, in the state in which wm_use_get would look for one; in a transaction that has begun on the map
+** it takes all shards, as a scan does (T4). A WALMAP code.
+*/
+int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len);
+
+/*
 ** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise a
 ** committed state. Release it with wm_state_release. A WALMAP code.
 */

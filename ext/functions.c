@@ -76,7 +76,20 @@ static void get(sqlite3_context *context, int argc, sqlite3_value **argv) {
     wm_error_result(context, result, table);
 }
 
-/* walmap_len([t]), walmap_size([t]), walmap_reclaimable([t]): with the connection's own changes, as all reads. */
+/* walmap_len([t]): of the state that the statement reads (T2), or of what the transaction has made of it (T4). */
+static void len(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
+  uint64_t n = 0;
+  int result = wm_use_len(context, table->use, &n);
+  if (result == WALMAP_OK)
+    sqlite3_result_int64(context, (int64_t)n);
+  else
+    wm_error_result(context, result, table);
+}
+
+/* walmap_size([t]), walmap_reclaimable([t]): of the log as it is now, whatever the statement reads. */
 static void figure(sqlite3_context *context, int argc, sqlite3_value **argv, uint64_t (*of_map)(walmap *),
                    uint64_t (*of_txn)(walmap_txn *)) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
@@ -84,10 +97,6 @@ static void figure(sqlite3_context *context, int argc, sqlite3_value **argv, uin
     return;
   wm_use *use = table->use;
   sqlite3_result_int64(context, (int64_t)(wm_use_is_begun(use) ? of_txn(use->txn) : of_map(use->map->map)));
-}
-
-static void len(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  figure(context, argc, argv, walmap_len, walmap_txn_len);
 }
 
 static void size(sqlite3_context *context, int argc, sqlite3_value **argv) {

@@ -458,6 +458,23 @@ int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t ke
   return rc;
 }
 
+int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len) {
+  wm_reader *r;
+  wm_state *own;
+  if (!wm_use_is_begun(use)) {
+    int rc = reader_of(context, use, &r);
+    if (rc == WALMAP_OK)
+      *len = walmap_state_len(r->state->state);
+    return rc;
+  }
+  int rc = wm_state_acquire_own(use, &own);
+  if (rc == WALMAP_OK) {
+    *len = walmap_state_len(own->state);
+    wm_state_release(own);
+  }
+  return rc;
+}
+
 int wm_use_state(wm_use *use, wm_state **out) {
   return wm_use_is_begun(use) ? wm_state_acquire_own(use, out) : wm_state_acquire(use, out);
 }

@@ -37,6 +37,7 @@ static inline void step_state(world *w) {
     MUST_OK(result);
     see(w, p, s->content);
     touch_all(p);
+    MUST(walmap_state_len(s->state) == content_count(w->u, s->content));
     s->of = p;
     s->is_committed = false;
   } else {
@@ -56,7 +57,7 @@ static inline void step_read_state(world *w) {
     return;
   uint8_t seen[KEYS];
   uint32_t key = pick(w, KEYS);
-  int what = (int)pick(w, 4);
+  int what = (int)pick(w, 5);
   trace(w, "state %d: read %d", (int)(s - w->states), what);
   switch (what) {
   case 0:
@@ -68,7 +69,11 @@ static inline void step_read_state(world *w) {
   case 2:
     must_get_each(w->u, s->state, s->content);
     return;
-  case 3: {
+  case 3:
+    if (s->is_committed)
+      MUST(walmap_state_len(s->state) == content_count(w->u, s->content));
+    return;
+  default: {
     struct alike a = {w, s->content, walmap_hash(w->map, w->u->keys[key].at, w->u->keys[key].len), 0};
     walmap_state_each_hash(s->state, a.hash, check_alike, &a);
     MUST(a.seen == count_alike(&a));

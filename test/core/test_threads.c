@@ -82,7 +82,7 @@ static void must_sum(bank *b, walmap_state *state) {
     memcpy(&amount, entries[a].value, sizeof amount);
     by_many += amount;
   }
-  MUST(seen == ACCOUNTS);
+  MUST(seen == ACCOUNTS && walmap_state_len(state) == ACCOUNTS);
   MUST(by_scan == TOTAL);
   MUST(by_get == TOTAL);
   MUST(by_many == TOTAL);
