@@ -34,8 +34,8 @@ static bool is_blank(const char *text) {
 }
 
 /* The line end after the expression ends a comment in it. */
-static int prepare_over(sqlite3 *db, const char *text, int size, const char *source, sqlite3_stmt **out, char **err) {
-  char *sql = sqlite3_mprintf("SELECT (%.*s\n) FROM (SELECT %s)", size, text, source);
+static int prepare_over(sqlite3 *db, const char *form, const char *text, int size, sqlite3_stmt **out, char **err) {
+  char *sql = sqlite3_mprintf(form, size, text);
   if (sql == NULL)
     return SQLITE_NOMEM;
   const char *tail;
@@ -50,12 +50,13 @@ static int prepare_over(sqlite3 *db, const char *text, int size, const char *sou
   return rc;
 }
 
-/* Its own parameters could not be told from those that key and value are, so it is looked at without these. */
-static int refuse_parameters(sqlite3 *db, const char *text, int size, char **err) {
-  if (strpbrk(text, "?:@$") == NULL)
-    return SQLITE_OK;
+/*
+** In two pairs of parentheses: text that closes one and goes on, as '1) UNION SELECT (2', fails here or in prepare, which has one.
+** And without parameters, from which its own could not be told.
+*/
+static int check(sqlite3 *db, const char *text, int size, char **err) {
   sqlite3_stmt *statement = NULL;
-  int rc = prepare_over(db, text, size, "NULL AS key, NULL AS value", &statement, err);
+  int rc = prepare_over(db, "SELECT ((%.*s\n)) FROM (SELECT NULL AS key, NULL AS value)", text, size, &statement, err);
   if (rc == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 0)
     rc = refuse(err, "it has parameters");
   sqlite3_finalize(statement);
@@ -66,9 +67,9 @@ static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, 
   if (memchr(text, 0, (size_t)size) != NULL)
     return refuse(err, "it has a NUL inside");
   sqlite3_stmt *statement = NULL;
-  int rc = refuse_parameters(db, text, size, err);
+  int rc = check(db, text, size, err);
   if (rc == SQLITE_OK)
-    rc = prepare_over(db, text, size, "?1 AS key, ?2 AS value", &statement, err);
+    rc = prepare_over(db, "SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value)", text, size, &statement, err);
   if (rc != SQLITE_OK)
     sqlite3_finalize(statement);
   else
