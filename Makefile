@@ -147,7 +147,7 @@ coverage: ## tells which lines and branches the tests run
 	@test/deps build test
 	@test/coverage
 
-bench-programs: $(BENCHES)
+bench-programs: $(BENCHES) ## the benchmarks, to be run one by one (test/bench/README.md)
 bench: ## measures everything at full size, beside the peers, in 20 to 40 minutes
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
 bench-quick: ## the same with less data, in under a minute
@@ -200,4 +200,4 @@ uninstall: ## removes what install put there
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
 
 clean: ## removes all that was built
-	rm -rf build build-coverage build-mutate build-address build-undefined build-thread build-*debug walmap.so walmap.dylib
+	rm -rf build build-* walmap.so walmap.dylib
