@@ -103,18 +103,18 @@ void wm_conn_release(void *data) {
   destroy(conn);
 }
 
-static int take_encoding(void *conn, int columns, char **values, char **names) {
+static int take_encoding(void *is_utf16, int columns, char **values, char **names) {
   (void)columns, (void)names;
   if (values[0] != NULL)
-    ((wm_conn *)conn)->encoding = strcmp(values[0], "UTF-8") == 0 ? SQLITE_UTF8 : SQLITE_UTF16;
+    *(bool *)is_utf16 = strcmp(values[0], "UTF-8") != 0;
   return 0;
 }
 
 /* A value's own encoding does not tell: it changes when the value is read in another one. */
-bool wm_conn_is_utf16(wm_conn *conn) {
-  if (conn->encoding == 0)
-    sqlite3_exec(conn->db, "PRAGMA encoding", take_encoding, conn, NULL);
-  return conn->encoding != SQLITE_UTF8; /* when in doubt, for then more is read than needed */
+bool wm_conn_is_utf16(const wm_conn *conn) {
+  bool is_utf16 = true; /* when in doubt, for then more is read than needed */
+  sqlite3_exec(conn->db, "PRAGMA encoding", take_encoding, &is_utf16, NULL);
+  return is_utf16;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -72,7 +72,6 @@ struct wm_conn {
   struct wm_resolved *resolved; /* the last names looked up (lookup.c) */
   sqlite3_stmt *canary;         /* expires when they may mean something else (lookup.c) */
   bool registered;              /* the module is, see vtab.c */
-  int encoding;                 /* of the databases, 0 while it was not asked for: wm_conn_is_utf16 */
   wm_conn *next;                /* in the process-wide list */
 };
 
@@ -84,8 +83,12 @@ int wm_conn_find(sqlite3 *db, wm_conn **out); /* the connection's, made if need 
 void wm_conn_retain(wm_conn *conn);
 void wm_conn_release(void *conn);
 
-/* Whether the connection's databases order text by UTF-16 bytes. It is settled once there is a table to read. */
-bool wm_conn_is_utf16(wm_conn *conn);
+/*
+** Whether the connection's databases order text by UTF-16 bytes. It runs a statement, and the answer may change as long
+** as the main database is empty (PRAGMA encoding, a backup into it): ask in xBestIndex, for SQLite then prepares all
+** statements again.
+*/
+bool wm_conn_is_utf16(const wm_conn *conn);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Tables, for functions (lookup.c)                                                                                   */

@@ -326,7 +326,7 @@ static int sort(wm_cursor *c, bool descending) {
 static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
   bool is_empty;
   wm_state *state = c->state;
-  if (wm_range_set(c->use->conn, &c->range, plan, argv, &is_empty) != SQLITE_OK)
+  if (wm_range_set(&c->range, plan, argv, &is_empty) != SQLITE_OK)
     return WALMAP_NOMEM;
   if (is_empty)
     return WALMAP_OK;

@@ -61,23 +61,28 @@ static int bound(sqlite3_index_info *info, int i, int *argument) {
          (op == SQLITE_INDEX_CONSTRAINT_GE || op == SQLITE_INDEX_CONSTRAINT_LE ? WM_PLAN_INCLUSIVE : 0);
 }
 
-/* The bits of a sorted scan, if SQLite wants one. */
-static int order(sqlite3_vtab *vtab, sqlite3_index_info *info, uint64_t entries) {
-  bool wanted = info->nOrderBy > 0 && info->aOrderBy[0].iColumn == 0;
-  if (!wanted || entries > MOST_SORTED || wm_conn_is_utf16(((wm_vtab *)vtab)->table->conn))
-    return 0;
-  info->orderByConsumed = 1;
-  return WM_PLAN_SORTED | (info->aOrderBy[0].desc ? WM_PLAN_DESCENDING : 0);
+static bool wants_order(const sqlite3_index_info *info, uint64_t entries) {
+  return info->nOrderBy > 0 && info->aOrderBy[0].iColumn == 0 && entries <= MOST_SORTED;
 }
 
-static void plan_scan(sqlite3_vtab *vtab, sqlite3_index_info *info, const choice *chosen) {
-  uint64_t entries = walmap_len(((wm_vtab *)vtab)->table->use->map->map);
+static void plan_scan(sqlite3_vtab *base, sqlite3_index_info *info, const choice *chosen) {
+  const wm_table *table = ((wm_vtab *)base)->table;
+  uint64_t entries = walmap_len(table->use->map->map);
   double rows = entries < SMALL_MAP ? SMALL_MAP : (double)entries;
   int arguments = 0;
-  int sorted = order(vtab, info, entries);
+  int plan = WM_PLAN_SCAN | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
+             bound(info, chosen->upper, &arguments) << WM_PLAN_UPPER;
+  bool sorted = wants_order(info, entries);
+  if ((sorted || arguments > 0) && wm_conn_is_utf16(table->conn)) {
+    plan |= WM_PLAN_UTF16;
+    sorted = false;
+  }
+  if (sorted) {
+    plan |= WM_PLAN_SORTED | (info->aOrderBy[0].desc ? WM_PLAN_DESCENDING : 0);
+    info->orderByConsumed = 1;
+  }
+  info->idxNum = plan;
   info->estimatedCost = sorted ? 2 * rows : rows;
-  info->idxNum = WM_PLAN_SCAN | sorted | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
-                 bound(info, chosen->upper, &arguments) << WM_PLAN_UPPER;
   for (int i = 0; i < arguments; i++)
     rows /= 4;
   info->estimatedRows = rows < 1 ? 1 : (sqlite3_int64)rows;

@@ -49,6 +49,7 @@ enum wm_plan_way { WM_PLAN_SCAN, WM_PLAN_KEY, WM_PLAN_LIST };
 /* Bits of a WM_PLAN_SCAN. */
 #define WM_PLAN_SORTED 0x100     /* by key */
 #define WM_PLAN_DESCENDING 0x200 /* greatest first */
+#define WM_PLAN_UTF16 0x400      /* within bounds, in a database that orders text otherwise than the map's UTF-8 */
 
 int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info);
 

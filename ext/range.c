@@ -15,7 +15,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-static int set_bound(wm_conn *conn, wm_bound *bound, int bits, sqlite3_value *value, bool *is_empty) {
+static int set_bound(wm_bound *bound, int bits, bool is_utf16, sqlite3_value *value, bool *is_empty) {
   int rc = wm_codec_encode_key(value, &bound->key);
   if (rc == SQLITE_CONSTRAINT_NOTNULL) {
     *is_empty = true;
@@ -24,18 +24,19 @@ static int set_bound(wm_conn *conn, wm_bound *bound, int bits, sqlite3_value *va
   bound->used = rc == SQLITE_OK;
   bound->inclusive = (bits & WM_PLAN_INCLUSIVE) != 0;
   bound->nocase = (bits & WM_PLAN_NOCASE) != 0;
-  bound->is_utf16 = rc == SQLITE_OK && wm_codec_key_is_text(bound->key.data) && wm_conn_is_utf16(conn);
+  bound->is_utf16 = is_utf16;
   return rc;
 }
 
-int wm_range_set(wm_conn *conn, wm_range *range, int plan, sqlite3_value **argv, bool *is_empty) {
+int wm_range_set(wm_range *range, int plan, sqlite3_value **argv, bool *is_empty) {
   int lower = plan >> WM_PLAN_LOWER, upper = plan >> WM_PLAN_UPPER, rc = SQLITE_OK;
+  bool is_utf16 = (plan & WM_PLAN_UTF16) != 0;
   *is_empty = false;
   wm_range_clear(range);
   if (lower & WM_PLAN_BOUND)
-    rc = set_bound(conn, &range->lower, lower, *argv++, is_empty);
+    rc = set_bound(&range->lower, lower, is_utf16, *argv++, is_empty);
   if (rc == SQLITE_OK && (upper & WM_PLAN_BOUND))
-    rc = set_bound(conn, &range->upper, upper, *argv, is_empty);
+    rc = set_bound(&range->upper, upper, is_utf16, *argv, is_empty);
   if (rc != SQLITE_OK || *is_empty)
     wm_range_clear(range);
   return rc;

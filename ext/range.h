@@ -7,11 +7,10 @@
 #define WM_RANGE_H
 
 #include "codec.h"
-#include "conn.h"
 
 typedef struct wm_bound {
   bool used, inclusive, nocase;
-  bool is_utf16; /* the database orders text otherwise than the map's UTF-8 */
+  bool is_utf16; /* WM_PLAN_UTF16 */
   wm_key key;
 } wm_bound;
 
@@ -23,7 +22,7 @@ typedef struct wm_range {
 ** Sets the range for a WM_PLAN_SCAN and its arguments. *is_empty: a bound is NULL, so there is no such key. On
 ** SQLITE_OK clear the range later; SQLITE_NOMEM leaves it cleared.
 */
-int wm_range_set(wm_conn *conn, wm_range *range, int plan, sqlite3_value **argv, bool *is_empty);
+int wm_range_set(wm_range *range, int plan, sqlite3_value **argv, bool *is_empty);
 void wm_range_clear(wm_range *range);
 
 static inline bool wm_range_is_used(const wm_range *range) { return range->lower.used || range->upper.used; }
