@@ -1,7 +1,8 @@
 /*
 ** codec.c - SQL values as byte strings and back: see codec.h for the bytes
 **
-** Encoding and decoding. What the hash makes of keys is in codec_hash.c, the look at hostile bytes in codec_check.c.
+** Encoding and decoding. What the hash makes of keys is in codec_hash.c, the look at hostile bytes in codec_check.c, what
+** UTF-16 makes of UTF-8 in codec_utf16.c.
 */
 #include "codec.h"
 #include "../core/bytes.h"
@@ -15,15 +16,44 @@ SQLITE_EXTENSION_INIT3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* From SQLite                                                                                                        */
 
+/* Text of a UTF-16 database that was not read as UTF-8 yet. */
+static inline bool is_utf16(sqlite3_value *from, int type) {
+  return type == SQLITE_TEXT && sqlite3_value_encoding(from) != SQLITE_UTF8;
+}
+
 /*
-** The bytes of a text or blob value. Text of a UTF-8 database is read with sqlite3_value_blob, because
+** The bytes of a text or blob value that is not in UTF-16. Text is read with sqlite3_value_blob, because
 ** sqlite3_value_text may copy it to add a NUL.
 */
-static int read_bytes(sqlite3_value *from, int type, const void **bytes, size_t *size) {
-  bool convert = type == SQLITE_TEXT && sqlite3_value_encoding(from) != SQLITE_UTF8;
-  *bytes = convert ? sqlite3_value_text(from) : sqlite3_value_blob(from);
-  *size = (size_t)sqlite3_value_bytes(from); /* after it, for a zeroblob is expanded, UTF-16 converted */
-  return *bytes == NULL && (convert || *size > 0) ? SQLITE_NOMEM : SQLITE_OK;
+static int read_bytes(sqlite3_value *from, const void **bytes, size_t *size) {
+  *bytes = sqlite3_value_blob(from);
+  *size = (size_t)sqlite3_value_bytes(from); /* after it, for a zeroblob is expanded */
+  return *bytes == NULL && *size > 0 ? SQLITE_NOMEM : SQLITE_OK;
+}
+
+static bool is_ascii(const uint8_t *text, size_t size) {
+  uint8_t all = 0;
+  for (size_t i = 0; i < size; i++)
+    all |= text[i];
+  return all < 0x80;
+}
+
+/*
+** The same for text in UTF-16. What is not valid UTF-16 (half a surrogate pair), and two characters that SQLite takes for
+** invalid (U+FFFE, U+FFFF), change when they become UTF-8 and when they become UTF-16 again, and not again after that. So
+** they go both ways first: what is stored must be what SQLite will call the key by when it updates or deletes the row.
+*/
+static int read_utf16(sqlite3_value *from, const void **bytes, size_t *size) {
+  *bytes = sqlite3_value_text(from);
+  *size = (size_t)sqlite3_value_bytes(from);
+  if (*bytes != NULL && !is_ascii(*bytes, *size)) {
+    *bytes = sqlite3_value_text16(from) == NULL ? NULL : sqlite3_value_text(from);
+    *size = (size_t)sqlite3_value_bytes(from);
+  }
+  if (*bytes != NULL)
+    return SQLITE_OK;
+  *size = 0;
+  return SQLITE_NOMEM;
 }
 
 /* Room for `size` bytes of key: the small buffer or the heap. NULL when memory is out. */
@@ -35,6 +65,7 @@ static uint8_t *key_room(wm_key *key, size_t size) {
   key->data = room;
   key->size = size;
   key->form = WM_FORM_PLAIN;
+  key->from_utf16 = false;
   return room;
 }
 
@@ -56,23 +87,46 @@ static void encode_real_key(wm_key *key, double number) {
   }
 }
 
+static int fill_text_key(wm_key *key, const void *text, size_t size) {
+  uint8_t *to = key_room(key, 1 + size + 1);
+  if (to == NULL)
+    return SQLITE_NOMEM;
+  to[0] = WM_KEY_TEXT;
+  walmap__copy_bytes(to + 1, text, size);
+  to[1 + size] = 0;
+  key->form = walmap__has_nul(to + 1, size) ? WM_FORM_NULS : WM_FORM_PLAIN;
+  return SQLITE_OK;
+}
+
+static int fill_blob_key(wm_key *key, const void *bytes, size_t size) {
+  uint8_t *to = key_room(key, 1 + size);
+  if (to == NULL)
+    return SQLITE_NOMEM;
+  to[0] = WM_KEY_BLOB;
+  walmap__copy_bytes(to + 1, bytes, size);
+  return SQLITE_OK;
+}
+
+static int encode_utf16_key(wm_key *key, sqlite3_value *value) {
+  const void *text;
+  size_t size;
+  int rc = read_utf16(value, &text, &size);
+  if (rc == SQLITE_OK)
+    rc = fill_text_key(key, text, size);
+  if (rc == SQLITE_OK)
+    key->from_utf16 = true;
+  return rc;
+}
+
 static int encode_bytes_key(wm_key *key, sqlite3_value *value, int type) {
   const void *bytes;
   size_t size;
-  int rc = read_bytes(value, type, &bytes, &size);
+  if (is_utf16(value, type))
+    return encode_utf16_key(key, value);
+  int rc = read_bytes(value, &bytes, &size);
   if (rc != SQLITE_OK)
     return rc;
-  bool is_text = type == SQLITE_TEXT;
-  uint8_t *to = key_room(key, 1 + size + is_text);
-  if (to == NULL)
-    return SQLITE_NOMEM;
-  to[0] = is_text ? WM_KEY_TEXT : WM_KEY_BLOB;
-  walmap__copy_bytes(to + 1, bytes, size);
-  if (is_text) {
-    to[1 + size] = 0;
-    key->form = walmap__has_nul(to + 1, size) ? WM_FORM_NULS : WM_FORM_PLAIN;
-  }
-  return SQLITE_OK;
+  return type == SQLITE_TEXT ? fill_text_key(key, bytes, size) : fill_blob_key(key, bytes, size);
 }
 
 int wm_codec_encode_key(sqlite3_value *value, wm_key *key) {
@@ -89,6 +143,15 @@ int wm_codec_encode_key(sqlite3_value *value, wm_key *key) {
   default:
     return encode_bytes_key(key, value, type);
   }
+}
+
+int wm_codec_copy_key(const walmap_entry *entry, wm_key *key) {
+  uint8_t *to = key_room(key, entry->key_len);
+  if (to == NULL)
+    return SQLITE_NOMEM;
+  walmap__copy_bytes(to, entry->key, entry->key_len);
+  key->form = wm_codec_entry_form(entry);
+  return SQLITE_OK;
 }
 
 void wm_codec_release_key(wm_key *key) {
@@ -117,7 +180,8 @@ int wm_codec_read_value(sqlite3_value *from, wm_value *value) {
     wm_number_store_real(sqlite3_value_double(from), value->number);
     return SQLITE_OK;
   default: {
-    int rc = read_bytes(from, type, &value->bytes, &value->payload_size);
+    int rc = is_utf16(from, type) ? read_utf16(from, &value->bytes, &value->payload_size)
+                                  : read_bytes(from, &value->bytes, &value->payload_size);
     if (type == SQLITE_BLOB)
       value->type = WM_VALUE_BLOB;
     else if (walmap__has_nul(value->bytes, value->payload_size))

@@ -26,7 +26,8 @@
 **    6 WM_VALUE_NULS    UTF-8, some of it NUL; NUL
 **
 ** Text is taken as it comes: bytes that are not UTF-8 come back bit for bit. From a UTF-16 database it is converted to
-** UTF-8 by SQLite, so that maps may be shared between databases of any encoding.
+** UTF-8 by SQLite, so that maps may be shared between databases of any encoding; what is not valid UTF-16 is stored as
+** SQLite gives it back, valid.
 **
 ** Needs SQLite 3.40.0 (sqlite3_value_encoding).
 */
@@ -56,7 +57,8 @@ enum wm_key_form { WM_FORM_PLAIN, WM_FORM_REAL, WM_FORM_MINUS, WM_FORM_NULS };
 typedef struct wm_key {
   const uint8_t *data;
   size_t size;
-  uint8_t form; /* an enum wm_key_form, for wm_codec_write_value */
+  uint8_t form;    /* an enum wm_key_form, for wm_codec_write_value */
+  bool from_utf16; /* a text that SQLite had in UTF-16 */
   uint8_t *heap;
   uint8_t small[WM_KEY_SMALL];
 } wm_key;
@@ -67,6 +69,9 @@ typedef struct wm_key {
 */
 int wm_codec_encode_key(sqlite3_value *value, wm_key *key);
 void wm_codec_release_key(wm_key *key);
+
+/* An entry's key as a wm_key of its own: SQLITE_OK or SQLITE_NOMEM, and to be released, as above. */
+int wm_codec_copy_key(const walmap_entry *entry, wm_key *key);
 
 /*
 ** A value on its way in, measured before it is written, so that it can be written straight into the log
@@ -180,5 +185,22 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size);
 */
 #define WM_LOOKALIKES 3
 int wm_codec_lookalikes(const void *key, size_t key_size, uint64_t seed, uint64_t hashes[WM_LOOKALIKES]);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* What a UTF-16 database sees (codec_utf16.c)                                                                        */
+
+/*
+** A map may have text keys that are not valid UTF-8, from a UTF-8 database or an image. A UTF-16 database is shown others
+** in their place, and may be shown the same one for several.
+*/
+
+/* Whether the key, which came from UTF-16, may be what another one is shown as: not if it is ASCII. */
+bool wm_codec_may_be_shown(const wm_key *key);
+
+/* Whether such a key has U+FFFD in it, which most of what is not valid is shown as. */
+bool wm_codec_has_replacement(const wm_key *key);
+
+/* Whether the entry's key is another one that is shown as `key`. */
+bool wm_codec_is_shown_as(const walmap_entry *entry, const wm_key *key);
 
 #endif

@@ -38,6 +38,13 @@ static int fail_duplicate(wm_vtab *vtab) {
               sqlite3_mprintf("UNIQUE constraint failed: %s.key", vtab->table->name));
 }
 
+static int fail_same(wm_vtab *vtab) {
+  return fail(vtab, SQLITE_ERROR,
+              sqlite3_mprintf(WM_MODULE ": %s: several keys look the same here, for they are not valid UTF-8 and this "
+                                        "database is UTF-16; change them in a UTF-8 database",
+                              vtab->table->name));
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The length limit                                                                                                   */
 
@@ -114,11 +121,65 @@ static int drop(wm_use *use, const void *key, size_t key_size) {
   return rc;
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Which row                                                                                                          */
+
+/*
+** Gives `key` the key that the transaction sees in the map and UTF-16 shows as `key`, if there is one. `is_present`:
+** `key` itself is in the map too.
+*/
+static int find_shown(wm_vtab *vtab, bool is_present, wm_key *key) {
+  wm_state *state;
+  walmap_cursor cursor;
+  walmap_entry entry, shown = {0};
+  int n = 0, rc = wm_error_table(&vtab->base, wm_state_acquire_own(vtab->table->use, &state), vtab->table);
+  if (rc != SQLITE_OK)
+    return rc;
+  walmap_cursor_start(&cursor, state->state);
+  while (walmap_cursor_next(&cursor, &entry)) {
+    if (wm_codec_is_shown_as(&entry, key)) {
+      shown = entry;
+      n++;
+    }
+  }
+  if (n + is_present > 1) {
+    rc = fail_same(vtab);
+  } else if (n == 1) {
+    wm_codec_release_key(key);
+    rc = wm_codec_copy_key(&shown, key);
+  }
+  wm_state_release(state);
+  return rc;
+}
+
+/*
+** The key of the row that SQLite wants to update or delete. It has read the row, so it tells the key as it got it. In a
+** UTF-16 database that is another one than the map has if that is not valid UTF-8: such keys come from other databases
+** and from images. Only the rows themselves can tell then. SQLITE_CONSTRAINT_NOTNULL: there is no such row.
+*/
+static int read_row_key(wm_vtab *vtab, sqlite3_value *value, wm_key *key) {
+  walmap_entry entry;
+  int rc = wm_codec_encode_key(value, key);
+  if (rc != SQLITE_OK || !key->from_utf16 || !wm_codec_may_be_shown(key))
+    return rc;
+  int result = walmap_txn_get(vtab->table->use->txn, key->data, key->size, &entry);
+  if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
+    rc = wm_error_table(&vtab->base, result, vtab->table);
+  else if (result == WALMAP_NOTFOUND || wm_codec_has_replacement(key))
+    rc = find_shown(vtab, result == WALMAP_OK, key);
+  if (rc != SQLITE_OK)
+    wm_codec_release_key(key);
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The three statements                                                                                               */
+
 static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
   wm_key key;
-  int rc = wm_codec_encode_key(argv[0], &key);
+  int rc = read_row_key(vtab, argv[0], &key);
   if (rc != SQLITE_OK)
-    return rc == SQLITE_NOMEM ? rc : SQLITE_OK; /* there is no NULL key to delete */
+    return rc == SQLITE_CONSTRAINT_NOTNULL ? SQLITE_OK : rc;
   rc = wm_error_table(&vtab->base, drop(vtab->table->use, key.data, key.size), vtab->table);
   wm_codec_release_key(&key);
   return rc;
@@ -190,9 +251,9 @@ static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
 static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
   wm_key old, fresh;
   content from;
-  int rc = wm_codec_encode_key(argv[0], &old);
+  int rc = read_row_key(vtab, argv[0], &old);
   if (rc != SQLITE_OK)
-    return rc == SQLITE_NOMEM ? rc : SQLITE_OK; /* there is no NULL key to update */
+    return rc == SQLITE_CONSTRAINT_NOTNULL ? SQLITE_OK : rc;
   const wm_key *key = &old;
   if (!sqlite3_value_nochange(argv[2])) {
     key = &fresh;
