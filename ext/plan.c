@@ -20,6 +20,23 @@ static bool has_collation(sqlite3_index_info *info, int i, const char *name) {
   return sqlite3_stricmp(sqlite3_vtab_collation(info, i), name) == 0;
 }
 
+static bool is_nocase(sqlite3_index_info *info, int i, int op) {
+  return i < info->nConstraint && info->aConstraint[i].iColumn == 0 && info->aConstraint[i].op == op &&
+         has_collation(info, i, "NOCASE");
+}
+
+/*
+** Whether the bounds i and i + 1 are those that SQLite makes of LIKE 'a%', key >= 'A' and key < 'b': it puts them right
+** before the LIKE. They mean NOCASE as SQLite has it, while in any other bound it is what the application may have put in
+** its place.
+*/
+static bool is_of_like(sqlite3_index_info *info, int i) {
+  const struct sqlite3_index_constraint *all = info->aConstraint;
+  return i >= 0 && is_nocase(info, i, SQLITE_INDEX_CONSTRAINT_GE) &&
+         is_nocase(info, i + 1, SQLITE_INDEX_CONSTRAINT_LT) && i + 2 < info->nConstraint && all[i + 2].iColumn == 0 &&
+         all[i + 2].op == SQLITE_INDEX_CONSTRAINT_LIKE && all[i + 2].iTermOffset == all[i].iTermOffset + 2;
+}
+
 static void consider(sqlite3_index_info *info, int i, choice *chosen) {
   bool is_binary = has_collation(info, i, "BINARY");
   switch (info->aConstraint[i].op) {
@@ -32,12 +49,12 @@ static void consider(sqlite3_index_info *info, int i, choice *chosen) {
     break;
   case SQLITE_INDEX_CONSTRAINT_GT:
   case SQLITE_INDEX_CONSTRAINT_GE:
-    if (chosen->lower < 0 && (is_binary || has_collation(info, i, "NOCASE")))
+    if (chosen->lower < 0 && (is_binary || is_of_like(info, i)))
       chosen->lower = i;
     break;
   case SQLITE_INDEX_CONSTRAINT_LT:
   case SQLITE_INDEX_CONSTRAINT_LE:
-    if (chosen->upper < 0 && (is_binary || has_collation(info, i, "NOCASE")))
+    if (chosen->upper < 0 && (is_binary || is_of_like(info, i - 1)))
       chosen->upper = i;
     break;
   }

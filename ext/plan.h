@@ -42,7 +42,7 @@ enum wm_plan_way { WM_PLAN_SCAN, WM_PLAN_KEY, WM_PLAN_LIST };
 /* Bits of a bound, shifted by WM_PLAN_LOWER or WM_PLAN_UPPER. */
 #define WM_PLAN_BOUND 1     /* there is one */
 #define WM_PLAN_INCLUSIVE 2 /* >= or <= */
-#define WM_PLAN_NOCASE 4    /* with collation NOCASE, as LIKE 'a%' gives; otherwise BINARY */
+#define WM_PLAN_NOCASE 4    /* with SQLite's own collation NOCASE, as LIKE 'a%' gives; otherwise BINARY */
 #define WM_PLAN_LOWER 2
 #define WM_PLAN_UPPER 5
 

@@ -7,7 +7,7 @@
 **    text that looks like a number    where the right side has numeric affinity, it is compared as that number
 **    a blob below a text bound        LIKE and GLOB take it for text, and bring bounds that do not say so
 **    any text, for a text bound       in a UTF-16 database, where text is ordered by its UTF-16 bytes
-**    anything but text, for NOCASE    only LIKE brings such bounds (or somebody who rarely does)
+**    anything but text, for NOCASE    only LIKE brings such bounds
 */
 #include "range.h"
 
