@@ -9,8 +9,12 @@
 ** argument may change under a cursor (SQLite may reuse the register they are in), so the cursor keeps a copy.
 ** It reaches nothing but its argument, so it is SQLITE_VTAB_INNOCUOUS.
 **
-** idxNum bit 0: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
+** PLAN_BY_KEY: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
 ** affinity of the comparison: a number lets text that looks like a number pass here.
+**
+** IN is left to SQLite: given one value at a time it would cost a walk for each, and SQLite would check the rows of each
+** without affinity, where '1' is not 1. With (key, x) IN (SELECT ...) it does not tell that it is one. But it numbers the
+** terms of WHERE first, then those of arguments, as image, then what it makes of these, as a key = ? for such an IN.
 */
 #include "functions.h"
 
@@ -19,7 +23,7 @@
 SQLITE_EXTENSION_INIT3
 
 enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE };
-#define PLAN_BY_KEY 1
+enum { PLAN_ALL, PLAN_BY_KEY };
 
 #define KEY_COST 3   /* of comparing a key, against */
 #define EACH_COST 10 /* handing a row to SQLite */
@@ -55,19 +59,22 @@ static int disconnect_table(sqlite3_vtab *table) {
   return SQLITE_OK;
 }
 
+/* Whether the constraint is key = ? and no IN, given the one on the image. */
+static bool is_by_key(sqlite3_index_info *info, int i, int image) {
+  const struct sqlite3_index_constraint *constraint = &info->aConstraint[i];
+  return constraint->op == SQLITE_INDEX_CONSTRAINT_EQ && constraint->iColumn == COLUMN_KEY && constraint->usable &&
+         constraint->iTermOffset < info->aConstraint[image].iTermOffset && !sqlite3_vtab_in(info, i, -1) &&
+         sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0;
+}
+
 static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
-  int image = -1, key = -1;
+  int image = -1;
   bool image_unusable = false;
   for (int i = 0; i < info->nConstraint; i++) {
     const struct sqlite3_index_constraint *constraint = &info->aConstraint[i];
-    if (constraint->op != SQLITE_INDEX_CONSTRAINT_EQ)
-      continue;
-    if (constraint->iColumn == COLUMN_IMAGE) {
+    if (constraint->op == SQLITE_INDEX_CONSTRAINT_EQ && constraint->iColumn == COLUMN_IMAGE) {
       image_unusable |= !constraint->usable;
       image = constraint->usable ? i : image;
-    } else if (constraint->iColumn == COLUMN_KEY && constraint->usable &&
-               sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0) {
-      key = i;
     }
   }
   if (image_unusable)
@@ -80,11 +87,13 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   info->aConstraintUsage[image].omit = 1;
   info->estimatedRows = GUESSED_ENTRIES;
   info->estimatedCost = (double)GUESSED_ENTRIES * EACH_COST;
-  if (key >= 0) {
-    info->aConstraintUsage[key].argvIndex = 2;
-    info->idxNum = PLAN_BY_KEY;
-    info->estimatedRows = 1;
-    info->estimatedCost = (double)GUESSED_ENTRIES * KEY_COST;
+  for (int i = 0; i < info->nConstraint && info->idxNum == 0; i++) {
+    if (is_by_key(info, i, image)) {
+      info->aConstraintUsage[i].argvIndex = 2;
+      info->idxNum = PLAN_BY_KEY;
+      info->estimatedRows = 1;
+      info->estimatedCost = (double)GUESSED_ENTRIES * KEY_COST;
+    }
   }
   return SQLITE_OK;
 }
