@@ -12,6 +12,9 @@
 ** PLAN_BY_KEY: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
 ** affinity of the comparison: a number lets text that looks like a number pass here.
 **
+** PLAN_NO_IMAGE fails when it is run. It is a plan all the same, which costs too much to be chosen where there is another:
+** SQLite also asks for one for each side of key = 1 OR value = 2, alone.
+**
 ** IN is left to SQLite: given one value at a time it would cost a walk for each, and SQLite would check the rows of each
 ** without affinity, where '1' is not 1. With (key, x) IN (SELECT ...) it does not tell that it is one. But it numbers the
 ** terms of WHERE first, then those of arguments, as image, then what it makes of these, as a key = ? for such an IN.
@@ -23,11 +26,12 @@
 SQLITE_EXTENSION_INIT3
 
 enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE };
-enum { PLAN_ALL, PLAN_BY_KEY };
+enum { PLAN_ALL, PLAN_BY_KEY, PLAN_NO_IMAGE };
 
 #define KEY_COST 3   /* of comparing a key, against */
 #define EACH_COST 10 /* handing a row to SQLite */
 #define GUESSED_ENTRIES 10000
+#define NEVER_COST 1e99
 
 typedef struct each_cursor {
   sqlite3_vtab_cursor base;
@@ -79,9 +83,11 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   }
   if (image_unusable)
     return SQLITE_CONSTRAINT; /* the planner must read what the image depends on first */
+  (void)table;
   if (image < 0) {
-    table->zErrMsg = sqlite3_mprintf("walmap_each needs an image: walmap_each(image)");
-    return SQLITE_ERROR;
+    info->idxNum = PLAN_NO_IMAGE;
+    info->estimatedCost = NEVER_COST;
+    return SQLITE_OK;
   }
   info->aConstraintUsage[image].argvIndex = 1;
   info->aConstraintUsage[image].omit = 1;
@@ -188,6 +194,8 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
   clear(cursor);
   cursor->at_end = false;
   cursor->row = 0;
+  if (plan == PLAN_NO_IMAGE)
+    return fail(cursor, SQLITE_ERROR, sqlite3_mprintf("walmap_each needs an image: walmap_each(image)"));
   int rc = open_image(cursor, argv[0]);
   if (rc == SQLITE_OK && plan == PLAN_BY_KEY) {
     rc = wm_codec_encode_key(argv[1], &cursor->key);
