@@ -30,6 +30,11 @@
 ** longer. A SELECT goes on after the first row all the same. A one-pass UPDATE or DELETE does not: where the right side
 ** has numeric affinity (key = CAST(x AS INTEGER), key = t.integer_column), it stops at the first match, where a native
 ** table would change '1' and '01' beside 1. The exact match comes first.
+**
+** (key, value) IN (SELECT ...) is WM_PLAN_KEY as well, with one value at a time: sqlite3_vtab_in does not tell it, and
+** all that xBestIndex is given is the same as for a join on key = column, in every call for a statement. SQLite compares
+** the rows of each value without affinity before it looks at the pair, so '1' and '01' are lost where 1 comes from a column
+** of numeric affinity. To leave it to a scan would be to scan for each row of such joins.
 */
 #ifndef WM_PLAN_H
 #define WM_PLAN_H
