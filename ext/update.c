@@ -56,11 +56,11 @@ static size_t varint_size(uint64_t number) {
 }
 
 /*
-** Whether the row would be too long for a native table, whose limit is on the record: the payloads, a header with a
-** varint for each that tells its length, and one for the header. The bytes of numbers, here up to 8 each, make a
-** difference only to a limit that somebody set to less than a few dozen bytes more than the row.
+** The limit of a native table is on the record: the payloads, a header with a varint for each that tells its length, and
+** one for the header. The bytes of numbers, here up to 8 each, make a difference only to a limit that somebody set to less
+** than a few dozen bytes more than the row.
 */
-static bool is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
+bool wm_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
   uint64_t limit = (uint64_t)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, -1);
   uint64_t header = 1 + varint_size(13 + 2 * (uint64_t)key->size) + varint_size(13 + 2 * (uint64_t)value_size);
   uint64_t key_payload = key->size - 1 - wm_codec_key_is_text(key->data);
@@ -218,7 +218,7 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
   int result = walmap_txn_get(use->txn, old->data, old->size, &from->entry);
   if (result != WALMAP_OK)
     return wm_error_table(&vtab->base, result, vtab->table);
-  if (from->is_entry && is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
+  if (from->is_entry && wm_is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
     return SQLITE_TOOBIG;
   if (same)
     return wm_error_table(&vtab->base, put(use, key, from, ALWAYS), vtab->table);
@@ -231,7 +231,7 @@ static int read_content(sqlite3 *db, sqlite3_value *value, bool is_update, const
   if (from->is_entry)
     return SQLITE_OK;
   int rc = wm_codec_read_value(value, &from->value);
-  return rc == SQLITE_OK && is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
+  return rc == SQLITE_OK && wm_is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
 }
 
 static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
