@@ -10,12 +10,11 @@
 ** map= is refused outside temp: a database file is somebody's input, and must not reach a map that its host did not
 ** hand to it. For the same reason the default map may not be used by triggers and views (vtab.c).
 **
-** The module's xCreate and xConnect must be one function, or there would be no default map, and SQLite does not tell it
-** which of the two a call means. The difference matters: CREATE makes an empty map, a connection finds what is there.
-** So is_creation looks whether a CREATE VIRTUAL TABLE statement is running.
+** CREATE makes an empty map, a connection finds what is there; creation.c tells which of the two a call means.
 */
 #include "schema.h"
 
+#include "creation.h"
 #include "ddl.h"
 #include "error.h"
 #include "options.h"
@@ -23,51 +22,6 @@
 #include <string.h>
 
 SQLITE_EXTENSION_INIT3
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* Whether a CREATE VIRTUAL TABLE is running                                                                          */
-
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-/* Past white space, comments and empty statements. */
-static const char *skip_blank(const char *sql) {
-  for (;;) {
-    if (is_space(*sql) || *sql == ';') {
-      sql++;
-    } else if (sql[0] == '-' && sql[1] == '-') {
-      sql += strcspn(sql, "\n");
-    } else if (sql[0] == '/' && sql[1] == '*') {
-      const char *end = strstr(sql + 2, "*/");
-      sql = end == NULL ? sql + strlen(sql) : end + 2;
-    } else if (strncmp(sql, "\xef\xbb\xbf", 3) == 0) {
-      sql += 3; /* a byte order mark counts as space */
-    } else {
-      return sql;
-    }
-  }
-}
-
-static bool starts_with(const char **sql, const char *word) {
-  size_t size = strlen(word);
-  *sql = skip_blank(*sql);
-  if (sqlite3_strnicmp(*sql, word, (int)size) != 0)
-    return false;
-  *sql += size;
-  return true;
-}
-
-/*
-** The statement runs to its end in one sqlite3_step and evaluates nothing of the user's, so while it is busy a call for
-** a table comes from it.
-*/
-static bool is_creation(sqlite3 *db) {
-  for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s)) {
-    const char *sql = sqlite3_stmt_busy(s) ? sqlite3_sql(s) : NULL;
-    if (sql != NULL && starts_with(&sql, "CREATE") && starts_with(&sql, "VIRTUAL"))
-      return true;
-  }
-  return false;
-}
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Opening                                                                                                            */
@@ -89,7 +43,7 @@ static int fail(char **err, char *text) {
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
   w->schema = argv[1];
   w->table = argv[2];
-  w->created = is_creation(conn->db);
+  w->created = wm_creation_is_of(conn->db, argv);
   w->is_default = sqlite3_stricmp(w->table, argv[0]) == 0 && sqlite3_stricmp(w->schema, "main") == 0;
   w->file = w->name = NULL;
   w->kind = WM_PRIVATE;

@@ -1,7 +1,7 @@
 /*
 ** vtab.c - the module's methods, but for the planner (plan.c), cursors (cursor.c) and xUpdate (update.c)
 **
-** xCreate and xConnect are one function, which is what makes the table "walmap" exist without CREATE: schema.c tells
+** xCreate and xConnect are one function, which is what makes the table "walmap" exist without CREATE: creation.c tells
 ** the two apart. An sqlite3_vtab holds nothing but a reference to its wm_table.
 **
 ** Transactions. SQLite calls, for each object that a transaction writes to,

@@ -66,6 +66,24 @@ static void expect_no_map(const char *when) {
 
 static void must_close(sqlite3 *db) { expect("sqlite3_close", SQLITE_OK, sqlite3_close(db)); }
 
+/* A database file in a folder of its own; remove_file ends both. */
+static char file_folder[100], file_path[120];
+
+static const char *make_file(void) {
+  strcpy(file_folder, "/tmp/walmap-hosts-XXXXXX");
+  if (mkdtemp(file_folder) == NULL) {
+    fprintf(stderr, "cannot make a folder\n");
+    exit(2);
+  }
+  snprintf(file_path, sizeof file_path, "%s/file.db", file_folder);
+  return file_path;
+}
+
+static void remove_file(void) {
+  unlink(file_path);
+  rmdir(file_folder);
+}
+
 /* Whether each access is watched; test/run tells. */
 static bool sanitized(void) {
   const char *sanitizer = getenv("SANITIZER");
@@ -517,6 +535,83 @@ static void integrity(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* Beside the host's own modules and statements                                                                       */
+
+/* A module whose xCreate runs the statements that are its argument, as FTS4's reads the table that it indexes. */
+static int runner_create(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+  (void)aux;
+  char *sql = argc > 3 ? sqlite3_mprintf("%.*s", (int)strlen(argv[3]) - 2, argv[3] + 1) : NULL; /* without its quotes */
+  int rc = sqlite3_exec(db, sql, NULL, NULL, err);
+  sqlite3_free(sql);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_declare_vtab(db, "CREATE TABLE x(a)");
+  if (rc == SQLITE_OK)
+    *out = calloc(1, sizeof **out);
+  return rc;
+}
+
+static int runner_disconnect(sqlite3_vtab *vtab) {
+  free(vtab);
+  return SQLITE_OK;
+}
+
+static int runner_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+  (void)aux, (void)argc, (void)argv, (void)err;
+  *out = calloc(1, sizeof **out);
+  return sqlite3_declare_vtab(db, "CREATE TABLE x(a)");
+}
+
+static sqlite3 *connect_with_runner(const char *file) {
+  static const sqlite3_module module = {
+      .xCreate = runner_create,
+      .xConnect = runner_connect,
+      .xDestroy = runner_disconnect,
+      .xDisconnect = runner_disconnect,
+  };
+  sqlite3 *db = connect(file);
+  expect("sqlite3_create_module", SQLITE_OK, sqlite3_create_module(db, "runner", &module, NULL));
+  return db;
+}
+
+/* A table that is first used while another one is created is not made anew. */
+static void creations_of_others(void) {
+  const char *file = make_file();
+  sqlite3 *db = connect_with_runner(file), *other = connect_with_runner(file);
+  must(db, "CREATE VIRTUAL TABLE temp.mine USING walmap; INSERT INTO mine VALUES(1, 1)");
+  must(db, "CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1)");
+  must(other, "CREATE VIRTUAL TABLE r1 USING runner('SELECT count(*) FROM kv')");
+  expect("rows that another connection sees", 1, ask(other, "SELECT count(*) FROM kv"));
+  must(db, "VACUUM; CREATE VIRTUAL TABLE temp.kv USING runner('SELECT count(*) FROM main.kv')");
+  expect("rows beside a table of the same name", 1, ask(db, "SELECT count(*) FROM main.kv"));
+  must(db, "BEGIN; CREATE TEMP TABLE z(a); ROLLBACK; CREATE VIRTUAL TABLE r2 USING runner('SELECT * FROM mine')");
+  expect("rows of a temp table", 1, ask(db, "SELECT count(*) FROM mine"));
+  must(db, "CREATE VIRTUAL TABLE r3 USING runner('SELECT * FROM walmap')");
+  must(db, "CREATE VIRTUAL TABLE r4 USING runner('DROP TABLE main.kv; CREATE VIRTUAL TABLE main.kv USING walmap')");
+  expect("rows of a table that is made anew meanwhile", 0, ask(other, "SELECT count(*) FROM kv"));
+  must_close(other);
+  must_close(db);
+  remove_file();
+}
+
+/* A CREATE that waits for the file has not begun, and the table that somebody else made meanwhile is not its own. */
+static void creation_that_waits(void) {
+  const char *file = make_file();
+  sqlite3 *db = connect(file), *other = connect(file);
+  sqlite3_busy_timeout(db, 0);
+  must(other, "BEGIN IMMEDIATE");
+  sqlite3_stmt *waits = query(db, "CREATE VIRTUAL TABLE kv USING walmap");
+  expect("the locked file", SQLITE_BUSY, sqlite3_step(waits));
+  must(other, "CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1); COMMIT");
+  expect("rows beside the statement that waits", 1, ask(db, "SELECT count(*) FROM kv"));
+  expect("its next try", SQLITE_ERROR, sqlite3_step(waits));
+  sqlite3_finalize(waits);
+  expect("rows that the other sees", 1, ask(other, "SELECT count(*) FROM kv"));
+  must_close(other);
+  must_close(db);
+  remove_file();
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
   const char *name;
@@ -535,6 +630,8 @@ static const struct {
     {"fork", forking},
     {"ends of processes", ending_processes},
     {"stray writes", integrity},
+    {"creations of other modules' tables", creations_of_others},
+    {"a creation that waits", creation_that_waits},
 };
 
 int main(void) {
