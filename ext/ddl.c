@@ -3,9 +3,9 @@
 **
 ** SQLite does not tell a virtual table what becomes of it: after DROP its object hears nothing more, not even ROLLBACK;
 ** a table made after a savepoint gets no xRollbackTo for it; a rolled back RENAME is not called back. So each
-** connection has a table of its own, the eponymous control table "walmap_control", which always has no rows. Each of
-** xCreate, xDestroy and xRename first runs a DELETE on it that does nothing, whereupon it takes part in the transaction
-** and gets every later event. Here they undo the list of tables, record by record, and the transactions on their maps.
+** connection has a table of its own, the control table "walmap_control", which always has no rows. Each of xCreate,
+** xDestroy and xRename first runs a DELETE on it that does nothing, whereupon it takes part in the transaction and gets
+** every later event. Here they undo the list of tables, record by record, and the transactions on their maps.
 **
 **    records   [ created a | dropped b | renamed a | ... ]     newest last
 **    marks     records that there were when savepoint level i was marked
@@ -13,12 +13,19 @@
 ** What other connections see of a database file's tables (registry.h) changes in xSync, before SQLite commits the file:
 ** then they find the new map under the new name as soon as they can see the new schema.
 **
-** The DELETE takes the write lock of the main database, for an eponymous table belongs to it. A table in another schema
-** should not: that of the temp schema in autocommit, the normal way to join a named map, does without, because there
-** nothing but the statement as a whole can be undone, and xRollback of the created table tells of that (vtab.c).
+** It is eponymous, so it is there without CREATE. But such a table belongs to the main database, whose file's write lock
+** the DELETE takes. A change in another schema should need no more than that schema's own. For those the control table
+** is one in the temp schema, made when it is first needed; it stays there for all to see, since SQLite has no way to take
+** part in a transaction but with a table of its schemas. (SQLite calls no xBegin for the object that CREATE makes, nor an
+** xSavepoint for levels that are open; but the DELETE after it opens a level of its own, of which it is told, and from
+** then on of all.)
+**
+** A table that is made in the temp schema in autocommit, the normal way to join a named map, does without: nothing but
+** the statement as a whole can be undone then, and xRollback of the table itself tells of that (vtab.c).
 */
 #include "ddl.h"
 
+#include "creation.h"
 #include "error.h"
 
 #include <string.h>
@@ -40,14 +47,16 @@ struct wm_ddl {
   int published; /* records[0 .. published) are what other connections see */
   int *marks;
   int levels, marks_room;
-  bool joined;   /* the control table is in the transaction */
+  bool joined;   /* a control table is in the transaction */
   bool fresh;    /* it has just joined: the next savepoint is one to catch up with */
-  int connected; /* sqlite3_vtab objects of the control table */
+  bool created;  /* one was made in the temp schema */
+  int connected; /* sqlite3_vtab objects of the eponymous one */
 };
 
 typedef struct control {
   sqlite3_vtab base;
   wm_conn *conn;
+  bool is_temp;
 } control;
 
 static wm_conn *conn_of(sqlite3_vtab *vtab) { return ((control *)vtab)->conn; }
@@ -131,33 +140,70 @@ static bool grow(void **array, int *room, int needed, size_t item) {
   return true;
 }
 
-static bool is_file(const char *name) { return name != NULL && name[0] != 0; }
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Joining the transaction                                                                                            */
 
-/* Whether the change can be done without the control table, so that the main database's file need not be locked. */
-static bool can_do_without(wm_conn *conn, const char *schema) {
-  return !conn->ddl->joined && sqlite3_get_autocommit(conn->db) && sqlite3_stricmp(schema, "temp") == 0 &&
-         is_file(sqlite3_db_filename(conn->db, "main"));
+static bool is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
+
+/* Whether one statement writes, and no other one around it. */
+static bool writes_alone(sqlite3 *db) {
+  int writers = 0;
+  for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s))
+    writers += sqlite3_stmt_busy(s) && !sqlite3_stmt_readonly(s);
+  return writers <= 1;
 }
 
-int wm_ddl_prepare(wm_conn *conn, const char *schema, bool *recorded, char **err) {
+bool wm_ddl_can_do_without(wm_conn *conn, const char *schema) {
+  return is_temp(schema) && !conn->ddl->joined && sqlite3_get_autocommit(conn->db) && writes_alone(conn->db);
+}
+
+/* Whether writing to the main database, as the eponymous control table does, keeps nobody from anything. */
+static bool is_main_free(sqlite3 *db) {
+  const char *main = sqlite3_db_name(db, 0), *file = sqlite3_db_filename(db, main);
+  return sqlite3_txn_state(db, main) == SQLITE_TXN_WRITE ||
+         ((file == NULL || file[0] == 0) && sqlite3_db_readonly(db, main) == 0);
+}
+
+static int join_main(wm_conn *conn) {
+  return sqlite3_exec(conn->db, "DELETE FROM main." CONTROL " WHERE 0", NULL, NULL, NULL);
+}
+
+static int join_temp(wm_conn *conn) {
   struct wm_ddl *ddl = conn->ddl;
-  *recorded = !can_do_without(conn, schema);
-  if (!*recorded)
-    return SQLITE_OK;
+  ddl->created = false;
+  int rc =
+      sqlite3_exec(conn->db, "CREATE VIRTUAL TABLE IF NOT EXISTS temp." CONTROL " USING " CONTROL, NULL, NULL, NULL);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (ddl->created) {
+    ddl->joined = true;
+    ddl->levels = 0;
+  }
+  return sqlite3_exec(conn->db, "DELETE FROM temp." CONTROL " WHERE 0", NULL, NULL, NULL);
+}
+
+static int join(wm_conn *conn, const char *schema) {
+  struct wm_ddl *ddl = conn->ddl;
+  bool is_main = sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0;
+  int rc = is_main || is_main_free(conn->db) ? join_main(conn) : join_temp(conn);
+  ddl->fresh = false; /* the savepoint to catch up with, if any, was announced meanwhile */
+  return rc == SQLITE_OK && !ddl->joined ? SQLITE_ERROR : rc;
+}
+
+int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err) {
+  struct wm_ddl *ddl = conn->ddl;
   if (!grow((void **)&ddl->records, &ddl->room, ddl->n + 1, sizeof *ddl->records))
     return SQLITE_NOMEM;
-  if (ddl->joined)
-    return SQLITE_OK;
-  int rc = sqlite3_exec(conn->db, "DELETE FROM main." CONTROL " WHERE 0", NULL, NULL, NULL);
-  ddl->fresh = false; /* the savepoint to catch up with, if any, was announced meanwhile */
-  if (rc == SQLITE_OK && !ddl->joined)
-    rc = SQLITE_ERROR;
+  int rc = ddl->joined ? SQLITE_OK : join(conn, schema);
   if (rc != SQLITE_OK && rc != SQLITE_NOMEM)
-    *err = sqlite3_mprintf("the creation, removal or new name of a walmap table is part of the main database's "
-                           "transaction, which failed: %s",
+    *err = sqlite3_mprintf("its creation, removal or new name is part of the transaction, which table " CONTROL
+                           " cannot join: %s",
                            sqlite3_errmsg(conn->db));
   return rc;
 }
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* What is done                                                                                                       */
 
 static record *add(wm_table *table, int change) {
   struct wm_ddl *ddl = table->conn->ddl;
@@ -196,8 +242,9 @@ int wm_ddl_levels(const wm_conn *conn) { return conn->ddl->joined ? conn->ddl->l
 
 static int control_begin(sqlite3_vtab *vtab) {
   struct wm_ddl *ddl = conn_of(vtab)->ddl;
+  if (!ddl->joined)
+    ddl->levels = 0;
   ddl->joined = ddl->fresh = true;
-  ddl->levels = 0;
   return SQLITE_OK;
 }
 
@@ -230,6 +277,8 @@ static int control_savepoint(sqlite3_vtab *vtab, int n) {
   struct wm_ddl *ddl = conn->ddl;
   bool catching_up = ddl->fresh;
   ddl->fresh = false;
+  if (catching_up && n < ddl->levels)
+    return SQLITE_OK; /* another control table is in the transaction and was told */
   if (!grow((void **)&ddl->marks, &ddl->marks_room, n + 1, sizeof *ddl->marks))
     return SQLITE_NOMEM;
   if (ddl->levels > n)
@@ -269,29 +318,43 @@ static int control_rollback_to(sqlite3_vtab *vtab, int n) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The control table as a table: one column, no rows                                                                  */
 
+/* xCreate as well, or there would be no eponymous table; but only we make one, in the temp schema. */
 static int control_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
-  (void)argc, (void)argv, (void)err;
+  (void)argc;
+  wm_conn *conn = aux;
+  bool created = wm_creation_is_of(db, argv);
+  if (sqlite3_stricmp(argv[2], CONTROL) != 0 || (created && !is_temp(argv[1]))) {
+    *err = sqlite3_mprintf("module " CONTROL " is for walmap's own use");
+    return *err == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+  }
   int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(none)");
   if (rc == SQLITE_OK)
     rc = sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
   control *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;
   if (table == NULL)
     return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-  memset(table, 0, sizeof *table);
-  table->conn = aux;
-  wm_conn_retain(table->conn);
-  table->conn->ddl->connected++;
+  *table = (control){.conn = conn, .is_temp = is_temp(argv[1])};
+  wm_conn_retain(conn);
+  conn->ddl->created |= created;
+  conn->ddl->connected += !table->is_temp;
   *out = &table->base;
   return SQLITE_OK;
 }
 
 static int control_disconnect(sqlite3_vtab *vtab) {
   wm_conn *conn = conn_of(vtab);
-  wm_conn_finalize(conn);
-  conn->ddl->connected--;
+  if (!((control *)vtab)->is_temp) {
+    wm_conn_finalize(conn);
+    conn->ddl->connected--;
+  }
   wm_conn_release(conn);
   sqlite3_free(vtab);
   return SQLITE_OK;
+}
+
+/* The records of the transaction rely on the object. */
+static int control_destroy(sqlite3_vtab *vtab) {
+  return conn_of(vtab)->ddl->joined ? SQLITE_LOCKED : control_disconnect(vtab);
 }
 
 static int control_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info) {
@@ -348,12 +411,13 @@ static int control_update(sqlite3_vtab *vtab, int argc, sqlite3_value **argv, sq
   return vtab->zErrMsg == NULL ? SQLITE_NOMEM : SQLITE_READONLY;
 }
 
-/* Eponymous only: it has no xCreate. */
 static const sqlite3_module control_module = {
     .iVersion = 2,
+    .xCreate = control_connect,
     .xConnect = control_connect,
     .xBestIndex = control_best_index,
     .xDisconnect = control_disconnect,
+    .xDestroy = control_destroy,
     .xOpen = control_open,
     .xClose = control_close,
     .xFilter = control_filter,

@@ -16,11 +16,16 @@ int wm_ddl_new(wm_conn *conn); /* an SQLite code */
 void wm_ddl_free(wm_conn *conn);
 
 /*
-** To be called before a schema change in `schema`: makes the connection's control table take part in the transaction,
-** and room for one record. *recorded tells whether the change must be recorded with one of the calls below, which then
-** cannot fail; otherwise it cannot be rolled back but with the statement. An SQLite code, with *err (sqlite3_malloc).
+** Whether the creation of a table in `schema`, which is running, can be undone with the statement only, of which the
+** table itself is told. All other changes must be recorded.
 */
-int wm_ddl_prepare(wm_conn *conn, const char *schema, bool *recorded, char **err);
+bool wm_ddl_can_do_without(wm_conn *conn, const char *schema);
+
+/*
+** To be called before a change in `schema` that is recorded: makes a control table take part in the transaction, and room
+** for one record, which then cannot fail. An SQLite code, with *err (sqlite3_malloc).
+*/
+int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err);
 
 void wm_ddl_created(wm_table *table); /* after wm_table_list */
 void wm_ddl_dropped(wm_table *table); /* before wm_table_unlist */

@@ -123,9 +123,9 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   int rc = SQLITE_OK;
   out->created = w->created;
   out->is_default = w->is_default;
-  out->recorded = false;
+  out->recorded = w->created && !wm_ddl_can_do_without(conn, w->schema);
   purge(conn);
-  if (w->created && (rc = wm_ddl_prepare(conn, w->schema, &out->recorded, err)) != SQLITE_OK)
+  if (out->recorded && (rc = wm_ddl_prepare(conn, w->schema, err)) != SQLITE_OK)
     return rc;
   wm_table *before = wm_conn_listed(conn, w->schema, w->table);
   if (before != NULL && !w->created && is_same(before, w)) {
@@ -156,6 +156,7 @@ static void explain(const char *table, char *why, char **err) {
 int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err) {
   wanted w;
   char *why = NULL;
+  *out = (wm_opening){.table = NULL};
   int rc = wm_options_parse(argc - 3, argv + 3, &w.options, &why);
   if (rc == SQLITE_OK) {
     rc = choose(conn, argc, argv, &w, err);
@@ -171,30 +172,25 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
 /* Dropping and renaming                                                                                              */
 
 int wm_schema_drop(wm_table *table, char **err) {
-  bool recorded;
   char *why = NULL;
-  int rc = wm_ddl_prepare(table->conn, table->schema, &recorded, &why);
+  int rc = wm_ddl_prepare(table->conn, table->schema, &why);
   explain(table->name, why, err);
   if (rc != SQLITE_OK)
     return rc;
-  if (recorded)
-    wm_ddl_dropped(table);
+  wm_ddl_dropped(table);
   if (table->listed)
     wm_table_unlist(table);
   return SQLITE_OK;
 }
 
 int wm_schema_rename(wm_table *table, const char *name, char **err) {
-  bool recorded;
   char *why = NULL;
   char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
   int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK)
-    rc = wm_ddl_prepare(table->conn, table->schema, &recorded, &why);
+    rc = wm_ddl_prepare(table->conn, table->schema, &why);
   explain(table->name, why, err);
-  if (rc != SQLITE_OK || !recorded) {
-    if (rc == SQLITE_OK)
-      wm_table_rename(table, &table_name);
+  if (rc != SQLITE_OK) {
     sqlite3_free(table_name);
     sqlite3_free(map_name);
     return rc;

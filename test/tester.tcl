@@ -16,6 +16,7 @@ namespace eval tester {
   variable file [file tail [info script]]
   variable top [file dirname [file dirname [file normalize [info script]]]]
   variable extension [file join $top walmap]
+  variable twin :memory: ;# what do_same_test opens; files by the name of twin* are deleted before
   if {[info exists ::env(WALMAP_SO)]} { set extension [file normalize $::env(WALMAP_SO)] }
   variable dir [file normalize [file join [expr {[info exists ::env(TMPDIR)] ? $::env(TMPDIR) : "/tmp"}] \
     walmap-test-[pid]]]
@@ -199,7 +200,9 @@ proc tester::ends {script} {
 # What each statement of a script did, on a fresh connection: a list of dictionaries. At the end a table may be missing
 # (code 2), for the script may have dropped it, or rolled its CREATE back.
 proc tester::transcript {script ends} {
-  open_db twin
+  variable twin
+  file delete {*}[glob -nocomplain twin*]
+  open_db twin $twin
   set entries [lmap sql [statements $script] { observe $sql }]
   foreach sql $ends {
     set entry [observe $sql]
