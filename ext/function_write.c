@@ -9,6 +9,7 @@
 #include "call.h"
 #include "functions.h"
 #include "upsert.h"
+#include "vtab.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -53,6 +54,8 @@ static bool perform(sqlite3_context *context, wm_table *table, wm_call_fn work, 
 static int put(wm_table *table, const wm_key *key, const wm_value *value, char **err) {
   wm_use *use = table->use;
   void *to;
+  if (wm_is_too_big(table->conn->db, key, value->payload_size))
+    return SQLITE_TOOBIG;
   wm_registry_note_key(use->map, key->data, key->size);
   int result = walmap_txn_reserve(use->txn, key->data, key->size, wm_codec_value_size(value), &to);
   if (result != WALMAP_OK)

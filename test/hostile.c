@@ -274,6 +274,12 @@ static const char *const too_big[] = {
     "INSERT INTO kv SELECT key || '2', value FROM kv",
     "INSERT INTO kv VALUES ('new', zeroblob(1001))",
     "INSERT INTO kv VALUES (printf('%.*c', 990, 'k') || 'and more than', 1)",
+    "INSERT INTO kv VALUES ('new', zeroblob(998))", /* with its key it is */
+    "SELECT walmap_set('kv', 'new', zeroblob(998))",
+    "SELECT walmap_set_if_absent('kv', 'new', zeroblob(998))",
+    "SELECT walmap_set_if('kv', 'here', 'before', zeroblob(998))",
+    "SELECT walmap_upsert('kv', 'new', zeroblob(998), '1')",
+    "SELECT walmap_upsert('kv', 'here', 1, 'zeroblob(998)')",
     "SELECT walmap_set('kv', 'new', zeroblob(999) || 'ab')",
     "SELECT walmap_upsert('kv', 'new', zeroblob(999) || 'ab', '1')",
     "SELECT walmap_upsert('kv', 'here', 1, 'zeroblob(999) || ''ab''')",
