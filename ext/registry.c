@@ -22,9 +22,10 @@ static bool same_name(wm_kind kind, const char *a, const char *b) {
   return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same(a, b);
 }
 
-static wm_map *find(wm_kind kind, const char *file, const char *name) {
+static wm_map *find(const wm_owner *owner) {
   for (wm_map *map = maps; map != NULL; map = map->next) {
-    if (map->published && map->kind == kind && same(map->file, file) && same_name(kind, map->name, name))
+    if (map->published && map->kind == owner->kind && same(map->file, owner->file) && same(map->vfs, owner->vfs) &&
+        same_name(owner->kind, map->name, owner->name))
       return map;
   }
   return NULL;
@@ -34,6 +35,7 @@ static void destroy(wm_map *map) {
   walmap_close(map->map);
   sqlite3_free(map->name);
   sqlite3_free(map->file);
+  sqlite3_free(map->vfs);
   sqlite3_free(map);
 }
 
@@ -42,21 +44,23 @@ static int copy(const char *text, char **out) {
   return *out == NULL && text != NULL ? WALMAP_NOMEM : WALMAP_OK;
 }
 
-static int create(wm_kind kind, const char *file, const char *name, const walmap_options *options, wm_map **out) {
+static int create(const wm_owner *owner, const walmap_options *options, wm_map **out) {
   wm_map *map = sqlite3_malloc(sizeof *map);
   if (map == NULL)
     return WALMAP_NOMEM;
   memset(map, 0, sizeof *map);
-  map->kind = kind;
+  map->kind = owner->kind;
   map->references = 1;
   atomic_init(&map->uses, 0);
   atomic_init(&map->numeric, false);
   atomic_init(&map->retracted, false);
   int rc = walmap_open(options, &map->map);
   if (rc == WALMAP_OK)
-    rc = copy(name, &map->name);
+    rc = copy(owner->name, &map->name);
   if (rc == WALMAP_OK)
-    rc = copy(file, &map->file);
+    rc = copy(owner->file, &map->file);
+  if (rc == WALMAP_OK)
+    rc = copy(owner->vfs, &map->vfs);
   if (rc != WALMAP_OK) {
     destroy(map);
     return rc;
@@ -65,14 +69,13 @@ static int create(wm_kind kind, const char *file, const char *name, const walmap
   return WALMAP_OK;
 }
 
-int wm_registry_open(wm_kind kind, const char *file, const char *name, bool fresh, const walmap_options *options,
-                     wm_map **out) {
+int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out) {
   int rc = WALMAP_OK;
   pthread_mutex_lock(&mutex);
-  wm_map *map = fresh || kind == WM_PRIVATE ? NULL : find(kind, file, name);
+  wm_map *map = fresh || owner->kind == WM_PRIVATE ? NULL : find(owner);
   if (map != NULL) {
     map->references++;
-  } else if ((rc = create(kind, file, name, options, &map)) == WALMAP_OK) {
+  } else if ((rc = create(owner, options, &map)) == WALMAP_OK) {
     map->published = !fresh;
     map->id = ++last_id;
     map->next = maps;
@@ -110,7 +113,7 @@ void wm_registry_publish(wm_map *map) {
   if (map->kind != WM_FILE)
     return;
   pthread_mutex_lock(&mutex);
-  wm_map *older = find(map->kind, map->file, map->name);
+  wm_map *older = find(&(wm_owner){map->kind, map->name, map->file, map->vfs});
   if (older != NULL && older != map) {
     older->published = false;
     atomic_store(&older->retracted, true);

@@ -21,6 +21,7 @@ typedef struct wm_map {
   wm_kind kind;
   char *name;          /* WM_NAMED: the map's; WM_FILE: the table's; WM_PRIVATE: NULL */
   char *file;          /* WM_FILE: full path of the database; otherwise NULL */
+  char *vfs;           /* WM_FILE: where that is a path; otherwise NULL */
   uint64_t id;         /* 1, 2, 3, ... over all maps that the process ever had */
   atomic_int uses;     /* connections that have it (conn.c) */
   atomic_bool numeric; /* a text key that looks like a number may be in it; never reset. See wm_registry_note_key */
@@ -32,13 +33,18 @@ typedef struct wm_map {
   struct wm_map *next;
 } wm_map;
 
+/* Whose a map is: as in wm_map. */
+typedef struct wm_owner {
+  wm_kind kind;
+  const char *name, *file, *vfs;
+} wm_owner;
+
 /*
-** The published map of that kind, file and name, or a new one made with `options`. WM_PRIVATE, and `fresh`, always make
-** a new one; a fresh one is not published yet. The reference is the caller's.
+** The published map of that owner, or a new one made with `options`. WM_PRIVATE, and `fresh`, always make a new one; a
+** fresh one is not published yet. The reference is the caller's.
 ** Returns WALMAP_OK, or NOMEM or INVALID as walmap_open.
 */
-int wm_registry_open(wm_kind kind, const char *file, const char *name, bool fresh, const walmap_options *options,
-                     wm_map **out);
+int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out);
 
 void wm_registry_retain(wm_map *map);
 void wm_registry_release(wm_map *map); /* NULL is allowed */

@@ -30,14 +30,50 @@ SQLITE_EXTENSION_INIT3
 typedef struct wanted {
   const char *schema, *table;
   bool created, is_default;
-  wm_kind kind;
-  const char *file, *name; /* of the map, NULL where its kind has none */
+  wm_owner owner; /* of the map */
+  char *vfs;      /* owner.vfs, to be freed */
   wm_options options;
 } wanted;
+
+static bool is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
 static int fail(char **err, char *text) {
   *err = text;
   return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
+static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+
+/*
+** Where the path of a database is a path, as a text to be freed: "unix" and the like, "memdb". SQLite tells the names of
+** all VFSs that it goes through, as in "vfstrace/unix-excl". The ones before the last hand the path on. The operating
+** system's, which differ in how they lock, have one tree of files. What memdb adds in parentheses is not its name.
+*/
+static int find_vfs(sqlite3 *db, const char *schema, char **out) {
+  char *names = NULL;
+  sqlite3_vfs *first = NULL;
+  *out = NULL;
+  int rc = sqlite3_file_control(db, schema, SQLITE_FCNTL_VFSNAME, &names);
+  if (rc != SQLITE_OK && sqlite3_file_control(db, schema, SQLITE_FCNTL_VFS_POINTER, &first) == SQLITE_OK)
+    names = sqlite3_mprintf("%s", first->zName);
+  if (names == NULL)
+    return SQLITE_NOMEM;
+  const char *slash = strrchr(names, '/'), *last = slash == NULL ? names : slash + 1;
+  size_t size = strcspn(last, begins(last, "unix-") || begins(last, "win32-") ? "-(" : "(");
+  *out = sqlite3_mprintf("%.*s", (int)size, last);
+  sqlite3_free(names);
+  return *out == NULL ? SQLITE_NOMEM : SQLITE_OK;
+}
+
+/* A table without map=. Databases of memdb are no files; from 3.41 on SQLite itself gives them no file name. */
+static int choose_by_database(sqlite3 *db, wanted *w) {
+  const char *file = is_temp(w->schema) ? NULL : sqlite3_db_filename(db, w->schema);
+  if (file == NULL || file[0] == 0)
+    return SQLITE_OK;
+  int rc = find_vfs(db, w->schema, &w->vfs);
+  if (rc == SQLITE_OK && strcmp(w->vfs, "memdb") != 0)
+    w->owner = (wm_owner){.kind = WM_FILE, .name = w->table, .file = file, .vfs = w->vfs};
+  return rc;
 }
 
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
@@ -45,33 +81,24 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   w->table = argv[2];
   w->created = wm_creation_is_of(conn->db, argv);
   w->is_default = sqlite3_stricmp(w->table, argv[0]) == 0 && sqlite3_stricmp(w->schema, "main") == 0;
-  w->file = w->name = NULL;
-  w->kind = WM_PRIVATE;
-  bool is_temp = sqlite3_stricmp(w->schema, "temp") == 0;
+  w->owner = (wm_owner){.kind = WM_PRIVATE};
+  w->vfs = NULL;
   if (w->is_default) {
     if (w->created || argc > 3)
       return fail(err, sqlite3_mprintf(WM_MODULE ": a table cannot be called %s: that is the connection's default map",
                                        argv[0]));
     return SQLITE_OK;
   }
-  if (!is_temp && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
+  if (!is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
-  if (w->options.map != NULL) {
-    if (!is_temp)
-      return fail(err,
-                  sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
-                                            "TABLE temp.%s",
-                                  w->table, w->options.map, w->table));
-    w->kind = WM_NAMED;
-    w->name = w->options.map;
-    return SQLITE_OK;
-  }
-  const char *file = is_temp ? NULL : sqlite3_db_filename(conn->db, w->schema);
-  if (file != NULL && file[0] != 0) {
-    w->kind = WM_FILE;
-    w->file = file;
-    w->name = w->table;
-  }
+  if (w->options.map == NULL)
+    return choose_by_database(conn->db, w);
+  if (!is_temp(w->schema))
+    return fail(err,
+                sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
+                                          "TABLE temp.%s",
+                                w->table, w->options.map, w->table));
+  w->owner = (wm_owner){.kind = WM_NAMED, .name = w->options.map};
   return SQLITE_OK;
 }
 
@@ -84,9 +111,10 @@ bool wm_schema_is_current(const wm_table *table) {
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
 static bool is_same(const wm_table *table, const wanted *w) {
   const wm_map *map = table->use->map;
-  return map->kind == w->kind && wm_schema_is_current(table) &&
-         (w->kind != WM_FILE || strcmp(map->file, w->file) == 0) &&
-         (w->kind != WM_NAMED || strcmp(map->name, w->name) == 0);
+  const wm_owner *owner = &w->owner;
+  return map->kind == owner->kind && wm_schema_is_current(table) &&
+         (owner->kind != WM_FILE || (strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0)) &&
+         (owner->kind != WM_NAMED || strcmp(map->name, owner->name) == 0);
 }
 
 /* Lets go of file tables that another connection dropped or renamed. */
@@ -102,8 +130,8 @@ static void purge(wm_conn *conn) {
 static int make(wm_conn *conn, const wanted *w, wm_table **out, char **err) {
   wm_map *map = NULL;
   wm_use *use = NULL;
-  bool fresh = w->created && w->kind == WM_FILE;
-  int result = wm_registry_open(w->kind, w->file, w->name, fresh, &w->options.core, &map);
+  bool fresh = w->created && w->owner.kind == WM_FILE;
+  int result = wm_registry_open(&w->owner, fresh, &w->options.core, &map);
   if (result == WALMAP_OK)
     result = wm_conn_use(conn, map, &use);
   int rc = wm_error_code(result);
@@ -162,6 +190,7 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
     rc = choose(conn, argc, argv, &w, err);
     if (rc == SQLITE_OK)
       rc = open_table(conn, &w, out, &why);
+    sqlite3_free(w.vfs);
     wm_options_free(&w.options);
   }
   explain(argv[2], why, err);
