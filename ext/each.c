@@ -16,8 +16,8 @@
 ** SQLite also asks for one for each side of key = 1 OR value = 2, alone.
 **
 ** IN is left to SQLite: given one value at a time it would cost a walk for each, and SQLite would check the rows of each
-** without affinity, where '1' is not 1. With (key, x) IN (SELECT ...) it does not tell that it is one. But it numbers the
-** terms of WHERE first, then those of arguments, as image, then what it makes of these, as a key = ? for such an IN.
+** without affinity, where '1' is not 1. With (key, x) IN (SELECT ...) it does not tell that it is one. But the term that it
+** makes of such an IN comes behind those of the WHERE, and has no value that is known before it runs.
 */
 #include "functions.h"
 
@@ -63,12 +63,13 @@ static int disconnect_table(sqlite3_vtab *table) {
   return SQLITE_OK;
 }
 
-/* Whether the constraint is key = ? and no IN, given the one on the image. */
-static bool is_by_key(sqlite3_index_info *info, int i, int image) {
+/* Whether the constraint is key = ? and no IN. */
+static bool is_by_key(sqlite3_index_info *info, int i) {
   const struct sqlite3_index_constraint *constraint = &info->aConstraint[i];
+  sqlite3_value *known;
   return constraint->op == SQLITE_INDEX_CONSTRAINT_EQ && constraint->iColumn == COLUMN_KEY && constraint->usable &&
-         constraint->iTermOffset < info->aConstraint[image].iTermOffset && !sqlite3_vtab_in(info, i, -1) &&
-         sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0;
+         (constraint->iTermOffset == 0 || sqlite3_vtab_rhs_value(info, i, &known) == SQLITE_OK) &&
+         !sqlite3_vtab_in(info, i, -1) && sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0;
 }
 
 static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
@@ -94,7 +95,7 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   info->estimatedRows = GUESSED_ENTRIES;
   info->estimatedCost = (double)GUESSED_ENTRIES * EACH_COST;
   for (int i = 0; i < info->nConstraint && info->idxNum == 0; i++) {
-    if (is_by_key(info, i, image)) {
+    if (is_by_key(info, i)) {
       info->aConstraintUsage[i].argvIndex = 2;
       info->idxNum = PLAN_BY_KEY;
       info->estimatedRows = 1;
