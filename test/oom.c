@@ -21,7 +21,7 @@ static const char *encoding;
 
 static const char *const setup =
     "CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2);"
-    "INSERT INTO kv VALUES ('a', 1), ('b', 'two'), (3, x'03'), ('7', 7);"
+    "INSERT INTO kv VALUES ('a', 1), ('b', 'two'), (3, x'03'), ('7', 7), (char(65533), 'converted');"
     "CREATE TABLE images AS SELECT walmap_image(column1, column2) AS i FROM (VALUES ('x', 1), ('y', zeroblob(500)));"
     "CREATE TABLE changes AS SELECT walmap_position('kv') AS c;"
     "INSERT INTO kv VALUES ('set', 1), ('removed', 2); DELETE FROM kv WHERE key IN ('a', 'removed');"
@@ -37,6 +37,8 @@ static const char *const statements[] = {
     "SELECT walmap_set('kv', 'new', 'a value that is longer than others')",
     "SELECT max(key) FROM (SELECT key FROM kv ORDER BY key DESC LIMIT 2)",
     "SELECT walmap_remove('kv', 'b')",
+    "INSERT INTO kv VALUES (char(233) || 'e', char(233))", /* converted twice in UTF-16 */
+    "UPDATE kv SET value = 2 WHERE value = 'converted'",   /* whose key is looked for by what UTF-16 shows */
     "SELECT walmap_set_if_absent('new', 1)",
     "SELECT walmap_set_if('kv', 'a', 1, 'other')",
     "SELECT walmap_remove_if('kv', 'a', 1)",
