@@ -63,7 +63,7 @@ struct wm_conn {
   wm_table *tables;
   wm_use *uses;
   int references;   /* of modules, functions and sqlite3_vtab objects */
-  unsigned changes; /* counts changes of `tables`; what was resolved earlier is outdated */
+  unsigned changes; /* counts changes of `tables`, and objects of them that went: what was resolved is outdated */
 
   struct wm_ddl *ddl;           /* schema changes of the running transaction (ddl.c) */
   struct wm_cursor *cursors;    /* the pool of cursor.c */

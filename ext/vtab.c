@@ -83,6 +83,7 @@ static int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *arg
 static int vtab_disconnect(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
   wm_conn *conn = vtab->table->conn;
+  conn->changes++; /* the table's database may be another one now */
   wm_table_release(vtab->table);
   wm_conn_release(conn);
   sqlite3_free(vtab);
