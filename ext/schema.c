@@ -35,6 +35,10 @@ typedef struct wanted {
   wm_options options;
 } wanted;
 
+const char *wm_schema_name(const wm_conn *conn, const char *schema) {
+  return sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0 ? "main" : schema;
+}
+
 static bool is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
 static int fail(char **err, char *text) {
@@ -77,7 +81,7 @@ static int choose_by_database(sqlite3 *db, wanted *w) {
 }
 
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
-  w->schema = argv[1];
+  w->schema = wm_schema_name(conn, argv[1]);
   w->table = argv[2];
   w->created = wm_creation_is_of(conn->db, argv);
   w->is_default = sqlite3_stricmp(w->table, argv[0]) == 0 && sqlite3_stricmp(w->schema, "main") == 0;
