@@ -12,6 +12,7 @@
 #include "ddl.h"
 #include "error.h"
 #include "lookup.h"
+#include "schema.h"
 #include "upsert.h"
 
 #include <pthread.h>
@@ -206,6 +207,7 @@ void wm_table_release(wm_table *table) {
 }
 
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name) {
+  schema = wm_schema_name(conn, schema);
   for (wm_table *table = conn->tables; table != NULL; table = table->next) {
     if (sqlite3_stricmp(table->name, name) == 0 && sqlite3_stricmp(table->schema, schema) == 0)
       return table;

@@ -47,7 +47,7 @@ struct wm_use {
 struct wm_table {
   wm_conn *conn;
   wm_use *use;
-  char *schema, *name;
+  char *schema, *name;       /* the schema as wm_schema_name has it */
   sqlite3_stmt *statement;   /* the way into xUpdate, kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
   int calls;                 /* such work that is running, one piece inside the other: the table must stay */

@@ -159,9 +159,9 @@ bool wm_ddl_can_do_without(wm_conn *conn, const char *schema) {
 
 /* Whether writing to the main database, as the eponymous control table does, keeps nobody from anything. */
 static bool is_main_free(sqlite3 *db) {
-  const char *main = sqlite3_db_name(db, 0), *file = sqlite3_db_filename(db, main);
-  return sqlite3_txn_state(db, main) == SQLITE_TXN_WRITE ||
-         ((file == NULL || file[0] == 0) && sqlite3_db_readonly(db, main) == 0);
+  const char *file = sqlite3_db_filename(db, "main");
+  return sqlite3_txn_state(db, "main") == SQLITE_TXN_WRITE ||
+         ((file == NULL || file[0] == 0) && sqlite3_db_readonly(db, "main") == 0);
 }
 
 static int join_main(wm_conn *conn) {
@@ -184,7 +184,7 @@ static int join_temp(wm_conn *conn) {
 
 static int join(wm_conn *conn, const char *schema) {
   struct wm_ddl *ddl = conn->ddl;
-  bool is_main = sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0;
+  bool is_main = sqlite3_stricmp(schema, "main") == 0;
   int rc = is_main || is_main_free(conn->db) ? join_main(conn) : join_temp(conn);
   ddl->fresh = false; /* the savepoint to catch up with, if any, was announced meanwhile */
   return rc == SQLITE_OK && !ddl->joined ? SQLITE_ERROR : rc;

@@ -201,24 +201,33 @@ void wm_options_free(wm_options *options) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Options beside a map that exists                                                                                   */
 
+typedef struct difference {
+  const char *name; /* NULL: there is none */
+  uint64_t ours, theirs;
+} difference;
+
+static difference first_difference(const wm_options *options, const walmap_options *existing) {
+  const walmap_options *ours = &options->core;
+  if (options->has_shards && ours->shards != existing->shards)
+    return (difference){"shards", ours->shards, existing->shards};
+  if (options->has_capacity && ours->capacity != existing->capacity)
+    return (difference){"capacity", ours->capacity, existing->capacity};
+  if (options->has_busy_timeout && ours->busy_timeout != existing->busy_timeout)
+    return (difference){"busy_timeout", ours->busy_timeout, existing->busy_timeout};
+  if (options->has_auto_compact && ours->auto_compact != existing->auto_compact)
+    return (difference){"auto_compact", ours->auto_compact, existing->auto_compact};
+  return (difference){NULL, 0, 0};
+}
+
 int wm_options_agree(const wm_options *options, const walmap_options *existing, char **error) {
-  const struct {
-    const char *name;
-    bool given;
-    uint64_t ours, theirs;
-  } pairs[] = {
-      {"shards", options->has_shards, options->core.shards, existing->shards},
-      {"capacity", options->has_capacity, options->core.capacity, existing->capacity},
-      {"busy_timeout", options->has_busy_timeout, options->core.busy_timeout, existing->busy_timeout},
-      {"auto_compact", options->has_auto_compact, options->core.auto_compact, existing->auto_compact},
-  };
-  for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-    if (pairs[i].given && pairs[i].ours != pairs[i].theirs)
-      return fail(error,
-                  sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
-                                  "give that",
-                                  pairs[i].name, (unsigned long long)pairs[i].ours, pairs[i].name,
-                                  (unsigned long long)pairs[i].theirs));
-  }
-  return SQLITE_OK;
+  difference d = first_difference(options, existing);
+  if (d.name == NULL)
+    return SQLITE_OK;
+  return fail(error, sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
+                                     "give that",
+                                     d.name, (unsigned long long)d.ours, d.name, (unsigned long long)d.theirs));
+}
+
+bool wm_options_are_of(const wm_options *options, const walmap_options *existing) {
+  return first_difference(options, existing).name == NULL;
 }

@@ -42,5 +42,6 @@ void wm_options_free(wm_options *options);
 ** that names the first one that differs and the map's own value; SQLITE_NOMEM.
 */
 int wm_options_agree(const wm_options *options, const walmap_options *existing, char **error);
+bool wm_options_are_of(const wm_options *options, const walmap_options *existing); /* the same, without words */
 
 #endif

@@ -22,10 +22,15 @@ static bool same_name(wm_kind kind, const char *a, const char *b) {
   return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same(a, b);
 }
 
+static bool is_of(const wm_map *map, const wm_owner *owner) {
+  return map->published && map->kind == owner->kind && same(map->file, owner->file) && same(map->vfs, owner->vfs) &&
+         same_name(owner->kind, map->name, owner->name);
+}
+
 static wm_map *find(const wm_owner *owner) {
   for (wm_map *map = maps; map != NULL; map = map->next) {
-    if (map->published && map->kind == owner->kind && same(map->file, owner->file) && same(map->vfs, owner->vfs) &&
-        same_name(owner->kind, map->name, owner->name))
+    if (is_of(map, owner) &&
+        (owner->kind != WM_FILE || wm_options_are_of(owner->options, walmap_get_options(map->map))))
       return map;
   }
   return NULL;
@@ -113,10 +118,12 @@ void wm_registry_publish(wm_map *map) {
   if (map->kind != WM_FILE)
     return;
   pthread_mutex_lock(&mutex);
-  wm_map *older = find(&(wm_owner){map->kind, map->name, map->file, map->vfs});
-  if (older != NULL && older != map) {
-    older->published = false;
-    atomic_store(&older->retracted, true);
+  wm_owner owner = {.kind = map->kind, .name = map->name, .file = map->file, .vfs = map->vfs};
+  for (wm_map *older = maps; older != NULL; older = older->next) {
+    if (older != map && is_of(older, &owner)) {
+      older->published = false;
+      atomic_store(&older->retracted, true);
+    }
   }
   map->published = true;
   atomic_fetch_add(&version, 1);

@@ -10,6 +10,7 @@
 
 #include "../core/walmap.h"
 #include "codec.h"
+#include "options.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,10 +34,14 @@ typedef struct wm_map {
   struct wm_map *next;
 } wm_map;
 
-/* Whose a map is: as in wm_map. */
+/*
+** Whose a map is: as in wm_map. A map of a file's table with other options is another table's: of one that was there
+** before, and that another process has dropped.
+*/
 typedef struct wm_owner {
   wm_kind kind;
   const char *name, *file, *vfs;
+  const wm_options *options; /* WM_FILE; otherwise not looked at */
 } wm_owner;
 
 /*
@@ -52,7 +57,7 @@ void wm_registry_release(wm_map *map); /* NULL is allowed */
 /*
 ** What CREATE, DROP and RENAME of a table in a database file mean to other connections. None can fail, and each is
 ** undone by the opposite call; maps of other kinds are left alone.
-** publish: wm_registry_open finds the map from now on, and no older one of its file and name.
+** publish: wm_registry_open finds the map from now on, and no older one of its file and name, whatever its options.
 ** retract: nobody finds it any more; those who have it learn so from wm_registry_is_retracted.
 ** rename: swaps the map's name and *name.
 */

@@ -35,11 +35,24 @@ typedef struct wanted {
   wm_options options;
 } wanted;
 
+const char *wm_schema_name(const wm_conn *conn, const char *schema) {
+  return sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0 ? "main" : schema;
+}
+
 static bool is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
 static int fail(char **err, char *text) {
   *err = text;
   return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
+static bool is_name_of_default(const char *schema, const char *name) {
+  return sqlite3_stricmp(schema, "main") == 0 && sqlite3_stricmp(name, WM_MODULE) == 0;
+}
+
+static int refuse_name_of_default(char **err) {
+  return fail(
+      err, sqlite3_mprintf(WM_MODULE ": a table cannot be called " WM_MODULE ": that is the connection's default map"));
 }
 
 static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
@@ -72,22 +85,19 @@ static int choose_by_database(sqlite3 *db, wanted *w) {
     return SQLITE_OK;
   int rc = find_vfs(db, w->schema, &w->vfs);
   if (rc == SQLITE_OK && strcmp(w->vfs, "memdb") != 0)
-    w->owner = (wm_owner){.kind = WM_FILE, .name = w->table, .file = file, .vfs = w->vfs};
+    w->owner = (wm_owner){WM_FILE, w->table, file, w->vfs, &w->options};
   return rc;
 }
 
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
-  w->schema = argv[1];
+  w->schema = wm_schema_name(conn, argv[1]);
   w->table = argv[2];
   w->created = wm_creation_is_of(conn->db, argv);
-  w->is_default = sqlite3_stricmp(w->table, argv[0]) == 0 && sqlite3_stricmp(w->schema, "main") == 0;
+  w->is_default = is_name_of_default(w->schema, w->table);
   w->owner = (wm_owner){.kind = WM_PRIVATE};
   w->vfs = NULL;
   if (w->is_default) {
-    if (w->created || argc > 3)
-      return fail(err, sqlite3_mprintf(WM_MODULE ": a table cannot be called %s: that is the connection's default map",
-                                       argv[0]));
-    return SQLITE_OK;
+    return w->created || argc > 3 ? refuse_name_of_default(err) : SQLITE_OK;
   }
   if (!is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
@@ -112,9 +122,12 @@ bool wm_schema_is_current(const wm_table *table) {
 static bool is_same(const wm_table *table, const wanted *w) {
   const wm_map *map = table->use->map;
   const wm_owner *owner = &w->owner;
-  return map->kind == owner->kind && wm_schema_is_current(table) &&
-         (owner->kind != WM_FILE || (strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0)) &&
-         (owner->kind != WM_NAMED || strcmp(map->name, owner->name) == 0);
+  if (map->kind != owner->kind || !wm_schema_is_current(table))
+    return false;
+  if (owner->kind == WM_FILE)
+    return strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0 &&
+           wm_options_are_of(&w->options, walmap_get_options(map->map));
+  return owner->kind != WM_NAMED || strcmp(map->name, owner->name) == 0;
 }
 
 /* Lets go of file tables that another connection dropped or renamed. */
@@ -214,6 +227,8 @@ int wm_schema_drop(wm_table *table, char **err) {
 
 int wm_schema_rename(wm_table *table, const char *name, char **err) {
   char *why = NULL;
+  if (is_name_of_default(table->schema, name))
+    return refuse_name_of_default(err);
   char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
   int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK)

@@ -14,6 +14,12 @@ typedef struct wm_opening {
 } wm_opening;
 
 /*
+** The schema's name in a wm_table: "main" for the main database, which goes by that name whatever else it is called
+** (SQLITE_DBCONFIG_MAINDBNAME); of another one its own.
+*/
+const char *wm_schema_name(const wm_conn *conn, const char *schema);
+
+/*
 ** The table for xCreate's or xConnect's arguments. argv is [module, schema, table, options...].
 ** An SQLite code; other than SQLITE_OK comes with *err (sqlite3_malloc) unless memory is out.
 */

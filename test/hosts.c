@@ -611,6 +611,37 @@ static void creation_that_waits(void) {
   remove_file();
 }
 
+/* The main database by another name, given before and after tables were used. */
+static void main_by_another_name(void) {
+  const char *file = make_file();
+  sqlite3 *db = connect(file), *other = connect(file);
+  must(other, "CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1); INSERT INTO walmap VALUES(1, 1)");
+  sqlite3_db_config(db, SQLITE_DBCONFIG_MAINDBNAME, "boss");
+  sqlite3_db_config(other, SQLITE_DBCONFIG_MAINDBNAME, "head");
+  must(db, "INSERT INTO walmap VALUES(2, 2), (3, 3)");
+  must(db, "CREATE VIEW boss.v AS SELECT * FROM walmap");
+  expect("entries of a default map", 2, ask(db, "SELECT count(*) FROM walmap"));
+  expect("entries of the other's", 1, ask(other, "SELECT count(*) FROM walmap"));
+  expect("entries by a function", 1, ask(other, "SELECT walmap_len('walmap')"));
+  expect("a view of the file's on it", SQLITE_ERROR, sqlite3_exec(db, "SELECT * FROM v", NULL, NULL, NULL));
+  expect("entries of the file's table", 1, ask(db, "SELECT count(*) FROM boss.kv"));
+  must(db, "DROP VIEW v; BEGIN; ALTER TABLE boss.kv RENAME TO kv2; SAVEPOINT s; DROP TABLE kv2; ROLLBACK TO s; COMMIT");
+  expect("entries by a name that the other changed", 1, ask(other, "SELECT walmap_len('head.kv2')"));
+  must_close(other);
+  must_close(db);
+  remove_file();
+
+  db = connect(":memory:");
+  must(db, "CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1)");
+  sqlite3_db_config(db, SQLITE_DBCONFIG_MAINDBNAME, "boss");
+  must(db, "VACUUM"); /* after which tables are connected anew */
+  expect("entries of a private map", 1, ask(db, "SELECT count(*) FROM kv"));
+  expect("the same by a function", 1, ask(db, "SELECT walmap_len('boss.kv') * walmap_len('main.kv')"));
+  must(db, "BEGIN; DROP TABLE kv; CREATE VIRTUAL TABLE boss.kv USING walmap; COMMIT");
+  expect("entries of one that is made anew", 0, ask(db, "SELECT count(*) FROM kv"));
+  must_close(db);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -632,6 +663,7 @@ static const struct {
     {"stray writes", integrity},
     {"creations of other modules' tables", creations_of_others},
     {"a creation that waits", creation_that_waits},
+    {"a main database by another name", main_by_another_name},
 };
 
 int main(void) {
