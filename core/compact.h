@@ -20,7 +20,11 @@
 **     then on. The copy is not taken by a job itself while such a scan may live: it counts as sealed when it came into
 **     the list.
 **   - MOVED is stored before `next`, and scans load `next` before the flags, so a `next` that leads to a copy is never
-**     taken for a successor.
+**     taken for a successor. Nor the other way round: a successor that was loaded may have been undone, and its record
+**     moved, before the flags were. But a record is copied when its `next` is 0, and keeps that one until it leads to the
+**     copy, since nothing else leads to it any more. So scans that see MOVED load `next` once more: it is 0, when the
+**     copy was not yet superseded, or the copy. (A `next` that was 0 before the flags were loaded tells enough: what
+**     superseded the record, or its copy, came later than the scan's tail.)
 **
 ** The owner of the shard runs jobs, when no transaction has changed the shard. Transactions and rollbacks find records
 ** through the index, so a half-done job does not concern them.

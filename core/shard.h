@@ -116,18 +116,26 @@ static inline bool walmap__version_at(const walmap__generation *g, walmap__versi
   return !(version->meta & WALMAP__TOMB);
 }
 
-/* V1: whether a scan at `tail` takes this record, whose position is less than it. */
+/*
+** V1: whether a scan at `tail` takes this record, whose position is less than it.
+**
+** What was loaded as `next` before MOVED was seen may be a successor that was undone since, so it is loaded again (K1):
+** once a record is MOVED, it leads to the copy, or does not lead anywhere yet.
+*/
 static inline bool walmap__record_visible(const walmap__log *log, const walmap__record *record, uint64_t tail) {
   for (;;) {
     uint32_t next = walmap__record_next(record);
     walmap__yield("scan: next read");
-    uint32_t meta = walmap__record_meta(record); /* after next: a next that is a copy's comes with MOVED (compact.c) */
+    uint32_t meta = walmap__record_meta(record); /* after next: a next that is a copy's comes with MOVED (K1) */
     if (meta & (WALMAP__TOMB | WALMAP__DEAD))
       return false;
     if (next == 0)
       return true;
     if (!(meta & WALMAP__MOVED))
       return walmap__log_position(log, next) >= tail;
+    next = walmap__record_next(record);
+    if (next == 0)
+      return true;
     record = walmap__log_at(log, next);
   }
 }

@@ -310,6 +310,133 @@ static void no_release_is_missed(void **unused) {
   }
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* A successor is undone, and then its record is moved, while a scan has the one and not yet the other (K1)           */
+
+static const char next_read[] = "scan: next read";
+static void *beginning; /* the position of a map to which nothing was written */
+static size_t beginning_size;
+
+static void note_beginning(walmap *map) {
+  walmap_state *state = begin_state(map);
+  walmap_image_free(beginning);
+  MUST_OK(walmap_state_position(state, &beginning, &beginning_size));
+  walmap_state_free(state);
+}
+
+static void build_quarter_and_note(walmap *map) {
+  note_beginning(map);
+  build_quarter(map);
+}
+
+/* All that was written since the beginning, applied to an empty map. */
+static uint64_t take_changes(walmap *map) {
+  walmap_state *state = begin_state(map);
+  void *changes;
+  size_t size;
+  MUST_OK(walmap_state_changes(state, beginning, beginning_size, &changes, &size, NULL));
+  walmap_state_free(state);
+  walmap *copy;
+  walmap_session *session;
+  walmap_txn *txn;
+  MUST_OK(walmap_open(NULL, &copy));
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(copy, session, &txn));
+  walmap_txn_begin(txn);
+  MUST_OK(walmap_txn_apply(txn, changes, size, NULL, NULL, NULL, NULL));
+  walmap_txn_commit(txn);
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  walmap_image_free(changes);
+  uint64_t print = scan_once(copy);
+  walmap_close(copy);
+  return print;
+}
+
+/* Whether the key's newest record lies in the run of the job, and is not copied yet. */
+static bool is_to_be_copied(const walmap *map, uint32_t key) {
+  const walmap__generation *g = walmap__shard_generation(&map->shards[0]);
+  walmap__slot_ref slot;
+  walmap__version v = walmap__index_find(&g->index, hash(&key, 4, 0), &key, 4, false, &slot);
+  const walmap__segment *s = g->job.at;
+  if (!s)
+    return false;
+  uint64_t from = s->pos0 + (g->job.offset >> 2);
+  uint64_t to = g->job.last->pos0 + (walmap__segment_used(g->job.last) >> 2);
+  return v.position >= from && v.position < to && walmap__log_entry(&g->log, v.place)->segment != g->job.copy;
+}
+
+/* Begins a transaction that overwrites what is to be copied: enough for its end to pay for it. *one: such a key. */
+static walmap_txn *overwrite_what_is_to_be_copied(walmap *map, walmap_session *session, uint32_t *one) {
+  walmap_txn *txn;
+  uint32_t n = 0;
+  uint64_t value = 500;
+  MUST_OK(walmap_txn_new(map, session, &txn));
+  walmap_txn_begin(txn);
+  for (uint32_t i = 0; i < MOST_KEYS; i += STAYING) {
+    uint32_t key = HOT + i * SHARDS;
+    if (is_to_be_copied(map, key)) {
+      MUST_OK(walmap_txn_remove(txn, &key, 4));
+      MUST_OK(walmap_txn_set(txn, &key, 4, &value, 8));
+      *one = n++ == 0 ? key : *one;
+    }
+  }
+  MUST(n >= 8);
+  walmap_txn_savepoint(txn, 0); /* nothing is put off any more */
+  return txn;
+}
+
+/* The reader is held at its nth look at a `next`: whether it came to that. */
+static bool undo_and_move_beside(const operation *reader, long nth, bool rest) {
+  walmap *map = open_scene(&(scene){"quarter", build_quarter_and_note});
+  walmap_session *session;
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  uint32_t one = 0;
+  walmap_txn *txn = overwrite_what_is_to_be_copied(map, session, &one);
+  uint64_t before = scan_once(map);
+  first.map = map;
+  first.operation = reader;
+  bool is_held = start(&first, nth, next_read);
+  walmap_txn_free(txn); /* rolls back; and goes on with the job, as whoever wrote so much does */
+  MUST(!is_to_be_copied(map, one));
+  if (rest)
+    MUST_OK(walmap_compact(map, NULL));
+  actor_finish(&first.actor);
+  if (first.told != before) {
+    fprintf(stderr, "\"%s\" held at \"%s\" %ld beside a rollback: not what the state was\n", reader->name, next_read,
+            nth);
+    abort();
+  }
+  walmap_session_free(session);
+  walmap_close(map);
+  return is_held;
+}
+
+/* Looks that a walk may need as far as the run's end: at most two a record. */
+static long looks_needed(void) {
+  walmap *map = open_scene(&(scene){"quarter", build_quarter});
+  const walmap__generation *g = walmap__shard_generation(&map->shards[0]);
+  const walmap__segment *s = atomic_load(&g->log.first);
+  long records = 0;
+  for (; s != g->job.last; s = atomic_load(&s->next))
+    records += (long)atomic_load(&s->records);
+  records += (long)atomic_load(&s->records);
+  walmap_close(map);
+  return 2 * records;
+}
+
+static void undone_and_moved(void **unused) {
+  (void)unused;
+  static const operation ways[] = {{"scan", scan_once}, {"take image", take_image}, {"take changes", take_changes}};
+  long step = 1 + looks_needed() * SLOWDOWN / 300;
+  for (unsigned i = 0; i < 6; i++) {
+    long n = 1 + (long)(the_seed % (uint64_t)step);
+    for (; n <= looks_needed() && undo_and_move_beside(&ways[i / 2], n, i % 2); n += step) {
+    }
+    MUST(n > step);
+  }
+}
+
 /* A point that nobody was ever held at looks for nothing. Only a test of all schedules can say so, so it comes last. */
 static void all_points_were_met(void **unused) {
   (void)unused;
@@ -342,11 +469,13 @@ int main(void) {
       cmocka_unit_test(full),
       cmocka_unit_test(halfway),
       cmocka_unit_test(no_release_is_missed),
+      cmocka_unit_test(undone_and_moved),
       cmocka_unit_test(all_points_were_met),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   actor_dismiss(&first.actor);
   actor_dismiss(&second.actor);
   walmap_image_free(small_image);
+  walmap_image_free(beginning);
   return failed;
 }
