@@ -38,9 +38,10 @@ typedef struct clock_reading {
   uint64_t now, oldest;
 } clock_reading;
 
+/* The caller's commit was a plain store, perhaps just now. Readers that are not found here have its tail, by E1. */
 static clock_reading read_clock(walmap__shard *shard) {
   walmap__epoch *epoch = &shard->map->epoch;
-  uint64_t now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
+  uint64_t now = walmap__epoch_now(epoch);
   return (clock_reading){now, walmap__epoch_oldest(epoch)};
 }
 
@@ -198,12 +199,12 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
     walmap__log_free_segment(copy);
     copy = NULL;
   }
-  if (copy) {
+  if (copy)
     copy->capacity = walmap__memory_trim(g->log.memory, copy->base, copy->capacity, walmap__segment_used(copy));
-    copy->sealed_time = atomic_load_explicit(&shard->map->epoch.now, memory_order_relaxed);
-  }
   uint64_t before = g->log.bytes;
   walmap__log_replace(&g->log, job->first, job->last, copy);
+  if (copy)
+    copy->sealed_time = walmap__epoch_now(&shard->map->epoch); /* readers with a later time do not find the run */
   g->dead -= before - g->log.bytes;
   *job = (walmap__job){0};
 }

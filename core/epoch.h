@@ -14,6 +14,11 @@
 ** read comes after W's advance, so R reads t+1 or later, which makes everything that W did before the advance visible
 ** to R: R does not find x. If W reads R's slot as set instead, it sees R's time. R may have taken that time from the
 ** clock before it was preempted, so it can be too old, never too new: then memory is kept for longer than needed.
+**
+** The same goes for whatever W made visible before, by a plain release store even, as a commit's tail: R's read of the
+** clock takes it from W's change of the clock, or from a later one. W need not advance it for that; to change it by nothing
+** will do, if W does so before it reads the slots (walmap__epoch_now). To load it would not: the slots could then be read
+** before others see the store, and a reader be missed that does not see it either.
 */
 #ifndef WALMAP_EPOCH_H
 #define WALMAP_EPOCH_H
@@ -78,6 +83,12 @@ static inline void walmap__epoch_leave(walmap__slot *slot) {
 
 /* Advances the clock; the time before. */
 static inline uint64_t walmap__epoch_advance(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 1); }
+
+/*
+** The time t, before a look at the slots: readers that are then not found, or found with a later time than t, see all that
+** the caller has done (E1).
+*/
+static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 0); }
 
 /* The oldest announced time, UINT64_MAX without readers. */
 uint64_t walmap__epoch_oldest(walmap__epoch *epoch);
