@@ -27,11 +27,13 @@ static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64
   return oldest > s->sealed_time && walmap__generation_folded_before(g, s->pos0 + (walmap__segment_used(s) >> 2));
 }
 
-/* Whether compaction wants it: for its share of dead bytes, or (0) for anything that can be freed at all. */
-static bool is_wanted(const walmap__segment *s, uint64_t percent) {
+/* What is wanted: segments of which so many percent, from 1 on, are dead; or one of these. */
+enum { ANY_DEAD = 0, ALL = -1 };
+
+static bool is_wanted(const walmap__segment *s, int percent) {
   if (percent > 0)
-    return s->dead_bytes * 100 >= walmap__segment_used(s) * percent;
-  return atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0;
+    return s->dead_bytes * 100 >= walmap__segment_used(s) * (uint64_t)percent;
+  return percent == ALL || atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0;
 }
 
 typedef struct clock_reading {
@@ -45,24 +47,36 @@ static clock_reading read_clock(walmap__shard *shard) {
   return (clock_reading){now, walmap__epoch_oldest(epoch)};
 }
 
-/* Neighbours join the run while their live records fit into one new segment: so segments do not become many. */
-static size_t extend_run(walmap__generation *g, clock_reading clock, uint64_t percent) {
+/* A run that is chosen, and how it may grow. */
+typedef struct growing {
+  clock_reading clock;
+  int percent;
+  size_t live, most; /* bytes that are to be copied, and may be */
+} growing;
+
+/*
+** Neighbours join the run, on both sides, while their live records fit into one new segment: those that are wanted, and
+** any that has no more of them than the run so far. So what small segments compaction leaves become one as the digits of
+** a binary counter do: a record is copied along only into a segment that holds at least twice as much.
+*/
+static bool joins(const walmap__generation *g, const growing *run, walmap__segment *s) {
+  if (!s || !(is_wanted(s, run->percent) || live_bytes(s) <= run->live) || run->live + live_bytes(s) > run->most)
+    return false;
+  return may_be_taken(g, s, run->clock.now, run->clock.oldest);
+}
+
+static size_t extend_run(walmap__generation *g, clock_reading clock, int percent) {
   walmap__job *job = &g->job;
-  size_t live = live_bytes(job->first), most = walmap__log_segment_size(&g->log);
-  for (;;) {
-    walmap__segment *s = next_of(job->last);
-    if (!s || !is_wanted(s, percent) || !may_be_taken(g, s, clock.now, clock.oldest))
-      break;
-    if (live + live_bytes(s) > most)
-      break;
-    live += live_bytes(s);
-    job->last = s;
-  }
-  return live;
+  growing run = {clock, percent, live_bytes(job->first), walmap__log_segment_size(&g->log)};
+  for (walmap__segment *s; joins(g, &run, s = next_of(job->last)); job->last = s)
+    run.live += live_bytes(s);
+  for (walmap__segment *s; joins(g, &run, s = job->first->previous); job->first = s)
+    run.live += live_bytes(s);
+  return run.live;
 }
 
 /* The segment with the greatest share of dead bytes, of those that are wanted. */
-static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, uint64_t percent) {
+static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, int percent) {
   walmap__segment *best = NULL;
   for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
     if (!is_wanted(s, percent))
@@ -75,15 +89,34 @@ static walmap__segment *deadest(const walmap__generation *g, clock_reading clock
   return best;
 }
 
+/*
+** Of all neighbours whose live records fit into one segment the two that have the fewest: the larger one, which the other
+** joins.
+*/
+static walmap__segment *smallest(const walmap__generation *g, clock_reading clock) {
+  size_t least = walmap__log_segment_size(&g->log) + 1;
+  walmap__segment *best = NULL, *s = atomic_load_explicit(&g->log.first, memory_order_relaxed), *next;
+  for (; s && (next = next_of(s)) != NULL; s = next) {
+    size_t live = live_bytes(s) + live_bytes(next);
+    if (live >= least || !may_be_taken(g, s, clock.now, clock.oldest) ||
+        !may_be_taken(g, next, clock.now, clock.oldest))
+      continue;
+    least = live;
+    best = live_bytes(s) > live_bytes(next) ? s : next;
+  }
+  return best;
+}
+
 /* The copy has room for what is live now: less is used when more dies meanwhile, and then it is trimmed. */
-static int start_job(walmap__generation *g, walmap__segment *first, clock_reading clock, uint64_t percent) {
+static int start_job(walmap__generation *g, walmap__segment *first, clock_reading clock, int percent) {
   walmap__job *job = &g->job;
-  *job = (walmap__job){.first = first, .last = first, .at = first};
+  *job = (walmap__job){.first = first, .last = first};
   size_t live = extend_run(g, clock, percent);
+  job->at = job->first;
   if (live == 0)
     return WALMAP_OK;
   int result;
-  job->copy = walmap__log_new_segment(&g->log, live, first->pos0, &result);
+  job->copy = walmap__log_new_segment(&g->log, live, job->first->pos0, &result);
   if (!job->copy) {
     assert(result != WALMAP_OK);
     *job = (walmap__job){0};
@@ -231,6 +264,22 @@ static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
   return g->dead >= WORTHWHILE && g->dead * 100 >= g->log.bytes * percent;
 }
 
+/* More than twice as many as full ones would be, and SOME: a log that grows has 90 by the time that they are full. */
+static bool too_many_segments(const walmap__log *log) {
+  enum { SOME = 256 };
+  return log->n_segments > SOME + log->bytes / (WALMAP__MAX_SEGMENT / 2);
+}
+
+/* Starts a job, if there is something to do: whether it did. Walks all segments, which no budget pays for. */
+static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t percent) {
+  int half = (int)(percent + 1) / 2;
+  clock_reading clock = read_clock(shard);
+  walmap__segment *first = too_many_dead(g, percent) ? deadest(g, clock, half) : NULL;
+  if (!first && too_many_segments(&g->log))
+    first = smallest(g, clock);
+  return first && start_job(g, first, clock, half) == WALMAP_OK;
+}
+
 void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   enum { REST = 2048 }; /* work that goes by, after a look at the segments in vain, until the next one */
   walmap__generation *g = walmap__shard_generation(shard);
@@ -240,15 +289,13 @@ void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   bool changed = false;
   while (budget > 0) {
     if (!g->job.first) {
-      if (!too_many_dead(g, percent))
+      if (!too_many_dead(g, percent) && !too_many_segments(&g->log))
         break;
       if (shard->compact_rest > budget) {
         shard->compact_rest -= (uint32_t)budget;
         break;
       }
-      clock_reading clock = read_clock(shard);
-      walmap__segment *first = deadest(g, clock, (percent + 1) / 2);
-      if (!first || start_job(g, first, clock, (percent + 1) / 2) != WALMAP_OK) {
+      if (!find_job(shard, g, percent)) {
         shard->compact_rest = REST;
         break;
       }
@@ -268,16 +315,26 @@ static void tidy_all(walmap__shard *shard) {
   walmap__shard_tidy(shard, UINT64_MAX, true);
 }
 
-/* One job after another, over the list as it was at the start. */
-static int compact_list(walmap__shard *shard, walmap__generation *g, clock_reading clock) {
+static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, walmap__segment *s,
+                             clock_reading *clock) {
+  *clock = read_clock(shard);
+  return may_be_taken(g, s, clock->now, clock->oldest);
+}
+
+/*
+** One job after another, over the list as it was at the start. TOOBIG when ids are short. The clock is read for each, since
+** a run may begin with the copy of the one before.
+*/
+static int compact_list(walmap__shard *shard, walmap__generation *g, int percent) {
   uint64_t unlimited = UINT64_MAX;
   const walmap__segment *end = g->log.last;
   walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
-  for (bool at_end = false; !at_end;) {
+  for (bool at_end = !s; !at_end;) {
     const walmap__segment *last = s;
     walmap__segment *next = next_of(s);
-    if (is_wanted(s, 0) && may_be_taken(g, s, clock.now, clock.oldest)) {
-      int result = start_job(g, s, clock, 0);
+    clock_reading clock;
+    if (is_wanted(s, percent) && may_be_taken_now(shard, g, s, &clock)) {
+      int result = start_job(g, s, clock, percent);
       if (result != WALMAP_OK)
         return result;
       last = g->job.last;
@@ -291,6 +348,28 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, clock_readi
   return WALMAP_OK;
 }
 
+/* Seals all there is, so that it may be taken where nobody reads. */
+static void seal(walmap__shard *shard, walmap__generation *g) {
+  walmap__log_seal(&g->log);
+  clock_reading before = read_clock(shard);
+  walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  for (; s; s = next_of(s))
+    (void)may_be_taken(g, s, before.now, 0); /* notes the time */
+  walmap__epoch_advance(&shard->map->epoch);
+}
+
+/* Ids that run short come back when what was copied is freed. If somebody reads it, the rest is left to another time. */
+static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int percent) {
+  int result;
+  uint32_t ids;
+  do {
+    ids = g->log.n_ids;
+    result = compact_list(shard, g, percent);
+    tidy_all(shard);
+  } while (result == WALMAP_TOOBIG && g->log.n_ids < ids);
+  return result == WALMAP_TOOBIG ? WALMAP_OK : result;
+}
+
 int walmap__compact_all(walmap__shard *shard) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
@@ -298,16 +377,10 @@ int walmap__compact_all(walmap__shard *shard) {
   tidy_all(shard);
   uint64_t unlimited = UINT64_MAX;
   bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;
-  int result = WALMAP_OK;
-  if (!blocked && g->dead > 0) {
-    walmap__log_seal(&g->log);
-    clock_reading before = read_clock(shard);
-    for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
-      (void)may_be_taken(g, s, before.now, 0); /* notes the time */
-    }
-    walmap__epoch_advance(&shard->map->epoch);
-    result = compact_list(shard, g, read_clock(shard));
-    tidy_all(shard);
+  int result = WALMAP_OK, percent = too_many_segments(&g->log) ? ALL : ANY_DEAD;
+  if (!blocked && (g->dead > 0 || percent == ALL)) {
+    seal(shard, g);
+    result = compact_while_ids(shard, g, percent);
   }
   walmap__store_figures(shard->map, shard);
   return result;

@@ -6,10 +6,13 @@
 ** index leads to each record's copy from the moment it is made. When all are copied, the copy takes the run's place in
 ** the list, and the run is retired.
 **
+** Segments are wanted for their dead bytes. So that they do not become many (each has an id, log.h), small neighbours join
+** the run as well, on both sides; and when they are many all the same, clean ones are merged.
+**
 ** Guarantee (K1): at every moment each reader finds each entry of its state once, at its value. Why:
 **
-**   - A run is taken only if every reader began after its last segment was sealed (or came into the list), so every
-**     reader's tail is past the run: where in the run's positions a record lies makes no difference to it.
+**   - A run is taken only if every reader began after each of its segments was sealed and committed (or came into the
+**     list), so every reader's tail is past the run: where in the run's positions a record lies makes no difference to it.
 **   - A run is taken only if all deaths before its end are folded. So a record in it is DEAD (nobody sees it), or live,
 **     or was superseded later than the run's end; then the job rests until that death is folded too. What is copied is
 **     live, and drops its `prev`: all readers see it, so none looks further back. For the same reason no `next` or
@@ -35,8 +38,8 @@
 #include "map.h"
 
 /*
-** Works as the dead bytes demand, `budget` at most: 1 for a dead record, 4 for one that is copied. Does nothing when
-** memory is short.
+** Works as the dead bytes, or the number of segments, demand, `budget` at most: 1 for a dead record, 4 for one that is
+** copied. To look for a run is not counted. Does nothing when memory is short.
 */
 void walmap__compact_some(walmap__shard *shard, uint64_t budget);
 

@@ -2,6 +2,7 @@
 #include "log.h"
 
 #define FIRST_TABLE 8
+#define KEPT_IDS 64u /* for compaction */
 
 void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
                       size_t min_segment) {
@@ -74,6 +75,7 @@ static uint32_t free_id(walmap__log *log, int *result) {
 void walmap__log_free_segment(walmap__segment *segment) {
   walmap__log *log = segment->log;
   table_of(log)->entries[segment->id].segment = NULL;
+  log->n_ids--;
   walmap__memory_free(log->memory, segment->base, segment->capacity);
   walmap__memory_free(log->memory, segment, sizeof *segment);
 }
@@ -103,6 +105,7 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_
   segment->pos0 = pos0;
   segment->id = id;
   table_of(log)->entries[id] = (walmap__segment_entry){segment->base, pos0, segment};
+  log->n_ids++;
   *result = WALMAP_OK;
   return segment;
 }
@@ -121,6 +124,7 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
   walmap__yield("log: segment not linked");
   atomic_store_explicit(log->last ? &log->last->next : &log->first, segment, memory_order_release);
   log->last = segment;
+  log->n_segments++;
 }
 
 /* The largest size up to this one of which a region holds several without a rest. */
@@ -139,6 +143,10 @@ size_t walmap__log_segment_size(const walmap__log *log) {
 }
 
 walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result) {
+  if (log->n_ids >= WALMAP__MAX_SEGMENTS - 1 - KEPT_IDS) {
+    *result = WALMAP_TOOBIG;
+    return NULL;
+  }
   size_t capacity = walmap__log_segment_size(log);
   if (capacity < bytes)
     capacity = bytes;
@@ -183,6 +191,7 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
     by->previous = before;
     atomic_store_explicit(&by->next, after, memory_order_relaxed);
     log->bytes += walmap__segment_used(by);
+    log->n_segments++;
   }
   if (after) {
     after->previous = by ? by : before;
@@ -195,6 +204,7 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
   for (walmap__segment *segment = first;;) {
     walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
     log->bytes -= walmap__segment_used(segment);
+    log->n_segments--;
     walmap__limbo_add(log->limbo, &segment->retired);
     if (segment == last)
       break;

@@ -12,7 +12,8 @@
 **
 ** Segments never move once published. They grow with the log, from first_segment to 127 pages, so that an empty map is
 ** small and a large one has few; a record that is larger gets a segment of its own. A sealed segment gives back
-** the pages that it did not use.
+** the pages that it did not use. Those that stay small are merged by compaction. The last ids are left to it, so that it
+** can make room where all others are taken.
 **
 ** Threads: the shard's owner writes; readers use the inline functions, protected by their epoch (epoch.h).
 */
@@ -72,9 +73,11 @@ typedef struct walmap__log {
   walmap__segment *last;   /* of the list; equal to active, if that is not NULL */
   uint64_t end;            /* position of the next record; never goes back, whatever compaction unlinks */
   size_t min_segment;
-  size_t expected;  /* bytes: the first segment is as large, if it can */
-  uint32_t next_id; /* where the search for a free id starts */
-  uint64_t bytes;   /* of all records in the list */
+  size_t expected;     /* bytes: the first segment is as large, if it can */
+  uint32_t next_id;    /* where the search for a free id starts */
+  uint32_t n_ids;      /* that are taken: by segments in the list, in a job of compaction, or not yet freed */
+  uint32_t n_segments; /* in the list */
+  uint64_t bytes;      /* of all records in the list */
   walmap__memory *memory;
   walmap__limbo *limbo;
 } walmap__log;

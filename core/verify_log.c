@@ -31,7 +31,8 @@ static bool check_list(const walmap__inspection *in) {
   const walmap__log *log = &in->g->log;
   const walmap__segment *before = NULL;
   uint64_t from = in->g->start + 1;
-  for (const walmap__segment *s = first_of(log); s; before = s, s = next_of(s)) {
+  uint32_t n = 0;
+  for (const walmap__segment *s = first_of(log); s; before = s, s = next_of(s), n++) {
     if (s->previous != before)
       return walmap__fault(in, "segment %u is linked wrongly", (unsigned)s->id);
     if (!check_segment(in, s, from))
@@ -40,7 +41,7 @@ static bool check_list(const walmap__inspection *in) {
   }
   if (log->last != before || (log->active && (log->active != log->last || from != log->end)))
     return walmap__fault(in, "the log ends with another segment than its last");
-  return true;
+  return n == log->n_segments || walmap__fault(in, "the log counts its segments wrongly");
 }
 
 /* The run lies in the list, in order; the copy covers the same positions, and has room for what is still to come. */

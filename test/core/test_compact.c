@@ -1,0 +1,171 @@
+/*
+** test_compact.c - segments that become many: each has an id, of which a shard has 16,383, and what is written goes on
+** for ever
+**
+** That compaction loses nothing and gives all is looked for by the tests of what uses it: test_map.c, test_races.c,
+** test_threads.c, test_model.c. Here it is how the log lies afterwards.
+*/
+#include "support.h"
+
+#include "map.h"
+
+typedef struct fixture {
+  walmap *map;
+  walmap_session *session;
+  walmap_txn *txn;
+} fixture;
+
+static fixture open_one_shard(uint32_t auto_compact) {
+  fixture f;
+  walmap_options options;
+  walmap_options_init(&options);
+  options.shards = 1;
+  options.auto_compact = auto_compact;
+  MUST_OK(walmap_open(&options, &f.map));
+  MUST_OK(walmap_session_new(NULL, NULL, &f.session));
+  MUST_OK(walmap_txn_new(f.map, f.session, &f.txn));
+  return f;
+}
+
+static void close_all(fixture *f) {
+  MUST_OK(walmap_verify(f->map, NULL, NULL));
+  walmap_txn_free(f->txn);
+  walmap_session_free(f->session);
+  walmap_close(f->map);
+}
+
+static void set(walmap *map, uint32_t key, uint64_t value) { MUST_OK(walmap_set(map, &key, 4, &value, 8)); }
+
+static void must_be(walmap *map, uint32_t key, uint64_t expected) {
+  uint64_t value;
+  MUST_OK(walmap_get(map, &key, 4, &value, 8, NULL));
+  assert_int_equal(value, expected);
+}
+
+static unsigned segments(const walmap *map) {
+  const walmap__generation *g = walmap__shard_generation(&map->shards[0]);
+  unsigned n = 0;
+  for (const walmap__segment *s = atomic_load(&g->log.first); s; s = atomic_load(&s->next))
+    n++;
+  return n;
+}
+
+/* As many as lie in a log of some hundred KiB whose segments, but for the last few, are an eighth of it, or half that. */
+enum { FEW = 40 };
+
+/* Each run leaves a new key or none, between counters that are overwritten: a segment of its own for ever. */
+static void counters_and_new_keys(void **unused) {
+  (void)unused;
+  enum { COUNTERS = 8, WRITES = 1000000, EVERY = 1000, COUNTER = 1 << 20 };
+  fixture f = open_one_shard(WALMAP_DEFAULT_AUTO_COMPACT);
+  unsigned most = 0;
+  for (uint32_t i = 0; i < WRITES; i++) {
+    if (i % EVERY == 0) {
+      set(f.map, i / EVERY, i);
+      unsigned n = segments(f.map);
+      most = n > most ? n : most;
+    } else {
+      set(f.map, COUNTER + i % COUNTERS, i);
+    }
+  }
+  printf("  at most %u segments\n", most);
+  assert_true(most <= FEW);
+  for (uint32_t i = 0; i < WRITES / EVERY; i++)
+    must_be(f.map, i, (uint64_t)i * EVERY);
+  close_all(&f);
+}
+
+/* The newest is set, the oldest removed, all compacted: each time a segment at one end, and one that shrinks at the other. */
+static void queue(void **unused) {
+  (void)unused;
+  enum { LENGTH = 4000, STEPS = 8000 };
+  for (uint32_t auto_compact = 0; auto_compact <= 50; auto_compact += 50) {
+    fixture f = open_one_shard(auto_compact);
+    for (uint32_t i = 0; i < LENGTH; i++)
+      set(f.map, i, i);
+    unsigned most = 0;
+    for (uint32_t i = 0; i < STEPS; i++) {
+      set(f.map, LENGTH + i, i);
+      MUST_OK(walmap_remove(f.map, &i, 4));
+      MUST_OK(walmap_compact(f.map, NULL));
+      unsigned n = segments(f.map);
+      most = n > most ? n : most;
+      assert_int_equal(walmap_reclaimable(f.map), 0);
+    }
+    printf("  at most %u segments\n", most);
+    assert_true(most <= FEW);
+    assert_int_equal(walmap_len(f.map), LENGTH);
+    close_all(&f);
+  }
+}
+
+static void restore_and_roll_back(fixture *f, const void *image, size_t size) {
+  walmap_txn_begin(f->txn);
+  MUST_OK(walmap_txn_restore(f->txn, image, size, NULL, NULL, NULL, NULL));
+  walmap_txn_rollback(f->txn);
+}
+
+/* A restore that is undone ends the segment in which it found the log, and nothing in there is dead. */
+static void undone_restores(void **unused) {
+  (void)unused;
+  enum { TIMES = 2000, MANY = 300 };
+  fixture f = open_one_shard(WALMAP_DEFAULT_AUTO_COMPACT);
+  void *image;
+  size_t size;
+  MUST_OK(walmap_snapshot(f.map, &image, &size));
+  unsigned most = 0;
+  for (uint32_t i = 0; i < TIMES; i++) {
+    set(f.map, i, i);
+    restore_and_roll_back(&f, image, size);
+    unsigned n = segments(f.map);
+    most = n > most ? n : most;
+  }
+  printf("  at most %u segments\n", most);
+  assert_true(most <= MANY);
+  for (uint32_t i = 0; i < TIMES; i++)
+    must_be(f.map, i, i);
+  walmap_image_free(image);
+  close_all(&f);
+}
+
+/* Without compaction ids run out. It can still be asked for, and makes room, though it needs ids itself. */
+static void all_ids_taken(void **unused) {
+  (void)unused;
+  fixture f = open_one_shard(0);
+  void *image;
+  size_t size;
+  MUST_OK(walmap_snapshot(f.map, &image, &size));
+  uint32_t n = 0;
+  uint64_t value = 1;
+  int result;
+  while ((result = walmap_set(f.map, &n, 4, &value, 8)) == WALMAP_OK) {
+    MUST(n++ < WALMAP__MAX_SEGMENTS);
+    restore_and_roll_back(&f, image, size);
+  }
+  assert_int_equal(result, WALMAP_TOOBIG);
+  assert_true(segments(f.map) > WALMAP__MAX_SEGMENTS - 100);
+  MUST_OK(walmap_verify(f.map, NULL, NULL));
+
+  walmap_state *state; /* leaves all as it is */
+  MUST_OK(walmap_state_new(f.map, &state));
+  MUST_OK(walmap_state_begin(state));
+  MUST_OK(walmap_compact(f.map, NULL));
+  walmap_state_free(state);
+  MUST_OK(walmap_compact(f.map, NULL));
+  assert_true(segments(f.map) <= FEW);
+  set(f.map, n, value);
+  for (uint32_t i = 0; i <= n; i++)
+    must_be(f.map, i, value);
+  walmap_image_free(image);
+  close_all(&f);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(counters_and_new_keys),
+      cmocka_unit_test(queue),
+      cmocka_unit_test(undone_restores),
+      cmocka_unit_test(all_ids_taken),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
