@@ -184,7 +184,7 @@ void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force) {
   walmap__yield("epoch: oldest known");
   if (d->first < d->batch_end && oldest > d->batch_time)
     fold_batch(g, budget);
-  if (shard->waiting && oldest > shard->waiting_time)
+  if (shard->waiting && oldest > shard->waiting_time && !shard->keeps)
     free_waiting(shard);
   bool held = oldest <= (shard->waiting ? shard->waiting_time : d->batch_time);
   shard->tidy_rest = held ? REST : 0;

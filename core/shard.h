@@ -55,6 +55,7 @@ typedef struct walmap__shard {
   walmap__limbo limbo;                      /* unlinked since the last batch */
   walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
   uint64_t waiting_time;
+  bool keeps; /* what is unlinked, as long as its owner owns it: a transaction that may hold pointers into it */
   uint32_t id;
   uint64_t owed;                    /* records written for which walmap__shard_pay has not yet worked */
   uint32_t tidy_rest, compact_rest; /* commits until readers are looked at again, after a look in vain */
@@ -75,8 +76,8 @@ void walmap__generation_free(walmap__memory *memory, walmap__generation *generat
 walmap__generation *walmap__generation_first(walmap__shard *shard);
 
 /*
-** Frees what no reader can see any more, and folds deaths, at most `budget` of them. `force`: even where it hardly
-** pays. Only when all of the shard's records are committed.
+** Frees what no reader can see any more, unless the shard keeps it, and folds deaths, at most `budget` of them. `force`:
+** even where it hardly pays. Only when all of the shard's records are committed.
 */
 void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force);
 

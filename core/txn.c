@@ -67,6 +67,15 @@ void walmap_txn_begin(walmap_txn *txn) {
 
 bool walmap_txn_is_begun(const walmap_txn *txn) { return txn->begun; }
 
+/* The pointers that the transaction has handed out end with it (walmap_txn_get), and with them what they may lead to. */
+static void free_what_was_kept(walmap__shard *shard) {
+  if (!shard->keeps)
+    return;
+  shard->keeps = false;
+  walmap__shard_tidy(shard, UINT64_MAX, true); /* what is in a batch */
+  walmap__shard_tidy(shard, UINT64_MAX, true); /* what was not yet */
+}
+
 /*
 ** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a tail that is the
 ** log's end is what compaction starts from.
@@ -89,6 +98,7 @@ static void end(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->n_owned; i++) {
     walmap__shard *shard = txn->owned[i];
     walmap__share *share = &txn->shares[shard->id];
+    free_what_was_kept(shard);
     if (share->written > 0)
       walmap__shard_after_commit(shard, share->written);
     *share = (walmap__share){.level = -1};
@@ -360,7 +370,10 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn) { return sums_of(txn).dead; }
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Compaction                                                                                                         */
 
-/* A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. */
+/*
+** A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. From one that
+** it only owns it may have got pointers, so the copied records are freed at its end.
+*/
 int walmap_compact(walmap *map, walmap_txn *txn) {
   if (txn)
     walmap__txn_forget_found(txn);
@@ -373,6 +386,7 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
     int result = owned ? WALMAP_OK : walmap__owner_acquire(&shard->owner, session, map->options.busy_timeout);
     if (result != WALMAP_OK)
       return result;
+    shard->keeps = owned;
     result = walmap__compact_all(shard);
     if (!owned)
       walmap__owner_release(&shard->owner);

@@ -343,7 +343,8 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn);
 /*
 ** Compacts all shards now, one after another, beside readers and the writers of the other shards. Readers that began
 ** before may hold some of the dead records; those stay, and go with a later compaction. `txn` may be NULL; otherwise it
-** is a begun transaction of the calling thread on this map, whose own uncommitted records are left alone.
+** is a begun transaction of the calling thread on this map: shards that it has written are left alone, and what pointers
+** lead to that it was given in others is freed when it ends.
 ** Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; what was compacted before the error stays compacted.
 ** Without this call compaction runs in small steps inside writes, as the option auto_compact says.
 */

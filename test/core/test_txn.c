@@ -740,6 +740,63 @@ static void compact_in_transaction(void **unused) {
   fixture_free(&f);
 }
 
+static void *alloc_plain(void *ctx, size_t size, size_t align) {
+  void *block;
+  (void)ctx;
+  return posix_memalign(&block, align, size) == 0 ? block : NULL;
+}
+
+static void free_spoilt(void *ctx, void *block, size_t size, size_t align) {
+  (void)ctx, (void)align;
+  for (size_t i = 0; i < size; i++)
+    ((volatile uint8_t *)block)[i] = 0xDB; /* volatile: or it would be left out, since the block is freed */
+  free(block);
+}
+
+/* What walmap_txn_get and walmap_txn_each_hash gave is good until the transaction ends, compacted as often as it may be. */
+static void pointers_outlive_compaction(void **unused) {
+  (void)unused;
+  enum { KEYS = 100 };
+  struct fixture f;
+  walmap_options options;
+  walmap_options_init(&options);
+  options.shards = 1;
+  options.allocator = (walmap_allocator){alloc_plain, free_spoilt, NULL};
+  assert_int_equal(walmap_open(&options, &f.map), WALMAP_OK);
+  assert_int_equal(walmap_session_new(NULL, NULL, &f.session), WALMAP_OK);
+  assert_int_equal(walmap_txn_new(f.map, f.session, &f.txn), WALMAP_OK);
+  for (uint32_t i = 0; i < 3 * KEYS; i++) {
+    uint32_t key = i % KEYS, value = key + 1;
+    assert_int_equal(walmap_set(f.map, &key, 4, &value, 4), WALMAP_OK);
+  }
+  uint64_t memory = walmap_memory(f.map), size = walmap_size(f.map), reclaimable = walmap_reclaimable(f.map);
+  assert_true(reclaimable > size / 2);
+  for (int commits = 0; commits < 2; commits++) {
+    walmap_txn_begin(f.txn);
+    walmap_entry entries[KEYS];
+    for (uint32_t key = 0; key < KEYS; key++)
+      assert_int_equal(walmap_txn_get(f.txn, &key, 4, &entries[key]), WALMAP_OK);
+    for (int times = 0; times < 3; times++) {
+      assert_int_equal(walmap_compact(f.map, f.txn), WALMAP_OK);
+      assert_int_equal(walmap_reclaimable(f.map), 0);
+      assert_int_equal(walmap_size(f.map), size - reclaimable);
+      for (uint32_t key = 0; key < KEYS; key++) {
+        uint32_t value = key + 1;
+        assert_memory_equal(entries[key].key, &key, 4);
+        assert_memory_equal(entries[key].value, &value, 4);
+      }
+    }
+    if (commits) {
+      walmap_txn_commit(f.txn);
+    } else {
+      walmap_txn_rollback(f.txn);
+    }
+    assert_true(walmap_memory(f.map) < memory - reclaimable / 2);
+  }
+  assert_int_equal(walmap_verify(f.map, NULL, NULL), WALMAP_OK);
+  fixture_free(&f);
+}
+
 /* What was got, and then changed or lost in some other way, is looked up anew: nothing is written beside its newest record. */
 static void changed_after_get(void **unused) {
   (void)unused;
@@ -851,6 +908,7 @@ int main(void) {
       cmocka_unit_test(each_hash_in_transaction),
       cmocka_unit_test(restore_in_transaction),
       cmocka_unit_test(compact_in_transaction),
+      cmocka_unit_test(pointers_outlive_compaction),
       cmocka_unit_test(changed_after_get),
       cmocka_unit_test(two_maps_one_session),
   };
