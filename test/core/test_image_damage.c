@@ -7,6 +7,9 @@
 */
 #include "image_kit.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Accidents                                                                                                          */
 
@@ -316,15 +319,82 @@ static void test_failing_source(void **unused) {
   free(image.data);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Changed after `open`: what is verified no more is not believed either                                              */
+
+/* A copy whose end is the end of the memory that may be read. */
+static uint8_t *copy_before_guard(bytes image, uint8_t **pages, size_t *n) {
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  *n = (image.size + page - 1) / page * page + page;
+  *pages = mmap(NULL, *n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  MUST(*pages != MAP_FAILED && mprotect(*pages + *n - page, page, PROT_NONE) == 0);
+  return memcpy(*pages + *n - page - image.size, image.data, image.size);
+}
+
+/* Every entry that is still given lies in the image. */
+static void walk_changed(walmap_image_reader reader, const uint8_t *image, size_t size) {
+  walmap_entry e;
+  walmap_why why;
+  for (size_t i = 0; i < size && walmap_image_next(&reader, &e, &why) == WALMAP_OK; i++) {
+    const uint8_t *key = e.key, *value = e.value;
+    MUST(key >= image && value >= key && e.key_len == (size_t)(value - key));
+    MUST(value <= image + size && e.value_len <= (size_t)(image + size - value));
+  }
+}
+
+/*
+** A chunk of two records, of which the second has 64-bit lengths: the chunk is made to end in the image's last bytes, at
+** no multiple of 4, and the record to end with it. And each bit is flipped.
+*/
+static void test_changed_after_open(void **unused) {
+  (void)unused;
+  static const uint8_t key[1024] = {1}, value[976] = {0};
+  enum { RECORDS = 64, SECOND = RECORDS + 12, FRAME = 32 };
+  walmap__image_writer *writer;
+  MUST_OK(walmap__image_writer_new(0, NULL, NULL, 0, &writer));
+  MUST_OK(walmap__image_writer_add(writer, &(walmap_entry){"a", 1, "b", 1}));
+  MUST_OK(walmap__image_writer_add(writer, &(walmap_entry){key, sizeof key, value, sizeof value}));
+  bytes image = finish(writer);
+  uint8_t *pages;
+  size_t n;
+  uint8_t *copy = copy_before_guard(image, &pages, &n);
+  walmap_image_reader reader;
+  MUST_OK(walmap_image_open(&reader, copy, image.size, NULL));
+  for (uint64_t cut = 0; cut < 8; cut++) {
+    uint64_t size = image.size - RECORDS - cut;
+    walmap__store64(copy + FRAME + FRAME_SIZE, size);
+    image_store32(copy + FRAME + FRAME_RECORDS, 9);
+    walmap__store64(copy + SECOND + 16, RECORDS + size - SECOND - WALMAP__EXTENDED_HEAD - sizeof key);
+    memset(copy + image.size - 8, 0, 8);
+    walk_changed(reader, copy, image.size);
+    memcpy(copy, image.data, image.size);
+  }
+  for (size_t bit = 0; bit < 8 * image.size; bit++) {
+    copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    walk_changed(reader, copy, image.size);
+    copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
+  }
+  munmap(pages, n);
+  free(image.data);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_flipped_bits),    cmocka_unit_test(test_cuts),
-      cmocka_unit_test(test_appended_bytes),  cmocka_unit_test(test_shuffled_chunks),
-      cmocka_unit_test(test_equal_chunks),    cmocka_unit_test(test_foreign_chunk),
-      cmocka_unit_test(test_garbage),         cmocka_unit_test(test_texts),
-      cmocka_unit_test(test_forged_header),   cmocka_unit_test(test_forged_frame),
-      cmocka_unit_test(test_forged_trailer),  cmocka_unit_test(test_forged_record),
-      cmocka_unit_test(test_forged_extended), cmocka_unit_test(test_failing_source),
+      cmocka_unit_test(test_flipped_bits),
+      cmocka_unit_test(test_cuts),
+      cmocka_unit_test(test_appended_bytes),
+      cmocka_unit_test(test_shuffled_chunks),
+      cmocka_unit_test(test_equal_chunks),
+      cmocka_unit_test(test_foreign_chunk),
+      cmocka_unit_test(test_garbage),
+      cmocka_unit_test(test_texts),
+      cmocka_unit_test(test_forged_header),
+      cmocka_unit_test(test_forged_frame),
+      cmocka_unit_test(test_forged_trailer),
+      cmocka_unit_test(test_forged_record),
+      cmocka_unit_test(test_forged_extended),
+      cmocka_unit_test(test_failing_source),
+      cmocka_unit_test(test_changed_after_open),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
