@@ -12,6 +12,7 @@
 #include "ddl.h"
 #include "error.h"
 #include "lookup.h"
+#include "names.h"
 #include "schema.h"
 #include "upsert.h"
 
@@ -45,6 +46,7 @@ static wm_conn *known(sqlite3 *db) {
 
 static void destroy(wm_conn *conn) {
   wm_lookup_free(conn);
+  wm_names_free(conn);
   wm_ddl_free(conn);
   while (conn->tables != NULL)
     wm_table_unlist(conn->tables);
@@ -64,7 +66,7 @@ static int create(sqlite3 *db, wm_conn **out) {
   if (rc == SQLITE_OK)
     rc = wm_ddl_new(conn);
   if (rc == SQLITE_OK)
-    rc = wm_lookup_new(conn);
+    rc = wm_names_new(conn);
   if (rc != SQLITE_OK) {
     destroy(conn);
     return rc;
@@ -245,7 +247,7 @@ void wm_table_rename(wm_table *table, char **name) {
 }
 
 void wm_conn_finalize(wm_conn *conn) {
-  wm_lookup_forget(conn);
+  wm_names_forget(conn);
   for (wm_table *table = conn->tables; table != NULL; table = table->next)
     finalize(table);
 }

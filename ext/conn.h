@@ -8,7 +8,8 @@
 ** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must
 ** last lives in them. Everything here is used under the connection's mutex only.
 **
-** conn.c has connections, uses and tables; transaction.c the transactions of uses; lookup.c what functions ask for.
+** conn.c has connections, uses and tables; transaction.c the transactions of uses; names.c and lookup.c what functions ask
+** for.
 */
 #ifndef WM_CONN_H
 #define WM_CONN_H
@@ -69,8 +70,8 @@ struct wm_conn {
   struct wm_cursor *cursors;    /* the pool of cursor.c */
   int pooled_cursors;           /* their number */
   struct wm_reader *readers;    /* the pool of lookup.c */
-  struct wm_resolved *resolved; /* the last names looked up (lookup.c) */
-  sqlite3_stmt *canary;         /* expires when they may mean something else (lookup.c) */
+  struct wm_resolved *resolved; /* the last names looked up (names.c) */
+  sqlite3_stmt *canary;         /* expires when they may mean something else (names.c) */
   bool registered;              /* the module is, see vtab.c */
   wm_conn *next;                /* in the process-wide list */
 };
@@ -91,7 +92,7 @@ void wm_conn_release(void *conn);
 bool wm_conn_is_utf16(const wm_conn *conn);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Tables, for functions (lookup.c)                                                                                   */
+/* Tables, for functions (names.c)                                                                                    */
 
 /*
 ** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
