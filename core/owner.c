@@ -164,7 +164,21 @@ static bool look_on_in_queue(walmap__owner *owner, walmap__waiter *w) {
   return taken;
 }
 
-/* The mutex is given up while it looks on and while it is asleep. The caller takes the waiter out of the queue. */
+/* The callback may take its time, and may use other maps, for which others wait under the same mutex. */
+static bool is_interrupted(const walmap_session *me) {
+  if (!me->interrupt)
+    return false;
+  pthread_mutex_unlock(&waiting);
+  bool is = me->interrupt(me->ctx);
+  pthread_mutex_lock(&waiting);
+  return is;
+}
+
+/*
+** The mutex is given up while it looks on, asks for an interrupt, and is asleep. So what others decide is looked at after
+** each of these, under the mutex; and so is the shard before it falls asleep, since whoever releases it wakes only those
+** that are counted as asleep. The caller takes the waiter out of the queue.
+*/
 static int wait_in_queue(walmap__owner *owner, walmap__waiter *w, int64_t deadline) {
   walmap_session *me = w->session;
   int result = break_circle(owner, me);
@@ -179,9 +193,9 @@ static int wait_in_queue(walmap__owner *owner, walmap__waiter *w, int64_t deadli
     int64_t now = now_ns();
     if (now >= deadline) {
       result = WALMAP_BUSY;
-    } else if (me->interrupt && me->interrupt(me->ctx)) {
+    } else if (is_interrupted(me)) {
       result = WALMAP_INTERRUPT;
-    } else {
+    } else if (w->outcome == NONE) {
       walmap__yield("owner: looked in vain");
       atomic_fetch_add(&owner->n_asleep, 1); /* before the last try, see walmap__owner_release */
       if (walmap__owner_try(owner, me)) {
@@ -223,6 +237,8 @@ int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t t
     session->waiter = NULL;
   pthread_mutex_unlock(&waiting);
   pthread_cond_destroy(&w.wake);
+  if (result != WALMAP_OK && w.outcome == HANDED_OVER)
+    walmap__owner_release(owner); /* it came while the wait was being interrupted */
   return result;
 }
 

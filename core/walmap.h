@@ -267,7 +267,8 @@ bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
 ** A session is what waits and what is waited for. All transactions that one thread (or one database connection) has
 ** open at the same time, on whatever maps, must belong to one session: deadlocks are then found across maps.
 ** `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; true ends the wait with
-** WALMAP_INTERRUPT. The session must outlive its transactions.
+** WALMAP_INTERRUPT. It must not use transactions of the session; other maps it may use. The session must outlive its
+** transactions.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);

@@ -7,6 +7,9 @@
 #include "support.h"
 
 #include <pthread.h>
+#include <unistd.h>
+
+#include "map.h"
 
 static uint64_t the_seed;
 
@@ -824,6 +827,7 @@ typedef struct waiter {
   walmap_session *session;
   int result;
   uint64_t waited_ns;
+  walmap_txn *txn;
 } waiter;
 
 static void *wait_by_txn(void *arg) {
@@ -862,7 +866,7 @@ static void busy_timeout(void **unused) {
         MUST_OK(walmap_txn_new(map, holder, &txn));
         walmap_txn_begin(txn);
         MUST_OK(walmap_txn_set(txn, "k", 1, "1", 1));
-        waiter w = {map, session, -1, 0};
+        waiter w = {map, session, -1, 0, NULL};
         pthread_t thread = start(single ? wait_by_set : wait_by_txn, &w);
         if (released) {
           sleep_ms(timeout);
@@ -908,7 +912,7 @@ static void interrupts(void **unused) {
   walmap_session *holder;
   walmap_txn *txn;
   interrupter i = {false, 0};
-  waiter w = {map, NULL, -1, 0};
+  waiter w = {map, NULL, -1, 0, NULL};
   MUST_OK(walmap_session_new(NULL, NULL, &holder));
   MUST_OK(walmap_session_new(is_interrupted, &i, &w.session));
   MUST_OK(walmap_txn_new(map, holder, &txn));
@@ -931,6 +935,148 @@ static void interrupts(void **unused) {
   walmap_session_free(holder);
   walmap_session_free(w.session);
   walmap_close(map);
+}
+
+/*
+** What happens to a waiter while its callback runs, which is not under the mutex of all who wait: the callback uses another
+** map, whose shard is owned as well; the shard is handed over to the waiter; or the waiter has to give way.
+*/
+typedef struct asked {
+  walmap *other;
+  atomic_bool is_asked, may_answer;
+  bool answer;
+} asked;
+
+static bool answer_late(void *ctx) {
+  asked *a = ctx;
+  if (atomic_exchange(&a->is_asked, true))
+    return a->answer;
+  if (a->other)
+    MUST_RESULT(walmap_set(a->other, "k", 1, "3", 1), WALMAP_BUSY);
+  while (!atomic_load(&a->may_answer))
+    sleep_ms(1);
+  return a->answer;
+}
+
+typedef struct party {
+  walmap *map;
+  walmap_session *session;
+  walmap_txn *txn;
+} party;
+
+static party join_in(walmap *map, bool (*interrupt)(void *ctx), void *ctx) {
+  party p = {.map = map};
+  MUST_OK(walmap_session_new(interrupt, ctx, &p.session));
+  MUST_OK(walmap_txn_new(map, p.session, &p.txn));
+  walmap_txn_begin(p.txn);
+  return p;
+}
+
+static void go_home(party *p) {
+  walmap_txn_free(p->txn);
+  walmap_session_free(p->session);
+}
+
+static void *set_in_txn(void *arg) {
+  waiter *w = arg;
+  w->result = walmap_txn_set(w->txn, "k", 1, "2", 1);
+  return NULL;
+}
+
+static void await(atomic_bool *is) {
+  while (!atomic_load(is))
+    sleep_ms(1);
+}
+
+static void interrupt_uses_another_map(void **unused) {
+  (void)unused;
+  alarm(30); /* this hung */
+  walmap *map = open_map(1, 60000), *other = open_map(1, 20);
+  party holder = join_in(map, NULL, NULL), other_holder = join_in(other, NULL, NULL);
+  asked a = {.other = other, .answer = true, .may_answer = true};
+  party asker = join_in(map, answer_late, &a);
+  waiter w = {.txn = asker.txn};
+  MUST_OK(walmap_txn_set(holder.txn, "k", 1, "1", 1));
+  MUST_OK(walmap_txn_set(other_holder.txn, "k", 1, "1", 1));
+  join(start(set_in_txn, &w));
+  MUST_RESULT(w.result, WALMAP_INTERRUPT);
+  go_home(&asker);
+  go_home(&holder);
+  go_home(&other_holder);
+  walmap_close(map);
+  walmap_close(other);
+  alarm(0);
+}
+
+/* Behind the asker another one sleeps: so whoever releases the shard hands it over to the one that has waited longest. */
+static void handed_over_while_asked(void **unused) {
+  (void)unused;
+  for (int interrupted = 0; interrupted < 2; interrupted++) {
+    walmap *map = open_map(1, 60000);
+    asked a = {.answer = interrupted};
+    party holder = join_in(map, NULL, NULL), asker = join_in(map, answer_late, &a), sleeper = join_in(map, NULL, NULL);
+    waiter w = {.txn = asker.txn}, behind = {.txn = sleeper.txn};
+    MUST_OK(walmap_txn_set(holder.txn, "k", 1, "1", 1));
+    pthread_t asking = start(set_in_txn, &w);
+    await(&a.is_asked);
+    pthread_t sleeping = start(set_in_txn, &behind);
+    while (atomic_load(&walmap__shard_of(map, 0)->owner.n_asleep) == 0)
+      sleep_ms(1);
+    sleep_ms(5); /* longer than a waiter's patience */
+    walmap_txn_commit(holder.txn);
+    MUST(atomic_load(&walmap__shard_of(map, 0)->owner.session) == asker.session);
+    atomic_store(&a.may_answer, true);
+    join(asking);
+    MUST_RESULT(w.result, interrupted ? WALMAP_INTERRUPT : WALMAP_OK);
+    go_home(&asker);
+    join(sleeping);
+    MUST_OK(behind.result);
+    go_home(&sleeper);
+    go_home(&holder);
+    walmap_close(map);
+  }
+}
+
+/* The other party of the circle had to wait before, and so is the older one. */
+static void gives_way_while_asked(void **unused) {
+  (void)unused;
+  for (int interrupted = 0; interrupted < 2; interrupted++) {
+    walmap *map = open_map(1, 60000), *second = open_map(1, 60000), *third = open_map(1, 0);
+    asked a = {.answer = interrupted};
+    party asker = join_in(map, answer_late, &a), older = join_in(map, NULL, NULL),
+          in_its_way = join_in(third, NULL, NULL);
+    walmap_txn *of_asker, *of_older, *waits;
+    MUST_OK(walmap_txn_new(second, asker.session, &of_asker));
+    MUST_OK(walmap_txn_new(second, older.session, &of_older));
+    MUST_OK(walmap_txn_new(third, older.session, &waits));
+    walmap_txn_begin(of_asker);
+    walmap_txn_begin(of_older);
+    walmap_txn_begin(waits);
+    MUST_OK(walmap_txn_set(in_its_way.txn, "k", 1, "1", 1));
+    MUST_RESULT(walmap_txn_set(waits, "k", 1, "1", 1), WALMAP_BUSY);
+    MUST_OK(walmap_txn_set(of_asker, "k", 1, "1", 1));
+    MUST_OK(walmap_txn_set(older.txn, "k", 1, "1", 1));
+    waiter w = {.txn = asker.txn}, closes = {.txn = of_older};
+    pthread_t asking = start(set_in_txn, &w);
+    await(&a.is_asked);
+    pthread_t closing = start(set_in_txn, &closes);
+    while (atomic_load(&walmap__shard_of(second, 0)->owner.n_asleep) == 0)
+      sleep_ms(1);
+    atomic_store(&a.may_answer, true);
+    join(asking);
+    MUST_RESULT(w.result, interrupted ? WALMAP_INTERRUPT : WALMAP_DEADLOCK);
+    walmap_txn_free(of_asker);
+    join(closing);
+    MUST_OK(closes.result);
+    walmap_txn_free(of_older);
+    walmap_txn_free(waits);
+    go_home(&asker);
+    go_home(&older);
+    go_home(&in_its_way);
+    walmap_close(map);
+    walmap_close(second);
+    walmap_close(third);
+  }
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -1299,13 +1445,23 @@ static void threads_come_and_go(void **unused) {
 int main(void) {
   the_seed = announce_seed("test_threads");
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(transfers),           cmocka_unit_test(transfers_beside_restore),
-      cmocka_unit_test(commit_is_one_step),  cmocka_unit_test(counters_and_histories),
-      cmocka_unit_test(keys_come_and_go),    cmocka_unit_test(growth_under_readers),
-      cmocka_unit_test(readers_never_wait),  cmocka_unit_test(other_shards_go_on),
-      cmocka_unit_test(busy_timeout),        cmocka_unit_test(interrupts),
-      cmocka_unit_test(deadlocks),           cmocka_unit_test(deadlocks_are_few),
-      cmocka_unit_test(memory_is_bounded),   cmocka_unit_test(forgotten_reader),
+      cmocka_unit_test(transfers),
+      cmocka_unit_test(transfers_beside_restore),
+      cmocka_unit_test(commit_is_one_step),
+      cmocka_unit_test(counters_and_histories),
+      cmocka_unit_test(keys_come_and_go),
+      cmocka_unit_test(growth_under_readers),
+      cmocka_unit_test(readers_never_wait),
+      cmocka_unit_test(other_shards_go_on),
+      cmocka_unit_test(busy_timeout),
+      cmocka_unit_test(interrupts),
+      cmocka_unit_test(interrupt_uses_another_map),
+      cmocka_unit_test(handed_over_while_asked),
+      cmocka_unit_test(gives_way_while_asked),
+      cmocka_unit_test(deadlocks),
+      cmocka_unit_test(deadlocks_are_few),
+      cmocka_unit_test(memory_is_bounded),
+      cmocka_unit_test(forgotten_reader),
       cmocka_unit_test(threads_come_and_go),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
