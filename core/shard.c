@@ -44,10 +44,20 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   return g;
 }
 
+/* What is expected costs memory before anything is there, and is only a hint: beyond so much the index grows. */
+static uint64_t expected_entries(const walmap__shard *shard) {
+  enum { MOST = 1 << 24 }; /* of a map: 128 MiB of index */
+  uint64_t capacity = shard->map->options.capacity;
+  return (capacity < MOST ? capacity : MOST) / shard->map->n_shards;
+}
+
+/* Where there is no memory for what is expected, what comes must not lack it too: it begins small. */
 walmap__generation *walmap__generation_first(walmap__shard *shard) {
   enum { A_RECORD = 32 }; /* bytes: a guess, for entries that are expected and not yet seen */
-  uint64_t capacity = shard->map->options.capacity / shard->map->n_shards;
+  uint64_t capacity = expected_entries(shard);
   walmap__generation *g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, capacity, capacity * A_RECORD);
+  if (!g && capacity > 0)
+    g = walmap__generation_new(shard, WALMAP__FIRST_POSITION - 1, 0, 0);
   if (g)
     atomic_store_explicit(&shard->generation, g, memory_order_release);
   return g;

@@ -110,8 +110,8 @@ uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed);
 
 typedef struct walmap_options {
   uint32_t shards;            /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
-  uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none */
-  uint32_t first_segment;     /* bytes of a shard's first log segment, 256 to 1 MiB; 0 is the default, 1024 */
+  uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none. See below */
+  uint32_t first_segment;     /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
   uint32_t auto_compact;      /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
   uint32_t busy_timeout;      /* ms that a writer waits for a shard; 0 is not at all */
   walmap_hash_fn hash;        /* NULL is walmap_xxh3 */
@@ -121,6 +121,14 @@ typedef struct walmap_options {
   walmap_allocator allocator; /* alloc NULL is the default */
 } walmap_options;
 
+/*
+** Two of them in full:
+**   capacity       What is expected takes memory when a shard is written first: 2^24 entries at most are, for which the
+**                  index of all shards together takes 128 MiB. Where there is less memory, nothing is expected.
+**   first_segment  A shard's first log segment is as large, or 32 bytes for each entry that is expected if that is more,
+**                  but 1016 KiB at most; and from 8 KiB on it may be up to half less, so that memory is filled without
+**                  rests. Later ones are an eighth of the log, if that is more.
+*/
 #define WALMAP_DEFAULT_SHARDS 16
 #define WALMAP_DEFAULT_AUTO_COMPACT 50
 #define WALMAP_DEFAULT_BUSY_TIMEOUT 5000

@@ -176,6 +176,50 @@ static void options_allowed(void **unused) {
     walmap_close(map);
 }
 
+typedef struct limited {
+  size_t held, most;
+} limited;
+
+static void *alloc_limited(void *ctx, size_t size, size_t align) {
+  limited *l = ctx;
+  void *block;
+  if (size > l->most - l->held || posix_memalign(&block, align, size) != 0)
+    return NULL;
+  l->held += size;
+  return block;
+}
+
+static void free_limited(void *ctx, void *block, size_t size, size_t align) {
+  limited *l = ctx;
+  (void)align;
+  l->held -= size;
+  free(block);
+}
+
+/* As many entries as nobody will have, in as much memory as the first ones need or some more. */
+static void capacity_is_a_hint(void **unused) {
+  (void)unused;
+  static const uint64_t capacities[] = {10000000, 1000000000, 1000000000000, UINT64_MAX};
+  static const size_t megabytes[] = {4, 7, 12, 200};
+  enum { KEYS = 1000 };
+  for (size_t i = 0; i < 4 * 4; i++) {
+    limited l = {0, megabytes[i % 4] << 20};
+    walmap_options options = defaults();
+    options.shards = 1 << i % 3;
+    options.capacity = capacities[i / 4];
+    options.allocator = (walmap_allocator){alloc_limited, free_limited, &l};
+    walmap *map = open_with(options);
+    assert_true(walmap_memory(map) < 32 * 1024); /* nothing is taken before the first write */
+    for (uint32_t k = 0; k < KEYS; k++)
+      assert_int_equal(walmap_set(map, &k, sizeof k, &k, sizeof k), WALMAP_OK);
+    assert_int_equal(walmap_len(map), KEYS);
+    assert_int_equal(walmap_verify(map, NULL, NULL), WALMAP_OK);
+    assert_true(walmap_memory(map) < 160 << 20);
+    walmap_close(map);
+    assert_int_equal(l.held, 0);
+  }
+}
+
 static void empty_map(void **unused) {
   (void)unused;
   walmap *map = open_default();
@@ -1061,6 +1105,7 @@ int main(void) {
       cmocka_unit_test(options_default),
       cmocka_unit_test(options_refused),
       cmocka_unit_test(options_allowed),
+      cmocka_unit_test(capacity_is_a_hint),
       cmocka_unit_test(empty_map),
       cmocka_unit_test(set_get_remove),
       cmocka_unit_test(get_with_small_buffer),
