@@ -22,4 +22,13 @@
 #define WALMAP__UNLIKELY(x) (x)
 #endif
 
+/* Defined where the thread sanitizer watches: it must see each word that is read and written, one by one. */
+#if defined(__SANITIZE_THREAD__)
+#define WALMAP__TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WALMAP__TSAN 1
+#endif
+#endif
+
 #endif

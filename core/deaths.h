@@ -4,7 +4,7 @@
 ** Entries are counted from the queue's making: `first` is the oldest that is left, `end` is one past the newest. They
 ** lie in a list of chunks, so a burst takes and gives back memory without any copy:
 **
-**   [base 0: 62 places] -> [base 62: 124 places] -> [base 180: ...]      a chunk may be left before it is full
+**   [base 0: 54 places] -> [base 54: 108 places] -> [base 160: ...]      a chunk may be left before it is full
 **
 ** Threads: the shard's owner.
 */

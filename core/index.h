@@ -28,14 +28,7 @@
 
 #include "log.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define WALMAP__INDEX_SCALAR 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WALMAP__INDEX_SCALAR 1
-#endif
-#endif
-#if defined(__SSE2__) && !defined(WALMAP__INDEX_SCALAR)
+#if defined(__SSE2__) && !defined(WALMAP__TSAN)
 #include <emmintrin.h>
 #define WALMAP__INDEX_SSE2 1
 #endif

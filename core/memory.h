@@ -50,8 +50,8 @@ void *walmap__memory_alloc(walmap__memory *memory, size_t size);
 void walmap__memory_free(walmap__memory *memory, void *block, size_t size);
 
 /*
-** So many bytes will be asked for soon: a map that has no region yet gets its first one as they need it, with its pages
-** there or as one huge page, which is cheaper than one page fault after another. A hint: what fails, fails later.
+** So many bytes will be asked for soon: a map that has no region yet gets its first one as they need it, its pages already
+** populated or as one huge page, which is cheaper than one page fault after another. A hint: what fails, fails later.
 */
 void walmap__memory_expect(walmap__memory *memory, uint64_t bytes);
 

@@ -10,7 +10,12 @@
 ** Why all circles are found (O1): sessions note what they wait for under one process-wide mutex. A session that waits
 ** gives up no shard, and takes none but the one that it waits for; until it has noted that it took it, that one is its
 ** own, by which the note is known to be outdated. So the last one to join a circle finds the rest of it standing still,
-** and walks it. A single operation owns one shard and never waits meanwhile, so it ends every walk.
+** and walks it. A single operation takes its one shard when it owns nothing else, so it ends every walk.
+**
+** Two things that own like a single operation do wait. A transaction that has the map's turn (below) waits for shards; who
+** waits for the turn owns nothing of the map, and goes without it after 10 ms. And the callback of a walmap_set_if, a
+** walmap_remove_if or a walmap_upsert may write to another map: a circle by way of such a one is not found, and ends when
+** somebody's timeout is over, with BUSY.
 **
 ** Why they do not come back for ever (O2): the one that must give way is the youngest. A session's age is the time at which
 ** it first had to wait since it last committed, so one that gave way keeps its age, and is some day the oldest. And

@@ -84,10 +84,12 @@ void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force);
 /* True when every death before this position is folded. */
 bool walmap__generation_folded_before(const walmap__generation *generation, uint64_t position);
 
-/* Position of the next record: the tail that would commit all that is there. */
+/* The present one, for the owner. */
 static inline walmap__generation *walmap__shard_generation(const walmap__shard *shard) {
   return atomic_load_explicit(&shard->generation, memory_order_relaxed);
 }
+
+/* Position of the next record: the tail that would commit all that is there. */
 #define WALMAP__FIRST_POSITION 1
 static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
   walmap__generation *generation = walmap__shard_generation(shard);

@@ -15,7 +15,7 @@
 /* Copying                                                                                                            */
 
 /* What is copied here is read before what is_dirty reads after it. */
-#if defined(WALMAP__INDEX_SCALAR)
+#if defined(WALMAP__TSAN)
 /* The thread sanitizer should see each word being read: if one is written meanwhile, the copy is not used. */
 static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 4) {
@@ -85,7 +85,7 @@ typedef struct taking {
 ** cheaper than branches that are mispredicted.
 */
 static void take_many(taking *t) {
-#if !defined(WALMAP__INDEX_SCALAR) /* it copies flags that writers may change, to overwrite them: see copy_words */
+#if !defined(WALMAP__TSAN) /* it copies flags that writers may change, to overwrite them: see copy_words */
   enum { WINDOW = 64 };
   const walmap__log *log = t->segment->log;
   const uint8_t *at = t->at, *stop = t->stop;

@@ -26,7 +26,7 @@
 **  C3 A transaction is all or nothing, and so is each of its savepoints.
 **  C4 What a transaction has read or written stays as it saw it until it ends (its shards are its own until then).
 **  C5 Writers of different shards run side by side; writers of one shard queue, at most busy_timeout long. A deadlock
-**     is found at once. Of its parties the one that has not been waiting for others as long, since it last committed,
+**     of transactions is found at once. Of its parties the one that has not been waiting for others as long, since it last committed,
 **     gets WALMAP_DEADLOCK.
 **  C6 An image is one committed state, taken while writers go on.
 **  C7 walmap_txn_commit and walmap_txn_rollback cannot fail.
@@ -113,7 +113,7 @@ typedef struct walmap_options {
   uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none. See below */
   uint32_t first_segment;     /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
   uint32_t auto_compact;      /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
-  uint32_t busy_timeout;      /* ms that a writer waits for a shard; 0 is not at all */
+  uint32_t busy_timeout;      /* ms that a writer waits for a shard; 0 is not at all. See below */
   walmap_hash_fn hash;        /* NULL is walmap_xxh3 */
   bool seed_given;            /* false: the seed is random, drawn from the system; true: it is `seed` */
   uint64_t seed;              /* mixed into every hash */
@@ -122,12 +122,14 @@ typedef struct walmap_options {
 } walmap_options;
 
 /*
-** Two of them in full:
+** Three of them in full:
 **   capacity       What is expected takes memory when a shard is written first: 2^24 entries at most are, for which the
 **                  index of all shards together takes 128 MiB. Where there is less memory, nothing is expected.
 **   first_segment  A shard's first log segment is as large, or 32 bytes for each entry that is expected if that is more,
 **                  but 1016 KiB at most; and from 8 KiB on it may be up to half less, so that memory is filled without
 **                  rests. Later ones are an eighth of the log, if that is more.
+**   busy_timeout   Each wait for a shard is as long at most. A transaction that begins after its object met a deadlock waits
+**                  once more, 10 ms at most and no longer than this, to take turns with others that did.
 */
 #define WALMAP_DEFAULT_SHARDS 16
 #define WALMAP_DEFAULT_AUTO_COMPACT 50
@@ -181,7 +183,9 @@ int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const voi
 
 /*
 ** A look at a present value, which lives until the callback returns. For walmap_set_if and walmap_remove_if the result
-** says whether to go on; the shard is owned by the call meanwhile, so the value is the latest and stays it.
+** says whether to go on; the shard is owned by the call meanwhile, so the value is the latest and stays it. A callback of
+** these, and of walmap_upsert, that writes to another map waits there with the shard in its hands: if that is part of a
+** deadlock, it is not found as one, and ends by busy_timeout.
 */
 typedef bool (*walmap_test_fn)(void *ctx, const void *value, size_t value_len);
 

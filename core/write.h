@@ -1,7 +1,7 @@
 /*
 ** write.h - one change of one key, in a shard that the caller owns
 **
-** In two steps, so that failing changes nothing: prepare looks the key up and obtains everything that the change
+** In three steps, so that failing changes nothing: start looks the key up; prepare obtains everything that the change
 ** needs; apply cannot fail. The change is visible to the owner at once, to readers when the tail moves past it.
 **
 ** All of it is inline. A write waits for two cache misses, of the bucket and of the old record; where it has few enough
