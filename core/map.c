@@ -3,8 +3,12 @@
 #include "map.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 #include <time.h>
+#if defined(__APPLE__)
+#include <sys/random.h> /* getentropy */
+#else
+#include <unistd.h> /* getentropy */
+#endif
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -36,7 +40,7 @@ void walmap_options_init(walmap_options *o) {
 /* A seed keeps strangers from choosing keys that collide. */
 static uint64_t random_number(void) {
   uint64_t seed;
-  if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
+  if (getentropy(&seed, sizeof seed) == 0)
     return seed;
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);

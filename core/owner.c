@@ -136,12 +136,39 @@ static bool look_on(walmap__owner *owner, walmap_session *session, const walmap_
   return false;
 }
 
+static struct timespec timespec_of(int64_t ns) {
+  return (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+}
+
+#if defined(__APPLE__)
+/* No condition goes by the monotonic clock there, but one may wait for a length of time. */
+static void init_condition(pthread_cond_t *condition) { pthread_cond_init(condition, NULL); }
+
+static void wait_until(pthread_cond_t *condition, int64_t when) {
+  int64_t left = when - now_ns();
+  struct timespec t = timespec_of(left > 0 ? left : 0);
+  pthread_cond_timedwait_relative_np(condition, &waiting, &t);
+}
+#else
+static void init_condition(pthread_cond_t *condition) {
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(condition, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+}
+
+static void wait_until(pthread_cond_t *condition, int64_t when) {
+  struct timespec t = timespec_of(when);
+  pthread_cond_timedwait(condition, &waiting, &t);
+}
+#endif
+
 /* Called with the mutex held, like all below. False when it was not woken, but `when` has come. */
 static bool sleep_until(walmap__waiter *w, int64_t when) {
-  struct timespec t = {.tv_sec = (time_t)(when / 1000000000), .tv_nsec = (long)(when % 1000000000)};
   walmap__yield("owner: will sleep");
   w->woken = false;
-  pthread_cond_timedwait(&w->wake, &waiting, &t);
+  wait_until(&w->wake, when);
   return w->woken;
 }
 
@@ -215,12 +242,7 @@ int walmap__owner_wait(walmap__owner *owner, walmap_session *session, uint32_t t
     return WALMAP_OK;
   walmap__yield("owner: will queue");
   walmap__waiter w = {.owner = owner, .session = session, .since = now_ns()};
-  pthread_condattr_t monotonic;
-  pthread_condattr_init(&monotonic);
-  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-  pthread_cond_init(&w.wake, &monotonic);
-  pthread_condattr_destroy(&monotonic);
-
+  init_condition(&w.wake);
   pthread_mutex_lock(&waiting);
   join_queue(owner, &w);
   if (session != &walmap__single_operation) {
