@@ -51,7 +51,7 @@ typedef struct walmap__segment {
   uint32_t id;
   _Atomic bool dirty;   /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
   uint64_t dead_bytes;  /* superseded by a commit or by the running transaction: a hint for compaction; owner only */
-  uint64_t sealed_time; /* epoch's time when it was sealed and committed; 0: not noted yet (compact.c); owner only */
+  uint64_t sealed_time; /* time when it was sealed and committed, or listed; 0: not noted yet (compact.c); owner only */
 } walmap__segment;
 
 typedef struct walmap__segment_entry {
