@@ -20,8 +20,8 @@ SQLITE_EXTENSION_INIT3
 ** They hold while the connection's tables, their objects and its databases stay the same, and while SQLite holds its
 ** statements to be up to date: it lets all of them expire when a database is detached, when the temp schema changes, and
 ** (before 3.41 or so) when it lets go of a virtual table. The canary is a statement that is there only to be looked at.
-** What escapes all this is a database that is replaced as a whole, by sqlite3_backup or another process, while a writing
-** function's statement (call.c) keeps the table's object: then functions read the old map until one of them writes.
+** What escapes all this is a database that is replaced as a whole, by sqlite3_backup or another process, while some
+** statement keeps the table's object: then functions read the old map until it is finalized, or until one of them writes.
 */
 
 typedef struct wm_resolved {
