@@ -93,7 +93,7 @@ static int run(wm_table *table, wm_call *call, char **err) {
   rc = sqlite3_reset(statement);
   if (rc != SQLITE_OK)
     *err = sqlite3_mprintf("%s", sqlite3_errmsg(db));
-  if (rc == SQLITE_SCHEMA)
+  if (call->result == NOT_RUN) /* it is outdated, or an authorizer made nothing of it, who may go */
     sqlite3_finalize(statement);
   else
     keep(table, statement, changes);
