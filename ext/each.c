@@ -73,6 +73,7 @@ static bool is_by_key(sqlite3_index_info *info, int i) {
 }
 
 static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+  (void)table;
   int image = -1;
   bool image_unusable = false;
   for (int i = 0; i < info->nConstraint; i++) {
@@ -84,7 +85,6 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   }
   if (image_unusable)
     return SQLITE_CONSTRAINT; /* the planner must read what the image depends on first */
-  (void)table;
   if (image < 0) {
     info->idxNum = PLAN_NO_IMAGE;
     info->estimatedCost = NEVER_COST;

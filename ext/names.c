@@ -109,8 +109,7 @@ static const char *schema_called(const wm_conn *conn, const char *schema) {
 }
 
 static bool is_default(const wm_conn *conn, const char *schema, const char *name) {
-  return sqlite3_stricmp(name, WM_MODULE) == 0 &&
-         (sqlite3_stricmp(schema, "main") == 0 || sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0);
+  return sqlite3_stricmp(name, WM_MODULE) == 0 && sqlite3_stricmp(wm_schema_name(conn, schema), "main") == 0;
 }
 
 /* What has the name in the schema. */
