@@ -103,6 +103,9 @@ bool wm_conn_is_utf16(const wm_conn *conn);
 */
 int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
 
+/* The same without a look, if it was the last question of its kind and its answer still holds; else NULL. */
+wm_table *wm_conn_known_table(wm_conn *conn, const char *name, size_t size);
+
 /*
 ** What the table's schema and name mean now: *table itself, or another walmap table, which takes its place. Otherwise
 ** an SQLite code with *err, as wm_conn_table.

@@ -78,8 +78,8 @@ static int reader_of(sqlite3_context *context, wm_use *use, wm_reader **out) {
     first->next = r;
   } else {
     sqlite3_set_auxdata(context, READERS, r, drop_readers);
-    if (sqlite3_get_auxdata(context, READERS) != r)
-      return WALMAP_NOMEM; /* SQLite dropped it at once */
+    if (r->use == NULL)
+      return WALMAP_NOMEM; /* SQLite dropped it at once: it is in the pool */
   }
   *out = r;
   return WALMAP_OK;

@@ -26,6 +26,7 @@ SQLITE_EXTENSION_INIT3
 
 typedef struct wm_resolved {
   char name[128]; /* longer ones are looked up each time */
+  size_t size;    /* of the name */
   wm_table *table;
   unsigned changes;
   int databases;
@@ -53,8 +54,13 @@ static bool is_expired(sqlite3_stmt *canary) {
 #endif
 }
 
+/* As databases(conn) == last->databases: there always is one. */
+static bool has_as_many_databases(const wm_conn *conn, const wm_resolved *last) {
+  return sqlite3_db_name(conn->db, last->databases) == NULL && sqlite3_db_name(conn->db, last->databases - 1) != NULL;
+}
+
 static bool is_valid(const wm_conn *conn, const wm_resolved *last) {
-  return last->table != NULL && last->changes == conn->changes && last->databases == databases(conn) &&
+  return last->table != NULL && last->changes == conn->changes && has_as_many_databases(conn, last) &&
          last->version == wm_registry_version() && conn->canary != NULL && !is_expired(conn->canary);
 }
 
@@ -76,10 +82,11 @@ static void set_canary(wm_conn *conn) {
 }
 
 static void keep(const wm_conn *conn, wm_resolved *last, const char *name, wm_table *table) {
-  size_t size = strlen(name) + 1;
+  size_t size = strlen(name);
   if (size > sizeof last->name)
     return;
   memcpy(last->name, name, size);
+  last->size = size;
   last->table = table;
   last->changes = conn->changes;
   last->databases = databases(conn);
@@ -356,12 +363,14 @@ static int find_only(wm_conn *conn, wm_table **out, char **err) {
   return rc;
 }
 
+wm_table *wm_conn_known_table(wm_conn *conn, const char *name, size_t size) {
+  const wm_resolved *last = &conn->resolved[name == NULL];
+  bool is_same = last->size == size && memcmp(name != NULL ? name : "", last->name, size) == 0;
+  return is_same && is_valid(conn, last) ? last->table : NULL;
+}
+
 int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err) {
   wm_resolved *last = &conn->resolved[name == NULL];
-  if ((name == NULL || strcmp(name, last->name) == 0) && is_valid(conn, last)) {
-    *out = last->table;
-    return SQLITE_OK;
-  }
   *err = NULL;
   set_canary(conn);
   int rc = name == NULL ? find_only(conn, out, err) : find_named(conn, name, out, err);
