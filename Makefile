@@ -49,7 +49,7 @@ FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*.c ext/*.c))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
+.PHONY: all help deps demo test test-aarch64 test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
         check format shell test-sqlite bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -142,6 +142,13 @@ test: ## builds and runs all tests; installs what they need
 	@test/deps build test
 	@$(MAKE) --no-print-directory all test-programs
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
+
+# Another kind of CPU than x86: no SSE2, and a char that has no sign
+test-aarch64: ## the C library's tests for aarch64, in an emulator (Debian); test-aarch64 TEST=test for all C tests
+	@test/deps build aarch64
+	@$(MAKE) --no-print-directory BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc all test-programs
+	@WALMAP_SO=build-aarch64/walmap.so BUILD=build-aarch64 UNDER=qemu-aarch64 \
+	  test/run $(patsubst $(BUILD)/%,build-aarch64/%,$(filter $(BUILD)/$(or $(TEST),test/core)/%,$(TESTS)))
 
 coverage: ## tells which lines and branches the tests run
 	@test/deps build test
