@@ -21,21 +21,21 @@ SQLITE_EXTENSION_INIT3
 typedef struct wm_call {
   wm_call_fn work;
   void *ctx;
-  int result; /* of the work, or NOT_RUN */
+  int rc; /* of the work, or NOT_RUN */
   char *err;
 } wm_call;
 
-bool wm_call_take(wm_table *table, sqlite3_int64 *rowid, int *result) {
+bool wm_call_take(wm_table *table, sqlite3_int64 *rowid, int *rc) {
   wm_call *call = table->call;
   if (call == NULL)
     return false;
   table->call = NULL; /* first, for the work may write to the table */
   table->calls++;
-  call->result = call->work(call->ctx, table, &call->err);
+  call->rc = call->work(call->ctx, table, &call->err);
   table->calls--;
   *rowid = sqlite3_last_insert_rowid(table->conn->db); /* no row of the user's own was inserted */
   /* Under OR IGNORE a constraint is not an error, and not counted by changes() either. */
-  *result = call->result == WM_CALL_UNCHANGED ? SQLITE_CONSTRAINT : call->result;
+  *rc = call->rc == WM_CALL_UNCHANGED ? SQLITE_CONSTRAINT : call->rc;
   return true;
 }
 
@@ -93,7 +93,7 @@ static int run(wm_table *table, wm_call *call, char **err) {
   rc = sqlite3_reset(statement);
   if (rc != SQLITE_OK)
     *err = sqlite3_mprintf("%s", sqlite3_errmsg(db));
-  if (call->result == NOT_RUN) /* it is outdated, or an authorizer made nothing of it, who may go */
+  if (call->rc == NOT_RUN) /* it is outdated, or an authorizer made nothing of it, who may go */
     sqlite3_finalize(statement);
   else
     keep(table, statement, changes);
@@ -106,17 +106,17 @@ int wm_call_write(wm_table *table, wm_call_fn work, void *ctx, char **err) {
   int rc, tries = 0;
   wm_table_retain(table); /* each try begins with its name */
   *err = NULL;
-  while ((rc = run(table, &call, err)) == SQLITE_SCHEMA && call.result == NOT_RUN && ++tries < TRIES) {
+  while ((rc = run(table, &call, err)) == SQLITE_SCHEMA && call.rc == NOT_RUN && ++tries < TRIES) {
     sqlite3_free(*err);
     *err = NULL;
   }
   wm_table_release(table);
-  if (call.result == NOT_RUN && rc == SQLITE_OK) { /* the authorizer had the INSERT ignored */
+  if (call.rc == NOT_RUN && rc == SQLITE_OK) { /* the authorizer had the INSERT ignored */
     rc = SQLITE_AUTH;
     *err = sqlite3_mprintf("not authorized");
-  } else if (call.result != NOT_RUN && call.result != SQLITE_OK && call.result != WM_CALL_UNCHANGED) {
+  } else if (call.rc != NOT_RUN && call.rc != SQLITE_OK && call.rc != WM_CALL_UNCHANGED) {
     sqlite3_free(*err);
-    rc = call.result; /* SQLite may have taken it for a constraint to ignore */
+    rc = call.rc; /* SQLite may have taken it for a constraint to ignore */
     *err = call.err;
   }
   return rc;

@@ -31,8 +31,7 @@ int wm_call_write(wm_table *table, wm_call_fn work, void *ctx, char **err);
 /* What the work returns when the core failed with a WALMAP code: the SQLite code, with its text in *err. */
 int wm_call_failed(wm_table *table, int result, char **err);
 
-/* For xUpdate: when work was left at the table, does it, sets *result to what xUpdate shall return, and returns true.
- */
-bool wm_call_take(wm_table *table, sqlite3_int64 *rowid, int *result);
+/* For xUpdate: when work was left at the table, does it, sets *rc to what xUpdate shall return, and returns true. */
+bool wm_call_take(wm_table *table, sqlite3_int64 *rowid, int *rc);
 
 #endif

@@ -135,10 +135,10 @@ int wm_conn_use(wm_conn *conn, wm_map *map, wm_use **out) {
   if (use == NULL)
     return WALMAP_NOMEM;
   memset(use, 0, sizeof *use);
-  int rc = walmap_txn_new(map->map, conn->session, &use->txn);
-  if (rc != WALMAP_OK) {
+  int result = walmap_txn_new(map->map, conn->session, &use->txn);
+  if (result != WALMAP_OK) {
     sqlite3_free(use);
-    return rc;
+    return result;
   }
   wm_registry_retain(map);
   atomic_fetch_add(&map->uses, 1);

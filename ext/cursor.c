@@ -12,6 +12,8 @@
 ** the transaction that it read in has ended.
 **
 ** Cursors are pooled, and entries point into the map's log: reading a row allocates nothing.
+**
+** What runs below xOpen and xFilter returns WALMAP codes (error.h); these two turn them into SQLite's.
 */
 #include "cursor.h"
 
@@ -52,12 +54,12 @@ typedef struct wm_cursor {
 /* xOpen, xClose                                                                                                      */
 
 static int acquire(wm_cursor *c) {
-  int rc = wm_state_acquire(c->use, &c->state);
-  if (rc == WALMAP_OK) {
+  int result = wm_state_acquire(c->use, &c->state);
+  if (result == WALMAP_OK) {
     c->in_transaction = wm_use_is_begun(c->use);
     c->generation = c->use->generation;
   }
-  return rc;
+  return result;
 }
 
 static void release(wm_cursor *c) {
@@ -116,10 +118,10 @@ int wm_cursor_open(sqlite3_vtab *vtab, sqlite3_vtab_cursor **out) {
     return SQLITE_NOMEM;
   c->use = table->use;
   c->at_end = true;
-  int rc = acquire(c);
-  if (rc != WALMAP_OK) {
+  int result = acquire(c);
+  if (result != WALMAP_OK) {
     to_pool(table->conn, c);
-    return wm_error_table(vtab, rc, table);
+    return wm_error_table(vtab, result, table);
   }
   *out = &c->base;
   return SQLITE_OK;
@@ -157,14 +159,14 @@ static int reserve(wm_cursor *c, size_t n) {
 static bool in_own_transaction(const wm_cursor *c) { return c->in_transaction && c->generation == c->use->generation; }
 
 static int get(wm_cursor *c, const wm_key *key) {
-  int rc = reserve(c, 1);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = reserve(c, 1);
+  if (result != WALMAP_OK)
+    return result;
   walmap_entry *entry = &c->found[c->n_found];
-  rc = in_own_transaction(c) ? walmap_txn_get(c->use->txn, key->data, key->size, entry)
-                             : walmap_state_get(c->state->state, key->data, key->size, entry);
-  c->n_found += rc == WALMAP_OK;
-  return rc == WALMAP_NOTFOUND ? WALMAP_OK : rc;
+  result = in_own_transaction(c) ? walmap_txn_get(c->use->txn, key->data, key->size, entry)
+                                 : walmap_state_get(c->state->state, key->data, key->size, entry);
+  c->n_found += result == WALMAP_OK;
+  return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 
 static bool same_key(const walmap_entry *a, const walmap_entry *b) {
@@ -186,7 +188,7 @@ static bool looks_numeric(const walmap_entry *entry) {
 typedef struct collecting {
   wm_cursor *cursor;
   size_t n_before; /* so many entries at the start of `found` may be look-alikes of other numbers */
-  int rc;
+  int result;
 } collecting;
 
 /* Adds text that looks like a number: it may be equal to the one sought, for SQLite to say. */
@@ -194,7 +196,7 @@ static bool collect(void *context, const walmap_entry *entry) {
   collecting *all = context;
   if (!looks_numeric(entry) || is_found(all->cursor, all->n_before, entry))
     return true;
-  if ((all->rc = reserve(all->cursor, 1)) != WALMAP_OK)
+  if ((all->result = reserve(all->cursor, 1)) != WALMAP_OK)
     return false;
   all->cursor->found[all->cursor->n_found++] = *entry;
   return true;
@@ -206,16 +208,16 @@ static int get_lookalikes(wm_cursor *c, const wm_key *key, size_t n_before) {
     return WALMAP_OK;
   uint64_t hashes[WM_LOOKALIKES];
   uint64_t seed = walmap_get_options(c->use->map->map)->seed;
-  int n = wm_codec_lookalikes(key->data, key->size, seed, hashes), rc = WALMAP_OK;
+  int n = wm_codec_lookalikes(key->data, key->size, seed, hashes), result = WALMAP_OK;
   collecting all = {c, n_before, WALMAP_OK};
-  for (int i = 0; i < n && rc == WALMAP_OK; i++) {
+  for (int i = 0; i < n && result == WALMAP_OK; i++) {
     if (in_own_transaction(c))
-      rc = walmap_txn_each_hash(c->use->txn, hashes[i], collect, &all);
+      result = walmap_txn_each_hash(c->use->txn, hashes[i], collect, &all);
     else
       walmap_state_each_hash(c->state->state, hashes[i], collect, &all);
-    rc = rc == WALMAP_OK ? all.rc : rc;
+    result = result == WALMAP_OK ? all.result : result;
   }
-  return rc;
+  return result;
 }
 
 static int find_key(wm_cursor *c, sqlite3_value *value) {
@@ -223,11 +225,11 @@ static int find_key(wm_cursor *c, sqlite3_value *value) {
   int rc = wm_codec_encode_key(value, &key);
   if (rc != SQLITE_OK)
     return rc == SQLITE_NOMEM ? WALMAP_NOMEM : WALMAP_OK; /* key = NULL is never true */
-  rc = get(c, &key);
-  if (rc == WALMAP_OK)
-    rc = get_lookalikes(c, &key, 0);
+  int result = get(c, &key);
+  if (result == WALMAP_OK)
+    result = get_lookalikes(c, &key, 0);
   wm_codec_release_key(&key);
-  return rc;
+  return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -244,12 +246,12 @@ typedef struct batch {
 ** text.
 */
 static int look_up(wm_cursor *c, batch *b, size_t n_lookalikes) {
-  int rc = reserve(c, b->n);
+  int result = reserve(c, b->n);
   walmap_entry *entries = &c->found[c->n_found];
-  if (rc == WALMAP_OK && in_own_transaction(c)) {
-    for (size_t i = 0; i < b->n && rc == WALMAP_OK; i++)
-      rc = get(c, &b->keys[i]);
-  } else if (rc == WALMAP_OK) {
+  if (result == WALMAP_OK && in_own_transaction(c)) {
+    for (size_t i = 0; i < b->n && result == WALMAP_OK; i++)
+      result = get(c, &b->keys[i]);
+  } else if (result == WALMAP_OK) {
     for (size_t i = 0; i < b->n; i++)
       entries[i] = (walmap_entry){.key = b->keys[i].data, .key_len = b->keys[i].size};
     walmap_state_get_many(c->state->state, entries, b->n);
@@ -265,7 +267,7 @@ static int look_up(wm_cursor *c, batch *b, size_t n_lookalikes) {
   for (size_t i = 0; i < b->n; i++)
     wm_codec_release_key(&b->keys[i]);
   b->n = 0;
-  return rc;
+  return result;
 }
 
 static int find_list(wm_cursor *c, sqlite3_value *list) {
@@ -275,31 +277,31 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
   b->n = 0;
   sqlite3_value *value;
   size_t n_lookalikes = 0;
-  int rc = WALMAP_OK, step = sqlite3_vtab_in_first(list, &value);
-  for (; step == SQLITE_OK && rc == WALMAP_OK; step = sqlite3_vtab_in_next(list, &value)) {
+  int result = WALMAP_OK, step = sqlite3_vtab_in_first(list, &value);
+  for (; step == SQLITE_OK && result == WALMAP_OK; step = sqlite3_vtab_in_next(list, &value)) {
     wm_key *key = &b->keys[b->n];
-    int encoded = wm_codec_encode_key(value, key);
-    if (encoded == SQLITE_CONSTRAINT_NOTNULL)
+    int rc = wm_codec_encode_key(value, key);
+    if (rc == SQLITE_CONSTRAINT_NOTNULL)
       continue;
-    if (encoded != SQLITE_OK) {
-      rc = WALMAP_NOMEM;
+    if (rc != SQLITE_OK) {
+      result = WALMAP_NOMEM;
       break;
     }
     size_t n_before = c->n_found;
-    rc = get_lookalikes(c, key, n_lookalikes);
+    result = get_lookalikes(c, key, n_lookalikes);
     if (c->n_found > n_before)
       n_lookalikes = c->n_found;
-    if (++b->n == BATCH && rc == WALMAP_OK)
-      rc = look_up(c, b, n_lookalikes);
+    if (++b->n == BATCH && result == WALMAP_OK)
+      result = look_up(c, b, n_lookalikes);
   }
-  if (rc == WALMAP_OK && step == SQLITE_NOMEM)
-    rc = WALMAP_NOMEM;
-  if (rc == WALMAP_OK)
-    rc = look_up(c, b, n_lookalikes);
+  if (result == WALMAP_OK && step == SQLITE_NOMEM)
+    result = WALMAP_NOMEM;
+  if (result == WALMAP_OK)
+    result = look_up(c, b, n_lookalikes);
   for (size_t i = 0; i < b->n; i++)
     wm_codec_release_key(&b->keys[i]);
   sqlite3_free(b);
-  return rc;
+  return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -316,11 +318,11 @@ static bool step(wm_cursor *c, walmap_entry *entry) {
 
 static int sort(wm_cursor *c, bool descending) {
   walmap_entry entry;
-  int rc = WALMAP_OK;
+  int result = WALMAP_OK;
   wm_sorted_clear(&c->sorted, descending);
-  while (rc == WALMAP_OK && step(c, &entry))
-    rc = wm_sorted_add(&c->sorted, &entry);
-  return rc;
+  while (result == WALMAP_OK && step(c, &entry))
+    result = wm_sorted_add(&c->sorted, &entry);
+  return result;
 }
 
 static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
@@ -332,9 +334,9 @@ static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
     return WALMAP_OK;
   if (in_own_transaction(c)) {
     wm_state *before = c->own; /* maybe the same, when nothing was written since */
-    int rc = wm_state_acquire_own(c->use, &state);
-    if (rc != WALMAP_OK)
-      return rc;
+    int result = wm_state_acquire_own(c->use, &state);
+    if (result != WALMAP_OK)
+      return result;
     c->own = state;
     wm_state_release(before);
   }
@@ -348,29 +350,29 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
   (void)unused, (void)argc;
   wm_cursor *c = (wm_cursor *)base;
   const wm_table *table = ((wm_vtab *)base->pVtab)->table;
-  int rc = WALMAP_OK;
+  int result = WALMAP_OK;
   c->is_scan = c->is_sorted = false;
   c->n_found = c->at = 0;
   if (c->in_transaction && c->generation != c->use->generation) { /* it ended */
     release(c);
-    rc = acquire(c);
+    result = acquire(c);
   }
-  if (rc == WALMAP_OK) {
+  if (result == WALMAP_OK) {
     switch (WM_PLAN_WAY(plan)) {
     case WM_PLAN_KEY:
-      rc = find_key(c, argv[0]);
+      result = find_key(c, argv[0]);
       break;
     case WM_PLAN_LIST:
-      rc = find_list(c, argv[0]);
+      result = find_list(c, argv[0]);
       break;
     default:
-      rc = start_scan(c, plan, argv);
+      result = start_scan(c, plan, argv);
       break;
     }
   }
-  if (rc != WALMAP_OK) {
+  if (result != WALMAP_OK) {
     c->at_end = true;
-    return wm_error_table(base->pVtab, rc, table);
+    return wm_error_table(base->pVtab, result, table);
   }
   return wm_cursor_next(base);
 }

@@ -48,12 +48,12 @@ static int refresh(wm_reader *r, wm_use *use) {
   wm_state_release(r->state);
   r->use = NULL;
   r->state = NULL;
-  int rc = wm_state_acquire(use, &r->state);
-  if (rc == WALMAP_OK) {
+  int result = wm_state_acquire(use, &r->state);
+  if (result == WALMAP_OK) {
     r->use = use;
     r->generation = use->generation;
   }
-  return rc;
+  return result;
 }
 
 static int reader_of(sqlite3_context *context, wm_use *use, wm_reader **out) {
@@ -68,10 +68,10 @@ static int reader_of(sqlite3_context *context, wm_use *use, wm_reader **out) {
   if (r == NULL)
     return WALMAP_NOMEM;
   r->next = NULL;
-  int rc = refresh(r, use);
-  if (rc != WALMAP_OK) {
+  int result = refresh(r, use);
+  if (result != WALMAP_OK) {
     drop_readers(r);
-    return rc;
+    return result;
   }
   if (first != NULL) {
     r->next = first->next;
@@ -88,31 +88,31 @@ static int reader_of(sqlite3_context *context, wm_use *use, wm_reader **out) {
 int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t key_len, walmap_entry *entry,
                wm_state **pin) {
   wm_reader *r;
-  int rc = reader_of(context, use, &r);
-  if (rc != WALMAP_OK)
-    return rc;
-  rc = wm_use_is_begun(use) ? walmap_txn_get(use->txn, key, key_len, entry)
-                            : walmap_state_get(r->state->state, key, key_len, entry);
-  if (rc == WALMAP_OK)
+  int result = reader_of(context, use, &r);
+  if (result != WALMAP_OK)
+    return result;
+  result = wm_use_is_begun(use) ? walmap_txn_get(use->txn, key, key_len, entry)
+                                : walmap_state_get(r->state->state, key, key_len, entry);
+  if (result == WALMAP_OK)
     *pin = r->state;
-  return rc;
+  return result;
 }
 
 int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len) {
   wm_reader *r;
   wm_state *own;
   if (!wm_use_is_begun(use)) {
-    int rc = reader_of(context, use, &r);
-    if (rc == WALMAP_OK)
+    int result = reader_of(context, use, &r);
+    if (result == WALMAP_OK)
       *len = walmap_state_len(r->state->state);
-    return rc;
+    return result;
   }
-  int rc = wm_state_acquire_own(use, &own);
-  if (rc == WALMAP_OK) {
+  int result = wm_state_acquire_own(use, &own);
+  if (result == WALMAP_OK) {
     *len = walmap_state_len(own->state);
     wm_state_release(own);
   }
-  return rc;
+  return result;
 }
 
 int wm_use_state(wm_use *use, wm_state **out) {

@@ -59,37 +59,37 @@ static int create(const wm_owner *owner, const walmap_options *options, wm_map *
   atomic_init(&map->uses, 0);
   atomic_init(&map->numeric, false);
   atomic_init(&map->retracted, false);
-  int rc = walmap_open(options, &map->map);
-  if (rc == WALMAP_OK)
-    rc = copy(owner->name, &map->name);
-  if (rc == WALMAP_OK)
-    rc = copy(owner->file, &map->file);
-  if (rc == WALMAP_OK)
-    rc = copy(owner->vfs, &map->vfs);
-  if (rc != WALMAP_OK) {
+  int result = walmap_open(options, &map->map);
+  if (result == WALMAP_OK)
+    result = copy(owner->name, &map->name);
+  if (result == WALMAP_OK)
+    result = copy(owner->file, &map->file);
+  if (result == WALMAP_OK)
+    result = copy(owner->vfs, &map->vfs);
+  if (result != WALMAP_OK) {
     destroy(map);
-    return rc;
+    return result;
   }
   *out = map;
   return WALMAP_OK;
 }
 
 int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out) {
-  int rc = WALMAP_OK;
+  int result = WALMAP_OK;
   pthread_mutex_lock(&mutex);
   wm_map *map = fresh || owner->kind == WM_PRIVATE ? NULL : find(owner);
   if (map != NULL) {
     map->references++;
-  } else if ((rc = create(owner, options, &map)) == WALMAP_OK) {
+  } else if ((result = create(owner, options, &map)) == WALMAP_OK) {
     map->published = !fresh;
     map->id = ++last_id;
     map->next = maps;
     maps = map;
   }
   pthread_mutex_unlock(&mutex);
-  if (rc == WALMAP_OK)
+  if (result == WALMAP_OK)
     *out = map;
-  return rc;
+  return result;
 }
 
 void wm_registry_retain(wm_map *map) {
@@ -174,7 +174,7 @@ wm_map *wm_registry_next(uint64_t id) {
 
 int wm_registry_copy_name(wm_map *map, char **name) {
   pthread_mutex_lock(&mutex);
-  int rc = copy(map->name, name);
+  int result = copy(map->name, name);
   pthread_mutex_unlock(&mutex);
-  return rc;
+  return result;
 }

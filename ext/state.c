@@ -90,10 +90,10 @@ static int obtain(wm_use *use, wm_state **out) {
   state = sqlite3_malloc(sizeof *state);
   if (state == NULL)
     return WALMAP_NOMEM;
-  int rc = walmap_state_new(use->map->map, &state->state);
-  if (rc != WALMAP_OK) {
+  int result = walmap_state_new(use->map->map, &state->state);
+  if (result != WALMAP_OK) {
     sqlite3_free(state);
-    return rc;
+    return result;
   }
   state->use = use;
   state->references = 0;
@@ -121,12 +121,12 @@ int wm_state_acquire(wm_use *use, wm_state **out) {
     return WALMAP_OK;
   }
   wm_state *state;
-  int rc = obtain(use, &state);
-  if (rc != WALMAP_OK)
-    return rc;
-  if ((rc = walmap_state_begin(state->state)) != WALMAP_OK) {
+  int result = obtain(use, &state);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = walmap_state_begin(state->state)) != WALMAP_OK) {
     put_back(state);
-    return rc;
+    return result;
   }
   *out = use->current = first_reference(state);
   return WALMAP_OK;
@@ -139,12 +139,12 @@ int wm_state_acquire_own(wm_use *use, wm_state **out) {
     return WALMAP_OK;
   }
   wm_state *state;
-  int rc = obtain(use, &state);
-  if (rc != WALMAP_OK)
-    return rc;
-  if ((rc = walmap_txn_state_begin(use->txn, state->state)) != WALMAP_OK) {
+  int result = obtain(use, &state);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = walmap_txn_state_begin(use->txn, state->state)) != WALMAP_OK) {
     put_back(state);
-    return rc;
+    return result;
   }
   use->own_writes = use->writes;
   *out = use->own = first_reference(state);

@@ -79,10 +79,10 @@ static int begin(wm_use *use) {
     return WALMAP_OK;
   wm_use_begin(use);
   int levels = wm_ddl_levels(use->conn);
-  int rc = levels > 0 ? wm_use_savepoint(use, levels - 1, false) : WALMAP_OK;
-  if (rc != WALMAP_OK)
+  int result = levels > 0 ? wm_use_savepoint(use, levels - 1, false) : WALMAP_OK;
+  if (result != WALMAP_OK)
     wm_use_rollback(use);
-  return rc;
+  return result;
 }
 
 /* What becomes the entry's value: the sqlite3_value, or what another entry has when that is NULL. */
@@ -100,10 +100,10 @@ static int put(wm_use *use, const wm_key *key, const content *from, when when) {
   size_t size = from->is_entry ? from->entry.value_len : wm_codec_value_size(&from->value);
   void *to;
   wm_registry_note_key(use->map, key->data, key->size);
-  int rc = when == ALWAYS ? walmap_txn_reserve(use->txn, key->data, key->size, size, &to)
-                          : walmap_txn_reserve_if(use->txn, when == IF_PRESENT, key->data, key->size, size, &to);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = when == ALWAYS ? walmap_txn_reserve(use->txn, key->data, key->size, size, &to)
+                              : walmap_txn_reserve_if(use->txn, when == IF_PRESENT, key->data, key->size, size, &to);
+  if (result != WALMAP_OK)
+    return result;
   wm_use_changed(use);
   if (from->is_entry) {
     memcpy(to, from->entry.value, size);
@@ -115,10 +115,10 @@ static int put(wm_use *use, const wm_key *key, const content *from, when when) {
 }
 
 static int drop(wm_use *use, const void *key, size_t key_size) {
-  int rc = walmap_txn_remove(use->txn, key, key_size);
-  if (rc == WALMAP_OK)
+  int result = walmap_txn_remove(use->txn, key, key_size);
+  if (result == WALMAP_OK)
     wm_use_changed(use);
-  return rc;
+  return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -186,8 +186,8 @@ static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
 }
 
 static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, bool replace) {
-  int rc = put(vtab->table->use, key, from, replace ? ALWAYS : IF_ABSENT);
-  return rc == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, rc, vtab->table);
+  int result = put(vtab->table->use, key, from, replace ? ALWAYS : IF_ABSENT);
+  return result == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, result, vtab->table);
 }
 
 /* Gives the entry of key `old` the key `key`. Two changes, of which the second may want for memory. */
