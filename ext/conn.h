@@ -141,8 +141,9 @@ int wm_use_state(wm_use *use, wm_state **out);
 /* Transactions (transaction.c)                                                                                       */
 
 /*
-** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h); while wm_use_is_begun
-** it may write there through use->txn, with wm_registry_note_key before and wm_use_changed after each write.
+** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h). While wm_use_is_begun,
+** one key is written there by row.h; what writes many at once through use->txn (a restore, changes) calls
+** wm_registry_note_key for each key before, and wm_use_changed after.
 */
 
 static inline bool wm_use_is_begun(const wm_use *use) { return walmap_txn_is_begun(use->txn); }

@@ -8,8 +8,8 @@
 */
 #include "call.h"
 #include "functions.h"
+#include "row.h"
 #include "upsert.h"
-#include "vtab.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -52,25 +52,15 @@ static bool perform(sqlite3_context *context, wm_table *table, wm_call_fn work, 
 /* The work                                                                                                           */
 
 static int put(wm_table *table, const wm_key *key, const wm_value *value, char **err) {
-  wm_use *use = table->use;
-  void *to;
-  if (wm_is_too_big(table->conn->db, key, value->payload_size))
+  if (wm_row_is_too_big(table->conn->db, key, value->payload_size))
     return SQLITE_TOOBIG;
-  wm_registry_note_key(use->map, key->data, key->size);
-  int result = walmap_txn_reserve(use->txn, key->data, key->size, wm_codec_value_size(value), &to);
-  if (result != WALMAP_OK)
-    return wm_call_failed(table, result, err);
-  wm_codec_write_value(value, key->form, to);
-  wm_use_changed(use);
-  return SQLITE_OK;
+  int result = wm_row_set(table->use, key, value, WM_ALWAYS);
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
 static int drop(wm_table *table, const wm_key *key, char **err) {
-  int result = walmap_txn_remove(table->use->txn, key->data, key->size);
-  if (result != WALMAP_OK)
-    return wm_call_failed(table, result, err);
-  wm_use_changed(table->use);
-  return SQLITE_OK;
+  int result = wm_row_remove(table->use, key);
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
 /* WALMAP_OK, NOTFOUND or an error; from then on the key's shard is the transaction's. */

@@ -11,6 +11,7 @@
 #include "codec.h"
 #include "ddl.h"
 #include "error.h"
+#include "row.h"
 #include "vtab.h"
 
 #include <string.h>
@@ -46,28 +47,6 @@ static int fail_same(wm_vtab *vtab) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* The length limit                                                                                                   */
-
-static size_t varint_size(uint64_t number) {
-  size_t size = 1;
-  while (size < 9 && (number >>= 7) != 0)
-    size++;
-  return size;
-}
-
-/*
-** The limit of a native table is on the record: the payloads, a header with a varint for each that tells its length, and
-** one for the header. The bytes of numbers, here up to 8 each, make a difference only to a limit that somebody set to less
-** than a few dozen bytes more than the row.
-*/
-bool wm_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
-  uint64_t limit = (uint64_t)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, -1);
-  uint64_t header = 1 + varint_size(13 + 2 * (uint64_t)key->size) + varint_size(13 + 2 * (uint64_t)value_size);
-  uint64_t key_payload = key->size - 1 - wm_codec_key_is_text(key->data);
-  return header + key_payload + value_size > limit;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
 /* Writing                                                                                                            */
 
 /*
@@ -92,33 +71,8 @@ typedef struct content {
   walmap_entry entry;
 } content;
 
-/* Which keys `put` sets. */
-typedef enum when { ALWAYS, IF_ABSENT, IF_PRESENT } when;
-
-/* A WALMAP code: NOTFOUND or EXISTS when `when` says that the key is left alone. */
-static int put(wm_use *use, const wm_key *key, const content *from, when when) {
-  size_t size = from->is_entry ? from->entry.value_len : wm_codec_value_size(&from->value);
-  void *to;
-  wm_registry_note_key(use->map, key->data, key->size);
-  int result = when == ALWAYS ? walmap_txn_reserve(use->txn, key->data, key->size, size, &to)
-                              : walmap_txn_reserve_if(use->txn, when == IF_PRESENT, key->data, key->size, size, &to);
-  if (result != WALMAP_OK)
-    return result;
-  wm_use_changed(use);
-  if (from->is_entry) {
-    memcpy(to, from->entry.value, size);
-    wm_codec_set_form(to, key->form);
-  } else {
-    wm_codec_write_value(&from->value, key->form, to);
-  }
-  return WALMAP_OK;
-}
-
-static int drop(wm_use *use, const void *key, size_t key_size) {
-  int result = walmap_txn_remove(use->txn, key, key_size);
-  if (result == WALMAP_OK)
-    wm_use_changed(use);
-  return result;
+static int put(wm_use *use, const wm_key *key, const content *from, wm_when when) {
+  return from->is_entry ? wm_row_copy(use, key, &from->entry, when) : wm_row_set(use, key, &from->value, when);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -180,13 +134,13 @@ static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
   int rc = read_row_key(vtab, argv[0], &key);
   if (rc != SQLITE_OK)
     return rc == SQLITE_CONSTRAINT_NOTNULL ? SQLITE_OK : rc;
-  rc = wm_error_table(&vtab->base, drop(vtab->table->use, key.data, key.size), vtab->table);
+  rc = wm_error_table(&vtab->base, wm_row_remove(vtab->table->use, &key), vtab->table);
   wm_codec_release_key(&key);
   return rc;
 }
 
 static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, bool replace) {
-  int result = put(vtab->table->use, key, from, replace ? ALWAYS : IF_ABSENT);
+  int result = put(vtab->table->use, key, from, replace ? WM_ALWAYS : WM_IF_ABSENT);
   return result == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, result, vtab->table);
 }
 
@@ -199,7 +153,7 @@ static int move_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, const c
     return rc;
   rc = insert_row(vtab, key, from, replace);
   if (rc == SQLITE_OK)
-    rc = wm_error_table(&vtab->base, drop(use, old->data, old->size), vtab->table);
+    rc = wm_error_table(&vtab->base, wm_row_remove(use, old), vtab->table);
   if (rc != SQLITE_OK)
     wm_use_rollback_to(use, level);
   wm_use_release_to(use, level);
@@ -214,14 +168,14 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
   wm_use *use = vtab->table->use;
   bool same = old == key || (old->size == key->size && memcmp(old->data, key->data, key->size) == 0);
   if (same && !from->is_entry) /* the usual one */
-    return wm_error_table(&vtab->base, put(use, key, from, IF_PRESENT), vtab->table);
+    return wm_error_table(&vtab->base, put(use, key, from, WM_IF_PRESENT), vtab->table);
   int result = walmap_txn_get(use->txn, old->data, old->size, &from->entry);
   if (result != WALMAP_OK)
     return wm_error_table(&vtab->base, result, vtab->table);
-  if (from->is_entry && wm_is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
+  if (from->is_entry && wm_row_is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
     return SQLITE_TOOBIG;
   if (same)
-    return wm_error_table(&vtab->base, put(use, key, from, ALWAYS), vtab->table);
+    return wm_error_table(&vtab->base, put(use, key, from, WM_ALWAYS), vtab->table);
   return move_row(vtab, old, key, from, replace);
 }
 
@@ -231,7 +185,7 @@ static int read_content(sqlite3 *db, sqlite3_value *value, bool is_update, const
   if (from->is_entry)
     return SQLITE_OK;
   int rc = wm_codec_read_value(value, &from->value);
-  return rc == SQLITE_OK && wm_is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
+  return rc == SQLITE_OK && wm_row_is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
 }
 
 static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {

@@ -21,10 +21,4 @@ static inline bool wm_vtab_is_registered(const wm_conn *conn) { return conn->reg
 /* xUpdate (update.c) */
 int wm_update(sqlite3_vtab *vtab, int argc, sqlite3_value **argv, sqlite3_int64 *rowid);
 
-/*
-** Whether a native table would refuse the row for its length, with SQLITE_TOOBIG. `value_size` is without header byte and
-** NUL: wm_value.payload_size, wm_codec_payload_size.
-*/
-bool wm_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size);
-
 #endif
