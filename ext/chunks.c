@@ -9,10 +9,9 @@
 ** could hold. All are of the one state that xFilter takes (T6), and each is made when its row is reached, so memory
 ** holds one of them and no image. It reads maps, so it is SQLITE_VTAB_DIRECTONLY.
 */
+#include "eponymous.h"
 #include "error.h"
 #include "functions.h"
-
-#include <string.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -46,18 +45,13 @@ typedef struct chunks_cursor {
 
 static int connect_table(sqlite3 *db, void *conn, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
   (void)argc, (void)argv, (void)err;
-  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(n INTEGER, chunk BLOB, t HIDDEN, bytes HIDDEN)");
-  if (rc != SQLITE_OK)
-    return rc;
-  sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  chunks_table *table = sqlite3_malloc(sizeof *table);
-  if (table == NULL)
-    return SQLITE_NOMEM;
-  memset(table, 0, sizeof *table);
-  table->conn = conn;
-  wm_conn_retain(conn);
-  *out = &table->base;
-  return SQLITE_OK;
+  int rc = wm_eponymous_connect(db, "CREATE TABLE x(n INTEGER, chunk BLOB, t HIDDEN, bytes HIDDEN)",
+                                SQLITE_VTAB_DIRECTONLY, sizeof(chunks_table), out);
+  if (rc == SQLITE_OK) {
+    ((chunks_table *)*out)->conn = conn;
+    wm_conn_retain(conn);
+  }
+  return rc;
 }
 
 static int disconnect_table(sqlite3_vtab *base) {
@@ -99,12 +93,7 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
 
 static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   (void)table;
-  chunks_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL)
-    return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = &cursor->base;
-  return SQLITE_OK;
+  return wm_eponymous_open(sizeof(chunks_cursor), out);
 }
 
 /* To where xFilter begins. */

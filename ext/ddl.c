@@ -26,7 +26,9 @@
 #include "ddl.h"
 
 #include "creation.h"
+#include "eponymous.h"
 #include "error.h"
+#include "schema.h"
 
 #include <string.h>
 
@@ -143,8 +145,6 @@ static bool grow(void **array, int *room, int needed, size_t item) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Joining the transaction                                                                                            */
 
-static bool is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
-
 /* Whether one statement writes, and no other one around it. */
 static bool writes_alone(sqlite3 *db) {
   int writers = 0;
@@ -154,7 +154,7 @@ static bool writes_alone(sqlite3 *db) {
 }
 
 bool wm_ddl_can_do_without(wm_conn *conn, const char *schema) {
-  return is_temp(schema) && !conn->ddl->joined && sqlite3_get_autocommit(conn->db) && writes_alone(conn->db);
+  return wm_schema_is_temp(schema) && !conn->ddl->joined && sqlite3_get_autocommit(conn->db) && writes_alone(conn->db);
 }
 
 /* Whether writing to the main database, as the eponymous control table does, keeps nobody from anything. */
@@ -323,21 +323,19 @@ static int control_connect(sqlite3 *db, void *aux, int argc, const char *const *
   (void)argc;
   wm_conn *conn = aux;
   bool created = wm_creation_is_of(db, argv);
-  if (sqlite3_stricmp(argv[2], CONTROL) != 0 || (created && !is_temp(argv[1]))) {
+  if (sqlite3_stricmp(argv[2], CONTROL) != 0 || (created && !wm_schema_is_temp(argv[1]))) {
     *err = sqlite3_mprintf("module " CONTROL " is for walmap's own use");
     return *err == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
   }
-  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(none)");
-  if (rc == SQLITE_OK)
-    rc = sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  control *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;
-  if (table == NULL)
-    return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-  *table = (control){.conn = conn, .is_temp = is_temp(argv[1])};
+  int rc = wm_eponymous_connect(db, "CREATE TABLE x(none)", SQLITE_VTAB_DIRECTONLY, sizeof(control), out);
+  if (rc != SQLITE_OK)
+    return rc;
+  control *table = (control *)*out;
+  table->conn = conn;
+  table->is_temp = wm_schema_is_temp(argv[1]);
   wm_conn_retain(conn);
   conn->ddl->created |= created;
   conn->ddl->connected += !table->is_temp;
-  *out = &table->base;
   return SQLITE_OK;
 }
 
@@ -366,12 +364,7 @@ static int control_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info) {
 
 static int control_open(sqlite3_vtab *vtab, sqlite3_vtab_cursor **out) {
   (void)vtab;
-  sqlite3_vtab_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL)
-    return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = cursor;
-  return SQLITE_OK;
+  return wm_eponymous_open(sizeof **out, out);
 }
 
 static int control_close(sqlite3_vtab_cursor *cursor) {

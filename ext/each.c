@@ -19,6 +19,7 @@
 ** without affinity, where '1' is not 1. With (key, x) IN (SELECT ...) it does not tell that it is one. But the term that it
 ** makes of such an IN comes behind those of the WHERE, and has no value that is known before it runs.
 */
+#include "eponymous.h"
 #include "functions.h"
 
 #include <string.h>
@@ -48,19 +49,7 @@ typedef struct each_cursor {
 
 static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
   (void)unused, (void)argc, (void)argv, (void)err;
-  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(key, value, image HIDDEN)");
-  if (rc != SQLITE_OK)
-    return rc;
-  sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
-  if ((*out = sqlite3_malloc(sizeof **out)) == NULL)
-    return SQLITE_NOMEM;
-  memset(*out, 0, sizeof **out);
-  return SQLITE_OK;
-}
-
-static int disconnect_table(sqlite3_vtab *table) {
-  sqlite3_free(table);
-  return SQLITE_OK;
+  return wm_eponymous_connect(db, "CREATE TABLE x(key, value, image HIDDEN)", SQLITE_VTAB_INNOCUOUS, sizeof **out, out);
 }
 
 /* Whether the constraint is key = ? and no IN. */
@@ -110,12 +99,7 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
 
 static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   (void)table;
-  each_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL)
-    return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = &cursor->base;
-  return SQLITE_OK;
+  return wm_eponymous_open(sizeof(each_cursor), out);
 }
 
 static void clear(each_cursor *cursor) {
@@ -230,7 +214,7 @@ static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
 static const sqlite3_module module = {
     .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
     .xBestIndex = best_index,
-    .xDisconnect = disconnect_table,
+    .xDisconnect = wm_eponymous_disconnect,
     .xOpen = open_cursor,
     .xClose = close_cursor,
     .xFilter = filter,

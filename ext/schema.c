@@ -39,7 +39,7 @@ const char *wm_schema_name(const wm_conn *conn, const char *schema) {
   return sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0 ? "main" : schema;
 }
 
-static bool is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
+bool wm_schema_is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
 static int fail(char **err, char *text) {
   *err = text;
@@ -80,7 +80,7 @@ static int find_vfs(sqlite3 *db, const char *schema, char **out) {
 
 /* A table without map=. Databases of memdb are no files; from 3.41 on SQLite itself gives them no file name. */
 static int choose_by_database(sqlite3 *db, wanted *w) {
-  const char *file = is_temp(w->schema) ? NULL : sqlite3_db_filename(db, w->schema);
+  const char *file = wm_schema_is_temp(w->schema) ? NULL : sqlite3_db_filename(db, w->schema);
   if (file == NULL || file[0] == 0)
     return SQLITE_OK;
   int rc = find_vfs(db, w->schema, &w->vfs);
@@ -99,11 +99,11 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   if (w->is_default) {
     return w->created || argc > 3 ? refuse_name_of_default(err) : SQLITE_OK;
   }
-  if (!is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
+  if (!wm_schema_is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
   if (w->options.map == NULL)
     return choose_by_database(conn->db, w);
-  if (!is_temp(w->schema))
+  if (!wm_schema_is_temp(w->schema))
     return fail(err,
                 sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
                                           "TABLE temp.%s",

@@ -19,6 +19,9 @@ typedef struct wm_opening {
 */
 const char *wm_schema_name(const wm_conn *conn, const char *schema);
 
+/* Whether it is the connection's temp schema, which no other connection sees. */
+bool wm_schema_is_temp(const char *schema);
+
 /*
 ** The table for xCreate's or xConnect's arguments. argv is [module, schema, table, options...].
 ** An SQLite code; other than SQLITE_OK comes with *err (sqlite3_malloc) unless memory is out.

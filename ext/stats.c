@@ -5,9 +5,8 @@
 ** are not of one moment with each other. It tells of other connections' maps, so it is SQLITE_VTAB_DIRECTONLY: views
 ** and triggers of a stranger's schema cannot read it.
 */
+#include "eponymous.h"
 #include "functions.h"
-
-#include <string.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -33,19 +32,7 @@ typedef struct stats_cursor {
 
 static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
   (void)unused, (void)argc, (void)argv, (void)err;
-  int rc = sqlite3_declare_vtab(db, DECLARATION);
-  if (rc != SQLITE_OK)
-    return rc;
-  sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  if ((*out = sqlite3_malloc(sizeof **out)) == NULL)
-    return SQLITE_NOMEM;
-  memset(*out, 0, sizeof **out);
-  return SQLITE_OK;
-}
-
-static int disconnect_table(sqlite3_vtab *table) {
-  sqlite3_free(table);
-  return SQLITE_OK;
+  return wm_eponymous_connect(db, DECLARATION, SQLITE_VTAB_DIRECTONLY, sizeof **out, out);
 }
 
 /* There is one way to read it. */
@@ -57,12 +44,7 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
 
 static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   (void)table;
-  stats_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL)
-    return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = &cursor->base;
-  return SQLITE_OK;
+  return wm_eponymous_open(sizeof(stats_cursor), out);
 }
 
 /* To the next younger map. Others may come and go meanwhile. */
@@ -145,7 +127,7 @@ static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
 static const sqlite3_module module = {
     .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
     .xBestIndex = best_index,
-    .xDisconnect = disconnect_table,
+    .xDisconnect = wm_eponymous_disconnect,
     .xOpen = open_cursor,
     .xClose = close_cursor,
     .xFilter = filter,
