@@ -26,8 +26,8 @@
 **  C3 A transaction is all or nothing, and so is each of its savepoints.
 **  C4 What a transaction has read or written stays as it saw it until it ends (its shards are its own until then).
 **  C5 Writers of different shards run side by side; writers of one shard queue, at most busy_timeout long. A deadlock
-**     of transactions is found at once. Of its parties the one that has not been waiting for others as long, since it last committed,
-**     gets WALMAP_DEADLOCK.
+**     of transactions is found at once, and its youngest party gets WALMAP_DEADLOCK: the one whose first wait for
+**     others since its last commit began latest.
 **  C6 An image is one committed state, taken while writers go on.
 **  C7 walmap_txn_commit and walmap_txn_rollback cannot fail.
 */
@@ -51,12 +51,12 @@ enum walmap_result {
   WALMAP_NOMEM,     /* an allocation failed */
   WALMAP_BUSY,      /* another transaction kept the shard for longer than busy_timeout */
   WALMAP_DEADLOCK,  /* waiting would never have ended: each party waits for the other. Roll back and try again */
-  WALMAP_INTERRUPT, /* the session's interrupt callback said so while waiting */
+  WALMAP_INTERRUPT, /* the session's interrupt callback returned true while the call waited */
   WALMAP_TOOBIG,    /* the key, the value, or the shard's log would exceed a limit (see "Limits" below) */
   WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry; or a map is damaged */
   WALMAP_IO,        /* a read or write callback failed */
   WALMAP_INVALID,   /* an option's value is not allowed */
-  WALMAP_GONE,      /* what was committed since a position is not known any more, or the position is another map's */
+  WALMAP_GONE,      /* what was committed since a position is no longer known, or the position is another map's */
   WALMAP_EXISTS,    /* the key is there already */
 };
 
@@ -91,7 +91,7 @@ typedef struct walmap_entry {
 /*
 ** Source of all memory of a map. `alloc` returns `size` bytes aligned to `align` (a power of two), or NULL; `free` gets
 ** the size and alignment that were asked for. Both are called from any thread, also from several at once. The default
-** takes malloc for what is small and, for blocks aligned to 2 MiB, mmap with a request for huge pages.
+** uses malloc for small blocks, and for blocks aligned to 2 MiB mmap with a request for huge pages.
 */
 typedef struct walmap_allocator {
   void *(*alloc)(void *ctx, size_t size, size_t align);
@@ -101,7 +101,7 @@ typedef struct walmap_allocator {
 
 /*
 ** A hash of the key's bytes. Equal keys must have equal hashes; all 64 bits are used. Called from any thread. The
-** default is XXH3 of 64 bits. A hash that gives many keys one value is correct and slow.
+** default is XXH3 of 64 bits. A hash that gives many keys the same value is correct, but slow.
 */
 typedef uint64_t (*walmap_hash_fn)(const void *key, size_t key_len, uint64_t seed);
 
@@ -113,7 +113,7 @@ typedef struct walmap_options {
   uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none. See below */
   uint32_t first_segment;     /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
   uint32_t auto_compact;      /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
-  uint32_t busy_timeout;      /* ms that a writer waits for a shard; 0 is not at all. See below */
+  uint32_t busy_timeout;      /* ms that a writer waits for a shard; with 0 it does not wait. See below */
   walmap_hash_fn hash;        /* NULL is walmap_xxh3 */
   bool seed_given;            /* false: the seed is random, drawn from the system; true: it is `seed` */
   uint64_t seed;              /* mixed into every hash */
@@ -123,13 +123,15 @@ typedef struct walmap_options {
 
 /*
 ** Three of them in full:
-**   capacity       What is expected takes memory when a shard is written first: 2^24 entries at most are, for which the
-**                  index of all shards together takes 128 MiB. Where there is less memory, nothing is expected.
-**   first_segment  A shard's first log segment is as large, or 32 bytes for each entry that is expected if that is more,
-**                  but 1016 KiB at most; and from 8 KiB on it may be up to half less, so that memory is filled without
-**                  rests. Later ones are an eighth of the log, if that is more.
-**   busy_timeout   Each wait for a shard is as long at most. A transaction that begins after its object met a deadlock waits
-**                  once more, 10 ms at most and no longer than this, to take turns with others that did.
+**   capacity       Memory for the expected entries is taken when a shard is first written. More than 2^24 entries count
+**                  as 2^24, for which the index of all shards takes 128 MiB. Where memory is short, the hint is
+**                  ignored.
+**   first_segment  The size of a shard's first log segment; or 32 bytes for each expected entry, if that is more, but
+**                  1016 KiB at most. From 8 KiB on a segment may be up to half smaller, so that it leaves no unused
+**                  rest in the memory that it is taken from. Later segments are an eighth of the log, if that is more.
+**   busy_timeout   The longest wait for one shard. When a transaction object has met a deadlock, its next transaction
+**                  waits once more at its begin, 10 ms at most and no longer than this, to take turns with others that
+**                  met one.
 */
 #define WALMAP_DEFAULT_SHARDS 16
 #define WALMAP_DEFAULT_AUTO_COMPACT 50
@@ -145,19 +147,19 @@ void walmap_options_init(walmap_options *options);
 int walmap_open(const walmap_options *options, walmap **out);
 
 /*
-** Frees the map and all its memory. No other call on it may run or follow; its states, transactions and cursors must
-** have been freed before. NULL is allowed.
+** Frees the map and all its memory. No other call on it may be running or follow; its states and transactions must have
+** been freed before. NULL is allowed.
 */
 void walmap_close(walmap *map);
 
-/* The options that the map has, defaults and the drawn seed filled in. Never changes; lives as long as the map. */
+/* The map's options, with the defaults and the seed filled in. They never change, and live as long as the map. */
 const walmap_options *walmap_get_options(const walmap *map);
 
 /*
-** Figures of one committed state, each in O(shards). Not one moment with any walmap_state.
+** Figures of the present, each of one committed state and in O(shards). A begun walmap_state may be an older one.
 **   len          entries
 **   size         bytes of log records, dead ones included
-**   reclaimable  bytes of them that compaction frees when no older state is being read: exactly, not an estimate
+**   reclaimable  how many of these bytes compaction frees when no older state is being read: exact, not an estimate
 **   memory       bytes obtained from the allocator and not given back: log, index and all the rest
 */
 uint64_t walmap_len(walmap *map);
@@ -182,10 +184,10 @@ int walmap_remove(walmap *map, const void *key, size_t key_len);
 int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len, bool *done);
 
 /*
-** A look at a present value, which lives until the callback returns. For walmap_set_if and walmap_remove_if the result
-** says whether to go on; the shard is owned by the call meanwhile, so the value is the latest and stays it. A callback of
-** these, and of walmap_upsert, that writes to another map waits there with the shard in its hands: if that is part of a
-** deadlock, it is not found as one, and ends by busy_timeout.
+** Is shown a present value, which lives until the callback returns. For walmap_set_if and walmap_remove_if the result
+** says whether to go on. The call owns the shard meanwhile, so the value is the latest and cannot change.
+** When a callback of these functions, or of walmap_upsert, writes to another map, it may wait there while its call owns
+** the shard here. A deadlock of which such a wait is part is not found; it ends when a busy_timeout is over.
 */
 typedef bool (*walmap_test_fn)(void *ctx, const void *value, size_t value_len);
 
@@ -197,21 +199,24 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
 int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done);
 
 /*
-** The new value for a key: `old` is NULL when the key is absent. The callback stores a pointer to the new value, which
-** must stay valid until walmap_upsert returns, and its length. Any result but WALMAP_OK ends the upsert with that
-** result and changes nothing.
+** Computes the new value for a key; `old` is NULL when the key is absent. The callback stores the new value's length
+** and a pointer to it, which must stay valid until walmap_upsert returns. Any result but WALMAP_OK ends the upsert with
+** that result and changes nothing.
 */
 typedef int (*walmap_upsert_fn)(void *ctx, const void *old, size_t old_len, const void **value, size_t *value_len);
 int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx);
 
 /*
-** The committed value, copied. NOTFOUND when absent. At most `buffer_size` bytes are copied; *value_len is the whole
-** length, so a call with buffer_size 0 asks for the length. Never waits. NOMEM only when more readers than
-** ever before are there at once and no memory is left to note one more.
+** Copies the committed value: at most `buffer_size` bytes of it. *value_len is the whole length, so a call with
+** buffer_size 0 asks for the length. NOTFOUND when absent. Never waits. NOMEM only when there are more readers at once
+** than ever before, and no memory is left to note one more.
 */
 int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_t buffer_size, size_t *value_len);
 
-/* The committed value, shown to `view` (whose result is ignored) where it lies. NOTFOUND when absent. Never waits. */
+/*
+** Shows the committed value to `view`, without a copy; the callback's result is ignored. NOTFOUND when absent. Never
+** waits.
+*/
 int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn view, void *ctx);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -219,8 +224,8 @@ int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn vie
 
 /*
 ** A state object is made once and used for many reads: begin, read, end, begin, ... Memory that a begun state can see
-** is not freed, and compaction leaves alone what it still needs, so end it soon. `new` may fail with NOMEM; `free` ends
-** it first if it is begun; NULL is allowed.
+** is not freed, and compaction spares whatever the state still needs, so end it soon. `new` may fail with NOMEM. `free`
+** first ends the state if it is begun; NULL is allowed.
 */
 int walmap_state_new(walmap *map, walmap_state **out);
 void walmap_state_free(walmap_state *state);
@@ -231,7 +236,7 @@ void walmap_state_free(walmap_state *state);
 */
 int walmap_state_begin(walmap_state *state);
 
-/* All pointers that were read from the state die. */
+/* Ends it. All pointers that were read from the state become invalid. */
 void walmap_state_end(walmap_state *state);
 
 /* NOTFOUND when absent. entry->key and entry->value live until walmap_state_end. */
@@ -245,8 +250,9 @@ int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walma
 size_t walmap_state_get_many(walmap_state *state, walmap_entry *entries, size_t n);
 
 /*
-** How many entries the state has (of a transaction's state: had when it began, whatever was undone since). In O(shards),
-** but a shard to which several commits came since the state began is walked over. Once: the figure is kept.
+** How many entries the state has; for a transaction's state, how many it had when it began, whatever was undone since.
+** In O(shards), except that a shard with several commits since the state began is walked over, once: the figure is
+** kept.
 */
 uint64_t walmap_state_len(walmap_state *state);
 
@@ -259,9 +265,9 @@ void walmap_state_each_hash(walmap_state *state, uint64_t hash, walmap_each_fn e
 uint64_t walmap_hash(const walmap *map, const void *key, size_t key_len);
 
 /*
-** A walk over all entries of a state, each once, in no order that means anything. The cursor holds no memory: place it
-** where you like, start it on a begun state, and forget it. Its fields are private. walmap_cursor_next returns false at
-** the end; the entry's pointers live until walmap_state_end.
+** A walk over all entries of a state, each once, in no particular order. The cursor holds no memory: put it where you
+** like, start it on a begun state, and forget it. Its fields are private. walmap_cursor_next returns false at the end;
+** the entry's pointers live until walmap_state_end.
 */
 typedef struct walmap_cursor {
   walmap_state *state;
@@ -276,18 +282,18 @@ bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
 /* Transactions                                                                                                       */
 
 /*
-** A session is what waits and what is waited for. All transactions that one thread (or one database connection) has
-** open at the same time, on whatever maps, must belong to one session: deadlocks are then found across maps.
-** `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; true ends the wait with
-** WALMAP_INTERRUPT. It must not use transactions of the session; other maps it may use. The session must outlive its
-** transactions.
+** A session is what waits, and what others wait for. All transactions that one thread (or one database connection) has
+** open at the same time, on whatever maps, must belong to one session: then deadlocks are found across maps.
+** `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; if it returns true, the
+** wait ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other maps. The session
+** must outlive its transactions.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
 
 /*
-** A transaction object is made once and used for many transactions, one after another. `free` rolls back first if it
-** is begun; NULL is allowed.
+** A transaction object is made once and used for many transactions, one after another. `free` first rolls back if a
+** transaction is begun; NULL is allowed.
 */
 int walmap_txn_new(walmap *map, walmap_session *session, walmap_txn **out);
 void walmap_txn_free(walmap_txn *txn);
@@ -296,18 +302,20 @@ void walmap_txn_free(walmap_txn *txn);
 void walmap_txn_begin(walmap_txn *txn);
 bool walmap_txn_is_begun(const walmap_txn *txn);
 
-/* Makes all changes visible to other readers in one step, ends the transaction. Cannot fail (C7). */
+/* Makes all changes visible to other readers in one step, and ends the transaction. Cannot fail (C7). */
 void walmap_txn_commit(walmap_txn *txn);
 
-/* Undoes all changes, ends the transaction. Cannot fail (C7). */
+/* Undoes all changes, and ends the transaction. Cannot fail (C7). */
 void walmap_txn_rollback(walmap_txn *txn);
 
 /*
-** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables. savepoint(n) drops the levels n and
-** above, then marks the present state as level n, and as every level below n that is missing. release(n) drops the
-** levels n and above, keeping the changes. rollback_to(n) restores the state at level n, drops the levels above n, and
-** keeps level n. A level that is not held means there is nothing to undo; n = -1 means the state at begin. Shards stay
-** owned. None of the three can fail.
+** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables. None of the three calls can fail, and
+** shards stay owned.
+**   savepoint(n)    drops the levels n and above, then marks the present state as level n, and as every level below n
+**                   that is missing
+**   release(n)      drops the levels n and above, and keeps the changes
+**   rollback_to(n)  restores the state at level n, drops the levels above n, and keeps level n. If there is no level n,
+**                   nothing is undone; n = -1 means the state at begin
 */
 void walmap_txn_savepoint(walmap_txn *txn, int n);
 void walmap_txn_release(walmap_txn *txn, int n);
@@ -328,8 +336,8 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTF
 
 /*
 ** As walmap_txn_set, but the value's `value_len` bytes are left for the caller to fill in, at *value, before its next
-** call on this transaction. Spares a copy. What is set in a large map is collected, and made together with what follows, so
-** that the cache misses of several keys overlap: it is fastest to set many keys without a look at others in between.
+** call on this transaction. That saves a copy. In a large map several sets are collected and then made together, so
+** that their cache misses overlap: it is fastest to set many keys without reading others in between.
 */
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value);
 
@@ -339,9 +347,9 @@ int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t
 
 /*
 ** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Takes
-** ownership of all shards, in order. The state stays as it is when the transaction goes on, and may outlive it; only
-** what the transaction undoes, by rollback or rollback_to, is taken out of the state as well. Also NOMEM as
-** walmap_state_begin.
+** ownership of all shards, in order. Later changes of the transaction do not show in the state, which may outlive the
+** transaction; but what the transaction undoes, by rollback or rollback_to, disappears from the state too. Also NOMEM,
+** as walmap_state_begin.
 */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state);
 
@@ -354,10 +362,10 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn);
 /* Compaction                                                                                                         */
 
 /*
-** Compacts all shards now, one after another, beside readers and the writers of the other shards. Readers that began
-** before may hold some of the dead records; those stay, and go with a later compaction. `txn` may be NULL; otherwise it
-** is a begun transaction of the calling thread on this map: shards that it has written are left alone, and what pointers
-** lead to that it was given in others is freed when it ends.
+** Compacts all shards now, one after another, beside readers and the writers of the other shards. Dead records that
+** readers from before may still need stay, and go with a later compaction. `txn` may be NULL; otherwise it is a begun
+** transaction of the calling thread on this map. Then shards that it has written are left alone, and pointers that it
+** was given into other shards stay valid until it ends.
 ** Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; what was compacted before the error stays compacted.
 ** Without this call compaction runs in small steps inside writes, as the option auto_compact says.
 */
@@ -379,16 +387,17 @@ int walmap_state_image(walmap_state *state, void **image, size_t *size);
 void walmap_image_free(void *image);
 
 /*
-** The same image, written in pieces of at most 1 MiB. `write` returns 0, or anything else to stop: then WALMAP_IO.
+** The same image, written in pieces of at most 1 MiB. `write` returns 0, or anything else to stop, which gives
+** WALMAP_IO.
 */
 typedef int (*walmap_write_fn)(void *ctx, const void *data, size_t size);
 int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
 
 /*
-** The same image on demand: read fills `size` bytes of `buffer`, less only at the image's end, where *got is 0 in the
-** end. The state must stay begun, and its transaction, if it has one, undo nothing, as long as the stream is read. Memory
-** held is a chunk of the image: 256 KiB, a segment of the log or one record, whichever is larger. After an error only free
-** makes sense. Errors: NOMEM.
+** The same image, on demand: read fills `size` bytes of `buffer`, and fewer only at the image's end; after the end *got
+** is 0. As long as the stream is read, the state must stay begun, and its transaction, if it has one, must undo
+** nothing. The stream holds one chunk of the image in memory: 256 KiB, a segment of the log or one record, whichever is
+** largest. After an error the stream can only be freed. Errors: NOMEM.
 */
 typedef struct walmap_image_stream walmap_image_stream;
 int walmap_image_stream_new(walmap_state *state, walmap_image_stream **out);
@@ -398,9 +407,9 @@ void walmap_image_stream_free(walmap_image_stream *stream); /* NULL is allowed *
 /*
 ** Replaces the map's content with the image's, inside the transaction: takes ownership of all shards, and readers see
 ** the old content until commit. The image may come from any version, machine, shard count or seed.
-**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. Large
-**            images in memory are restored by several threads, which live only until the call returns: then it is
-**            called from them, at the same time
+**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. A large
+**            image in memory is restored by several threads, which end before the call returns: these call it, at the
+**            same time
 **   entries  may be NULL; their number
 **   why      may be NULL; set on CORRUPT and IO
 ** Errors: CORRUPT (damage, a content number other than the map's, a duplicate key, a refused entry), NOMEM, BUSY,
@@ -434,7 +443,7 @@ int walmap_image_next(walmap_image_reader *reader, walmap_entry *entry, walmap_w
 
 /*
 ** Building an image without a map, entry by entry. Keys must differ: a duplicate makes an image that restore refuses.
-** finish hands over the image (free it with walmap_image_free) and frees the builder; abandon only frees it.
+** finish hands over the image (free it with walmap_image_free) and frees the builder; abandon only frees the builder.
 ** Errors: NOMEM, TOOBIG.
 */
 typedef struct walmap_image_builder walmap_image_builder;
@@ -447,28 +456,30 @@ void walmap_image_builder_abandon(walmap_image_builder *builder);
 /* Changes: core/FORMAT.md                                                                                            */
 
 /*
-** Which state of which map this is, as bytes to keep: the place that changes can be asked from later. The state must have
-** been begun by walmap_state_begin. Free it with walmap_image_free. Errors: NOMEM.
+** A position: bytes that say which state of which map this is, to ask later for the changes since. The state must have
+** been begun by walmap_state_begin. Free the position with walmap_image_free. Errors: NOMEM.
 */
 int walmap_state_position(walmap_state *state, void **position, size_t *size);
 
 /*
-** What was committed since a position, as of this state (begun by walmap_state_begin): the entries that were set, and
-** the keys that were removed, each in its last version. It may be more than that, but never less: applied to a map that
-** was equal to this one at the position, or at any time from then to the state, it makes it equal to the state. `since` may
-** also be the changes that were got last: then it is the changes since these. In memory; free it with walmap_image_free.
+** What was committed from the position `since` to this state (begun by walmap_state_begin): the entries that were set,
+** and the keys that were removed, each in its last version. It may be more than that, but never less: if a map was
+** equal to this one at the position, or at any time from then to the state, applying the changes makes it equal to the
+** state. `since` may also be the changes that were got last; then the result is the changes since those. Free it with
+** walmap_image_free.
 **   why      may be NULL; set on CORRUPT and GONE
 ** Errors: NOMEM; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
-** position, when the map was restored since, or the position is another map's: then take an image.
+** position, when the map was restored since, or when the position is another map's: then take an image.
 */
 int walmap_state_changes(walmap_state *state, const void *since, size_t since_size, void **changes, size_t *size,
                          walmap_why *why);
 
 /*
-** Applies changes inside the transaction, whatever map they come from; twice does no harm. All or nothing.
+** Applies changes inside the transaction, whatever map they come from. All or nothing; to apply them twice does no
+** harm.
 **   check    may be NULL; called for each entry before any is applied, with value NULL for a key that is removed; a
 **            result other than NULL refuses the changes with that text
-**   changed  may be NULL; the number of keys that were not as the changes say
+**   changed  may be NULL; the number of keys that were not yet as the changes say
 **   why      may be NULL; set on CORRUPT
 ** Errors: CORRUPT; and those of walmap_txn_set.
 */
@@ -479,12 +490,12 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
 /* Looking for damage                                                                                                 */
 
 /*
-** Walks log and index of all shards and holds them against each other and against what the map says of itself: that
-** each entry is found by its key, nothing else is, and every counter is what it counts. Damage comes from a mistake in
-** this library, or from a stray write of the program; a map that has some should be closed. Changes nothing.
-** Takes ownership of one shard after another, and so waits as a writer does; readers and the writers of the other
-** shards go on. `txn` is as for walmap_compact; its uncommitted changes are looked at too. Takes about as long as
-** looking up every key once, or half as much again.
+** Checks log and index of all shards against each other and against the map's own figures: each entry is found by its
+** key, nothing else is found, and every counter has the value of what it counts. Damage comes from a mistake in this
+** library, or from a stray write of the program; a damaged map should be closed. Changes nothing.
+** Takes ownership of one shard after another, so it waits as a writer does; readers and the writers of the other shards
+** go on. `txn` is as for walmap_compact; its uncommitted changes are checked too. Takes as long as looking up every key
+** once, or up to half as long again.
 **   why   may be NULL; set on CORRUPT to the first fault
 ** Errors: CORRUPT, BUSY, DEADLOCK, INTERRUPT.
 */
