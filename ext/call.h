@@ -15,20 +15,22 @@
 #include "conn.h"
 
 /*
-** The work. An SQLite code, with *err from sqlite3_malloc, or NULL for the text that goes with the code; or
-** WM_CALL_UNCHANGED: it succeeded and changed no row, so changes() counts none. It may run SQL, work on the same table
-** included; then it must look at wm_use_is_begun() before it goes on.
+** The work. It returns an SQLite code, with a text in *err (sqlite3_malloc), or with NULL there for SQLite's own text;
+** or WM_CALL_UNCHANGED when it succeeded and changed no row, so that changes() counts none. It may run SQL, even work
+** on the same table; after that it must check wm_use_is_begun() before it goes on.
 */
 #define WM_CALL_UNCHANGED (-1)
 typedef int (*wm_call_fn)(void *ctx, wm_table *table, char **err);
 
 /*
-** Runs the work in the running transaction, or in one of its own; table->use->txn is begun meanwhile. The result is the
-** work's, SQLITE_OK for WM_CALL_UNCHANGED, or the error by which the statement around it failed.
+** Runs the work in the running transaction, or in a transaction of its own; table->use->txn is begun meanwhile. Returns
+** what the work returned (SQLITE_OK for WM_CALL_UNCHANGED), or the error with which the statement around it failed.
 */
 int wm_call_write(wm_table *table, wm_call_fn work, void *ctx, char **err);
 
-/* What the work returns when the core failed with a WALMAP code: the SQLite code, with its text in *err. */
+/*
+** For work in which the core failed with a WALMAP code: sets the text in *err, and returns the SQLite code to return.
+*/
 int wm_call_failed(wm_table *table, int result, char **err);
 
 /* For xUpdate: when work was left at the table, does it, sets *rc to what xUpdate shall return, and returns true. */

@@ -1,8 +1,9 @@
 /*
 ** codec.h - SQL values as byte strings and back
 **
-** The core sees byte strings. This file's functions give each SQL key and value its bytes, and are the only ones that
-** know them. The bytes are part of images (content number WM_CONTENT_SQL), so they never change meaning.
+** To the core, keys and values are byte strings. The functions of this file turn SQL keys and values into bytes and
+** back, and no other code knows these bytes. They are part of images (content number WM_CONTENT_SQL), so their meaning
+** never changes.
 **
 ** A key is a tag and a payload, and canonical: two keys are equal in SQL (BINARY collation, no affinity) exactly when
 ** their bytes are equal.
@@ -25,9 +26,9 @@
 **    5 WM_VALUE_NULL    none
 **    6 WM_VALUE_NULS    UTF-8, some of it NUL; NUL
 **
-** Text is taken as it comes: bytes that are not UTF-8 come back bit for bit. From a UTF-16 database it is converted to
-** UTF-8 by SQLite, so that maps may be shared between databases of any encoding; what is not valid UTF-16 is stored as
-** SQLite gives it back, valid.
+** Text is taken as it comes: bytes that are not UTF-8 come back bit for bit. Text from a UTF-16 database is converted
+** to UTF-8 by SQLite, so that databases of any encoding may share a map; text that is not valid UTF-16 is stored in the
+** valid form in which SQLite gives it back.
 **
 ** Needs SQLite 3.40.0 (sqlite3_value_encoding).
 */
@@ -64,13 +65,13 @@ typedef struct wm_key {
 } wm_key;
 
 /*
-** Encodes a key. On SQLITE_OK release it with wm_codec_release_key; the sqlite3_value may go. Otherwise nothing is to
-** be released: SQLITE_CONSTRAINT_NOTNULL for NULL, SQLITE_NOMEM.
+** Encodes a key. On SQLITE_OK release it with wm_codec_release_key; it does not depend on the sqlite3_value. Errors,
+** after which there is nothing to release: SQLITE_CONSTRAINT_NOTNULL for NULL, SQLITE_NOMEM.
 */
 int wm_codec_encode_key(sqlite3_value *value, wm_key *key);
 void wm_codec_release_key(wm_key *key);
 
-/* An entry's key as a wm_key of its own: SQLITE_OK or SQLITE_NOMEM, and to be released, as above. */
+/* Copies an entry's key. SQLITE_OK, then it must be released as above, or SQLITE_NOMEM. */
 int wm_codec_copy_key(const walmap_entry *entry, wm_key *key);
 
 /*
@@ -145,19 +146,19 @@ static inline size_t wm_codec_payload_size(const walmap_entry *entry) {
 */
 int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_size);
 
-/* A number that is less only for a key that is less in that order. Equal ones tell nothing. */
+/* A number whose order agrees with that order: a key with a smaller number is less. Equal numbers tell nothing. */
 uint64_t wm_codec_key_prefix(const void *key, size_t size);
 
 /* Whether an encoded value IS the other one, in SQL's sense: NULL IS NULL, 1 IS 1.0, 1 IS NOT '1'. */
 bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value);
 
 /*
-** What is wrong with an entry of an image, or NULL: a walmap_check_fn. The extension's maps hold only what it accepts,
-** so code that reads maps need not check again. Every entry that came from outside must pass it first.
+** What is wrong with an entry of an image, or NULL: a walmap_check_fn. Every entry that comes from outside must pass it
+** first. So the extension's maps hold only accepted entries, and code that reads maps need not check again.
 */
 const char *wm_codec_check(void *unused, const walmap_entry *entry);
 
-/* The same for a key alone, of an entry that is to be removed: whether some entry could have it. */
+/* The same for a key alone, which is to be removed: what is wrong with it, or NULL when some entry could have it. */
 const char *wm_codec_check_key(const void *key, size_t size);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -165,12 +166,12 @@ const char *wm_codec_check_key(const void *key, size_t size);
 
 /*
 ** The walmap_hash_fn of all maps of the extension: XXH3, seeded, of the key's bytes; except that text which looks like
-** a number hashes by that number. Where the other side of a comparison has numeric affinity, SQL lets a text key '01'
-** or ' 1.0 ' equal 1, and a virtual table cannot see the affinity. So a lookup with a number offers those texts as well
-** and SQLite chooses. Text that cannot be a number costs one test of its first character.
+** a number is hashed as that number. Where the other side of a comparison has numeric affinity, SQL lets a text key
+** '01' or ' 1.0 ' equal 1, and a virtual table cannot see the affinity. So a lookup with a number also returns those
+** texts, and SQLite chooses. Text that cannot be a number costs one test of its first character.
 **
-** Many spellings of one number ('1', '01', '001' ...) have one hash whatever the seed: as look-alikes they must. They
-** are correct, and slow by the thousand.
+** All spellings of one number ('1', '01', '001' ...) must have the same hash, whatever the seed. A map with thousands of
+** them is correct, but slow.
 */
 uint64_t wm_codec_hash(const void *key, size_t key_size, uint64_t seed);
 
@@ -179,8 +180,8 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size);
 
 /*
 ** The hashes at which text look-alikes of an encoded number are found with walmap_state_each_hash and
-** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. The keys at them are a superset: other
-** keys may be there, take text only. For WM_KEY_INT the first is the key's own hash, so that the same walk meets the
+** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. Other keys may have these hashes too: take
+** only text that looks like a number. For WM_KEY_INT the first hash is the key's own, so that the same walk meets the
 ** key itself; for integers within 2^46 of 0 it is the only one.
 */
 #define WM_LOOKALIKES 3
@@ -190,17 +191,17 @@ int wm_codec_lookalikes(const void *key, size_t key_size, uint64_t seed, uint64_
 /* What a UTF-16 database sees (codec_utf16.c)                                                                        */
 
 /*
-** A map may have text keys that are not valid UTF-8, from a UTF-8 database or an image. A UTF-16 database is shown others
-** in their place, and may be shown the same one for several.
+** A map may have text keys that are not valid UTF-8, from a UTF-8 database or an image. In a UTF-16 database they are
+** shown as other keys, and several of them may be shown as the same one.
 */
 
-/* Whether the key, which came from UTF-16, may be what another one is shown as: not if it is ASCII. */
+/* Whether another key may be shown as this one, which came from UTF-16. Not if it is ASCII. */
 bool wm_codec_may_be_shown(const wm_key *key);
 
-/* Whether such a key has U+FFFD in it, which most of what is not valid is shown as. */
+/* Whether such a key contains U+FFFD, as which most invalid text is shown. */
 bool wm_codec_has_replacement(const wm_key *key);
 
-/* Whether the entry's key is another one that is shown as `key`. */
+/* Whether the entry's key is not `key`, but is shown as `key`. */
 bool wm_codec_is_shown_as(const walmap_entry *entry, const wm_key *key);
 
 #endif

@@ -8,8 +8,8 @@
 ** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must
 ** last lives in them. Everything here is used under the connection's mutex only.
 **
-** conn.c has connections, uses and tables; transaction.c the transactions of uses; names.c and lookup.c what functions ask
-** for.
+** conn.c implements connections, uses and tables; transaction.c the transactions of uses; names.c and lookup.c what
+** functions need: finding their table, and reading from it.
 */
 #ifndef WM_CONN_H
 #define WM_CONN_H
@@ -33,7 +33,7 @@ struct wm_use {
   int levels;          /* savepoint levels that txn holds */
   unsigned generation; /* counts begins, commits and rollbacks: a read state from another generation is outdated */
   unsigned writes;     /* counts the transaction's changes, undone ones included */
-  unsigned undone;     /* counts what takes changes out of the states of the transaction: rollbacks */
+  unsigned undone;     /* counts rollbacks, to savepoints too: they take changes out of the transaction's states */
 
   /* Owned by state.c. */
   wm_state *current; /* the committed state that open statements share, or NULL */
@@ -51,8 +51,8 @@ struct wm_table {
   char *schema, *name;       /* the schema as wm_schema_name has it */
   sqlite3_stmt *statement;   /* the way into xUpdate, kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
-  int calls;                 /* such work that is running, one piece inside the other: the table must stay */
-  struct wm_upsert *upserts; /* expressions prepared, kept while they do not run (upsert.c) */
+  int calls;                 /* how many pieces of such work are running, one inside the other: the table must stay */
+  struct wm_upsert *upserts; /* prepared expressions, kept while they do not run (upsert.c) */
   int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
   bool listed;               /* in conn->tables */
   wm_table *next;
@@ -64,15 +64,15 @@ struct wm_conn {
   wm_table *tables;
   wm_use *uses;
   int references;   /* of modules, functions and sqlite3_vtab objects */
-  unsigned changes; /* counts changes of `tables`, and objects of them that went: what was resolved is outdated */
+  unsigned changes; /* counts changes of `tables`, and disconnected objects of them: each outdates resolved names */
 
   struct wm_ddl *ddl;           /* schema changes of the running transaction (ddl.c) */
   struct wm_cursor *cursors;    /* the pool of cursor.c */
   int pooled_cursors;           /* their number */
   struct wm_reader *readers;    /* the pool of lookup.c */
   struct wm_resolved *resolved; /* the last names looked up (names.c) */
-  sqlite3_stmt *canary;         /* expires when they may mean something else (names.c) */
-  bool registered;              /* the module is, see vtab.c */
+  sqlite3_stmt *canary;         /* expires when these names may have got another meaning (names.c) */
+  bool registered;              /* the module "walmap" is registered (vtab.c) */
   wm_conn *next;                /* in the process-wide list */
 };
 
@@ -80,14 +80,14 @@ struct wm_conn {
 /* Connections. sqlite3_walmap_init passes the wm_conn as user data to every module and function, each with one
 ** reference, and wm_conn_release as their destructor.                                                                */
 
-int wm_conn_find(sqlite3 *db, wm_conn **out); /* the connection's, made if need be, with a reference. SQLite code */
+int wm_conn_find(sqlite3 *db, wm_conn **out); /* finds or makes it, and takes a reference. An SQLite code */
 void wm_conn_retain(wm_conn *conn);
 void wm_conn_release(void *conn);
 
 /*
-** Whether the connection's databases order text by UTF-16 bytes. It runs a statement, and the answer may change as long
-** as the main database is empty (PRAGMA encoding, a backup into it): ask in xBestIndex, for SQLite then prepares all
-** statements again.
+** Whether the connection's databases order text by UTF-16 bytes. It runs a statement. As long as the main database is
+** empty, the answer may change (PRAGMA encoding, a backup into it). So ask in xBestIndex: after such a change SQLite
+** prepares all statements again.
 */
 bool wm_conn_is_utf16(const wm_conn *conn);
 
@@ -97,9 +97,8 @@ bool wm_conn_is_utf16(const wm_conn *conn);
 /*
 ** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
 ** with NULL the connection's only one. An unqualified name means what it means in SQL: temp before main before attached
-** ones. The table may be one that the connection did not use yet: it is connected then. Returns an SQLite code; other
-** than SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is out). *out lives until the function that
-** asked returns.
+** ones. A table that the connection has not used yet is connected. Returns an SQLite code; any but SQLITE_OK comes with
+** *err, from sqlite3_malloc (NULL when memory is out). *out lives until the function that asked returns.
 */
 int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
 
@@ -116,18 +115,18 @@ int wm_conn_present(wm_table **table, char **err);
 /* Reading from a function (lookup.c)                                                                                 */
 
 /*
-** The value of an encoded key as the statement that calls the function sees it: in a transaction that has begun on the
-** map as the transaction sees it (the key's shard is then its own until it ends: T4); otherwise in one committed state
-** for all calls of the statement (T2) until the connection itself writes. Returns what walmap_txn_get and
-** walmap_state_get return, or WALMAP_NOMEM. On WALMAP_OK *pin keeps entry's pointers alive at least until the function
-** returns; for a value without a copy take wm_state_destructor(*pin).
+** The value of an encoded key as the statement that calls the function sees it. In a transaction that has begun on the
+** map, it is what the transaction sees, and the key's shard is the transaction's own until it ends (T4). Otherwise all
+** calls of the statement read one committed state (T2), until the connection itself writes. Returns what walmap_txn_get
+** and walmap_state_get return, or WALMAP_NOMEM. On WALMAP_OK *pin keeps entry's pointers alive at least until the
+** function returns; to hand over a value without a copy, use wm_state_destructor(*pin).
 */
 int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t key_len, walmap_entry *entry,
                wm_state **pin);
 
 /*
-** The number of entries, in the state in which wm_use_get would look for one; in a transaction that has begun on the map
-** it takes all shards, as a scan does (T4). A WALMAP code.
+** The number of entries, in the state that wm_use_get would read. In a transaction that has begun on the map it takes
+** all shards, as a scan does (T4). A WALMAP code.
 */
 int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len);
 
@@ -141,15 +140,15 @@ int wm_use_state(wm_use *use, wm_state **out);
 /* Transactions (transaction.c)                                                                                       */
 
 /*
-** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h). While wm_use_is_begun,
-** one key is written there by row.h; what writes many at once through use->txn (a restore, changes) calls
-** wm_registry_note_key for each key before, and wm_use_changed after.
+** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h). While
+** wm_use_is_begun, one key is written there by row.h; what writes many at once through use->txn (a restore, changes)
+** calls wm_registry_note_key for each key before, and wm_use_changed after.
 */
 
 static inline bool wm_use_is_begun(const wm_use *use) { return walmap_txn_is_begun(use->txn); }
 static inline void wm_use_changed(wm_use *use) { use->writes++; }
 
-/* The rest is for vtab.c, update.c and ddl.c. Each is idempotent, for several tables of one map report each event. */
+/* The rest is for vtab.c, update.c and ddl.c. Each is idempotent: several tables of one map report the same event. */
 void wm_use_begin(wm_use *use);
 void wm_use_commit(wm_use *use);
 void wm_use_rollback(wm_use *use);
@@ -171,9 +170,11 @@ void wm_table_retain(wm_table *table);
 void wm_table_release(wm_table *table);
 
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name); /* NULL when there is none */
-void wm_table_list(wm_table *table);                                           /* conn->tables gets a reference */
-void wm_table_unlist(wm_table *table);              /* and loses it; what is kept for functions is finalized */
-void wm_table_rename(wm_table *table, char **name); /* swaps; the same */
-void wm_conn_finalize(wm_conn *conn);               /* all statements that are kept for functions */
+void wm_table_list(wm_table *table); /* adds it to conn->tables, which gets a reference */
+
+/* The next three finalize statements that are kept for functions: the table's, or all of the connection. */
+void wm_table_unlist(wm_table *table);              /* takes it out of conn->tables, which loses its reference */
+void wm_table_rename(wm_table *table, char **name); /* swaps the table's name and *name */
+void wm_conn_finalize(wm_conn *conn);
 
 #endif

@@ -8,8 +8,9 @@
 #include <stdbool.h>
 
 /*
-** To be asked by a function that is xCreate and xConnect in one, with the arguments that it got: whether CREATE VIRTUAL
-** TABLE calls it to make this table. False when the table is connected, also in the course of another one's creation.
+** For a function that is xCreate and xConnect in one, with the arguments that it got: whether it is called by a CREATE
+** VIRTUAL TABLE that creates this very table. False when the table is connected, even if that happens while another
+** table is created.
 */
 bool wm_creation_is_of(sqlite3 *db, const char *const *argv);
 

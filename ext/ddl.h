@@ -16,14 +16,14 @@ int wm_ddl_new(wm_conn *conn); /* an SQLite code */
 void wm_ddl_free(wm_conn *conn);
 
 /*
-** Whether the creation of a table in `schema`, which is running, can be undone with the statement only, of which the
-** table itself is told. All other changes must be recorded.
+** Whether the running creation of a table in `schema` can be undone only together with its statement: then the table's
+** own xRollback is enough. All other changes must be recorded.
 */
 bool wm_ddl_can_do_without(wm_conn *conn, const char *schema);
 
 /*
-** To be called before a change in `schema` that is recorded: makes a control table take part in the transaction, and room
-** for one record, which then cannot fail. An SQLite code, with *err (sqlite3_malloc).
+** To be called before a change in `schema` that is to be recorded: makes a control table take part in the transaction,
+** and reserves room for one record, so that recording cannot fail. An SQLite code, with *err (sqlite3_malloc).
 */
 int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err);
 
@@ -32,15 +32,15 @@ void wm_ddl_dropped(wm_table *table); /* before wm_table_unlist */
 /* After wm_table_rename: `name` is the table's old name, `map_name` the new one for its map; both are taken over. */
 void wm_ddl_renamed(wm_table *table, char *name, char *map_name);
 
-/* Whether the running transaction has renamed the table, which its map does not know yet. */
+/* Whether the running transaction has renamed the table; its map still has the old name then. */
 bool wm_ddl_is_renamed(const wm_table *table);
 
-/* Savepoint levels that are open in the transaction as far as known, which is so when a schema change was recorded. */
+/* How many savepoint levels are open in the transaction. 0 if no schema change was recorded: then nobody can know. */
 int wm_ddl_levels(const wm_conn *conn);
 
 /*
-** Makes the connection close without trouble when it keeps statements: from then on the control table is connected, and
-** its disconnection, with which sqlite3_close begins, finalizes them. An SQLite code.
+** To be called before a statement is kept, which would make sqlite3_close fail: connects the control table, because
+** sqlite3_close begins by disconnecting it, and that finalizes all kept statements. An SQLite code.
 */
 int wm_ddl_watch_close(wm_conn *conn);
 

@@ -2,8 +2,8 @@
 ** error.h - the core's result codes as SQLite's, with a text
 **
 ** Both SQLite and the core report how a call went by an int, and 0 is success in both. Throughout ext/ the name tells
-** them apart: `rc` holds an SQLITE_* code, `result` a WALMAP_* code. The functions below turn the second into the first;
-** nothing goes the other way but running out of memory.
+** them apart: `rc` holds an SQLITE_* code, `result` a WALMAP_* code. The functions below turn the second into the
+** first; nothing goes the other way but running out of memory.
 */
 #ifndef WM_ERROR_H
 #define WM_ERROR_H

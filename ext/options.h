@@ -38,10 +38,10 @@ int wm_options_parse(int argc, const char *const *argv, wm_options *options, cha
 void wm_options_free(wm_options *options);
 
 /*
-** Whether the options that were given are those of a map that exists already: SQLITE_OK, or SQLITE_ERROR with a text
-** that names the first one that differs and the map's own value; SQLITE_NOMEM.
+** Whether the options that were given agree with those of an existing map: SQLITE_OK; SQLITE_ERROR with a text that
+** names the first one that differs and the map's own value; or SQLITE_NOMEM.
 */
 int wm_options_agree(const wm_options *options, const walmap_options *existing, char **error);
-bool wm_options_are_of(const wm_options *options, const walmap_options *existing); /* the same, without words */
+bool wm_options_are_of(const wm_options *options, const walmap_options *existing); /* the same, without a text */
 
 #endif

@@ -9,16 +9,16 @@
 **    WM_PLAN_KEY    the key                 the entry; for a number also text keys that look like numbers
 **    WM_PLAN_LIST   the list of IN          the entries of all keys in it, with their look-alikes, each once
 **
-** What they return may be more than was asked for, never less; SQLite checks each row again, but where the key is a
-** text or blob that is known when the statement is prepared.
+** They may return more than was asked for, never less. SQLite checks each row again, unless the key is a text or blob
+** that is known when the statement is prepared.
 **
-** A scan gives its rows in the order of the key where SQLite asks for it (sorted.h), which saves it a sort of several
-** times the cost. Keys are unique, so what follows the key in ORDER BY does not matter. It does not where the order is
-** another one than that of the bytes (UTF-16), and for maps that are so large when the statement is prepared that the
-** rows would take too much memory: SQLite's own sort goes on in a file.
+** Where SQLite asks for the order of the key, a scan gives its rows in that order (sorted.h). That saves SQLite a sort
+** of several times the cost. Keys are unique, so what follows the key in ORDER BY does not matter. There are two
+** exceptions, in which SQLite sorts: where the order is not that of the bytes (UTF-16); and where the map is so large,
+** when the statement is prepared, that the rows would take too much memory: SQLite's own sort can go on in a file.
 **
-** Costs, in rows that SQLite looks at. n is the number of entries, at least SMALL_MAP for the sake of statements that
-** are prepared before the map is filled. All of a map must be walked for a scan, in whatever bounds.
+** Costs are in rows that SQLite looks at. n is the number of entries, at least SMALL_MAP for the sake of statements
+** that are prepared before the map is filled. A scan must walk over the whole map, whatever its bounds.
 **
 **    way            cost              rows                     unique
 **    WM_PLAN_KEY    1                 1                        yes
@@ -26,15 +26,15 @@
 **    WM_PLAN_SCAN   n                 n, a quarter for each bound
 **      sorted       2 n
 **
-** Unique, though a number may have look-alikes: without it UPDATE and DELETE by key take two passes and several times
-** longer. A SELECT goes on after the first row all the same. A one-pass UPDATE or DELETE does not: where the right side
-** has numeric affinity (key = CAST(x AS INTEGER), key = t.integer_column), it stops at the first match, where a native
-** table would change '1' and '01' beside 1. The exact match comes first.
+** WM_PLAN_KEY is declared unique, although a number may have look-alikes: otherwise UPDATE and DELETE by key would take
+** two passes and several times longer. A SELECT goes on after the first row all the same. A one-pass UPDATE or DELETE
+** does not: where the right side has numeric affinity (key = CAST(x AS INTEGER), key = t.integer_column), it stops at
+** the first match, where a native table would change '1' and '01' beside 1. The exact match comes first.
 **
-** (key, value) IN (SELECT ...) is WM_PLAN_KEY as well, with one value at a time: sqlite3_vtab_in does not tell it, and
-** all that xBestIndex is given is the same as for a join on key = column, in every call for a statement. SQLite compares
-** the rows of each value without affinity before it looks at the pair, so '1' and '01' are lost where 1 comes from a column
-** of numeric affinity. To leave it to a scan would be to scan for each row of such joins.
+** (key, value) IN (SELECT ...) is WM_PLAN_KEY as well, with one value at a time: sqlite3_vtab_in does not report it,
+** and xBestIndex gets exactly what it gets for a join on key = column, in every call for a statement. SQLite compares
+** the rows of each value without affinity before it looks at the pair, so '1' and '01' are lost where 1 comes from a
+** column of numeric affinity. To leave this to a scan would mean a scan for each row of such joins.
 */
 #ifndef WM_PLAN_H
 #define WM_PLAN_H

@@ -1,7 +1,8 @@
 /*
 ** range.h - bounds on keys, tested inside a scan without decoding keys
 **
-** A bound lets through every key that SQLite might accept, whatever affinity the right side has; SQLite tests again.
+** A bound lets through every key that SQLite might accept, whatever affinity the right side has; SQLite tests each row
+** again.
 */
 #ifndef WM_RANGE_H
 #define WM_RANGE_H

@@ -2,8 +2,8 @@
 ** registry.h - the maps of this process, and who may join which
 **
 ** A map is named (map='name', joined by temp tables of any connection), belongs to a table in a database file (one map
-** for all connections of the process to that file and table), or is private to one table of one connection. It is
-** counted: the last one to let go of it closes it. Everything here may be called from any thread.
+** for all connections of the process to that file and table), or is private to one table of one connection. References
+** to it are counted, and the last release closes it. Everything here may be called from any thread.
 */
 #ifndef WM_REGISTRY_H
 #define WM_REGISTRY_H
@@ -22,10 +22,10 @@ typedef struct wm_map {
   wm_kind kind;
   char *name;          /* WM_NAMED: the map's; WM_FILE: the table's; WM_PRIVATE: NULL */
   char *file;          /* WM_FILE: full path of the database; otherwise NULL */
-  char *vfs;           /* WM_FILE: where that is a path; otherwise NULL */
+  char *vfs;           /* WM_FILE: the VFS to which that path belongs; otherwise NULL */
   uint64_t id;         /* 1, 2, 3, ... over all maps that the process ever had */
   atomic_int uses;     /* connections that have it (conn.c) */
-  atomic_bool numeric; /* a text key that looks like a number may be in it; never reset. See wm_registry_note_key */
+  atomic_bool numeric; /* it may have a text key that looks like a number; never reset. See wm_registry_note_key */
 
   /* Owned by registry.c, under its mutex. */
   int references;
@@ -35,8 +35,8 @@ typedef struct wm_map {
 } wm_map;
 
 /*
-** Whose a map is: as in wm_map. A map of a file's table with other options is another table's: of one that was there
-** before, and that another process has dropped.
+** Who a map belongs to; fields as in wm_map. If a file's table has a map with other options than the table's, that map
+** belongs to an earlier table of the same name, which another process has dropped.
 */
 typedef struct wm_owner {
   wm_kind kind;
@@ -45,8 +45,8 @@ typedef struct wm_owner {
 } wm_owner;
 
 /*
-** The published map of that owner, or a new one made with `options`. WM_PRIVATE, and `fresh`, always make a new one; a
-** fresh one is not published yet. The reference is the caller's.
+** The published map of that owner, or a new one made with `options`. With WM_PRIVATE, or with `fresh`, it is always a
+** new one; a fresh one is not published yet. The reference is the caller's.
 ** Returns WALMAP_OK, or NOMEM or INVALID as walmap_open.
 */
 int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out);
@@ -57,9 +57,9 @@ void wm_registry_release(wm_map *map); /* NULL is allowed */
 /*
 ** What CREATE, DROP and RENAME of a table in a database file mean to other connections. None can fail, and each is
 ** undone by the opposite call; maps of other kinds are left alone.
-** publish: wm_registry_open finds the map from now on, and no older one of its file and name, whatever its options.
-** retract: nobody finds it any more; those who have it learn so from wm_registry_is_retracted.
-** rename: swaps the map's name and *name.
+**   publish  from now on wm_registry_open finds this map, and no older one of its file and name, whatever its options
+**   retract  nobody finds the map any more; those who have it learn so from wm_registry_is_retracted
+**   rename   swaps the map's name and *name
 */
 void wm_registry_publish(wm_map *map);
 void wm_registry_retract(wm_map *map);
@@ -79,9 +79,9 @@ wm_map *wm_registry_next(uint64_t id);
 int wm_registry_copy_name(wm_map *map, char **name); /* *name is NULL when it has none */
 
 /*
-** To be called with every key (encoded) before it is written to the map, also of images that are restored: while no
-** text key that looks like a number was ever written, a lookup with a number need not look for such (codec_hash.c).
-** Once set, the flag is visible to whoever sees the entry, because commit publishes both.
+** To be called with every encoded key before it is written to the map, also with those of an image that is restored. As
+** long as no text key that looks like a number was ever written, a lookup with a number need not look for look-alikes
+** (codec_hash.c). Whoever sees the entry sees the flag too, because commit publishes both.
 */
 static inline void wm_registry_note_key(wm_map *map, const void *key, size_t key_size) {
   if (wm_codec_key_is_text(key) && !atomic_load_explicit(&map->numeric, memory_order_relaxed) &&

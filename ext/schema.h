@@ -10,12 +10,12 @@ typedef struct wm_opening {
   wm_table *table; /* with a reference */
   bool created;    /* by CREATE VIRTUAL TABLE, as opposed to a reconnection */
   bool is_default; /* it is the connection's default map */
-  bool recorded;   /* `created` is undone by ddl.c; otherwise see wm_schema_forget */
+  bool recorded;   /* ddl.c undoes the creation; if not, that is up to the caller (wm_schema_forget) */
 } wm_opening;
 
 /*
-** The schema's name in a wm_table: "main" for the main database, which goes by that name whatever else it is called
-** (SQLITE_DBCONFIG_MAINDBNAME); of another one its own.
+** The schema's name as a wm_table has it: its own, but always "main" for the main database, which may have been given
+** another name (SQLITE_DBCONFIG_MAINDBNAME) and answers to both.
 */
 const char *wm_schema_name(const wm_conn *conn, const char *schema);
 
@@ -24,13 +24,13 @@ bool wm_schema_is_temp(const char *schema);
 
 /*
 ** The table for xCreate's or xConnect's arguments. argv is [module, schema, table, options...].
-** An SQLite code; other than SQLITE_OK comes with *err (sqlite3_malloc) unless memory is out.
+** An SQLite code; any but SQLITE_OK comes with *err (sqlite3_malloc), unless memory is out.
 */
 int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err);
 
 /*
-** Whether the table still has the map that it had when it was connected last; not so when another connection dropped or
-** renamed it in the file, and maybe made another of its name.
+** Whether the table still has the map that it had when it was connected last. Not so when another connection has
+** dropped or renamed it in the file, and perhaps created another one with its name.
 */
 bool wm_schema_is_current(const wm_table *table);
 

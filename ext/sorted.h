@@ -1,9 +1,10 @@
 /*
 ** sorted.h - the rows of a scan in the order of their keys, for ORDER BY key
 **
-** All rows are collected, then sorted no further than they are read: the first comes after a few passes over all, so
-** min(key), and a page of a few rows, cost little more than a walk. It is incremental quicksort (G. Navarro, R. Paredes,
-** "On Sorting, Heaps, and Minimum Spanning Trees", 2010): rows are partitioned until the foremost part is short.
+** All rows are collected, then sorted only as far as they are read. The first row comes after a few passes over all
+** rows, so min(key), or a page of a few rows, costs little more than a walk. It is incremental quicksort (G. Navarro,
+** R. Paredes, "On Sorting, Heaps, and Minimum Spanning Trees", 2010): rows are partitioned until the first part is
+** short.
 **
 **   rows  [ read | in order |   part   |     part     |          part          ]
 **              at ^  sorted ^      ends ^         ends ^                   ends ^      each part before the next
@@ -18,11 +19,11 @@
 #define WM_SORTED_PARTS 128
 
 typedef struct wm_sorted_row {
-  uint64_t prefix; /* wm_codec_key_prefix; for a descending order, of which all bits are turned */
+  uint64_t prefix; /* wm_codec_key_prefix; for a descending order, with all bits inverted */
   walmap_entry entry;
 } wm_sorted_row;
 
-/* All zeros is one without rows. */
+/* Filled with zeros, it is one without rows. */
 typedef struct wm_sorted {
   wm_sorted_row *rows;
   size_t n, room;
@@ -33,7 +34,7 @@ typedef struct wm_sorted {
   uint64_t random;
 } wm_sorted;
 
-/* Without rows, for rows in this order. What it held is freed. */
+/* Frees all rows, and makes it ready for rows in this order. */
 void wm_sorted_clear(wm_sorted *sorted, bool descending);
 
 /* One more row, before the first is read: WALMAP_OK or WALMAP_NOMEM. */

@@ -1,10 +1,10 @@
 /*
 ** state.h - read states of a map, counted, and values that keep them alive
 **
-** A wm_state is a begun walmap_state. Cursors, statements of functions and the values that were handed to SQLite
-** without a copy hold references; the last one ends it and puts it into the pool of its wm_use, so that a read
-** allocates nothing. All references belong to one connection, whose mutex SQLite holds whenever it calls us, so the
-** count is a plain int.
+** A wm_state is a begun walmap_state. References are held by cursors, by statements that call functions, and by values
+** that were handed to SQLite without a copy. When the last reference goes, the state is ended and put into the pool of
+** its wm_use, so that a read allocates nothing. All references belong to one connection, whose mutex SQLite holds
+** whenever it calls us, so the count is a plain int.
 */
 #ifndef WM_STATE_H
 #define WM_STATE_H
@@ -24,9 +24,9 @@ typedef struct wm_state {
 } wm_state;
 
 /*
-** A committed state of the map: the one that the connection's open statements read already, else the newest (T2). In a
-** transaction that has begun on the map it is older than the transaction's writes and serves to keep what
-** walmap_txn_get returned alive. The reference is the caller's. Returns WALMAP_OK or NOMEM.
+** A committed state of the map: the one that the connection's open statements read already, or else the newest (T2). In
+** a transaction that has begun on the map, this state is older than the transaction's writes; it serves to keep alive
+** what walmap_txn_get returned. The reference is the caller's. Returns WALMAP_OK or NOMEM.
 */
 int wm_state_acquire(struct wm_use *use, wm_state **out);
 
@@ -39,9 +39,9 @@ int wm_state_acquire_own(struct wm_use *use, wm_state **out);
 void wm_state_release(wm_state *state); /* NULL is allowed */
 
 /*
-** The destructor to pass to sqlite3_result_text() or _blob() with a pointer that `state` keeps alive, together with one
-** reference taken for it; SQLITE_TRANSIENT, and no reference, when the state has no destructor of its own. Call it once
-** for each value handed over.
+** The destructor to pass to sqlite3_result_text() or _blob() with a pointer that `state` keeps alive. Takes a
+** reference, which the destructor releases; so call this once for each value that is handed over. When the state has no
+** destructor of its own, it is SQLITE_TRANSIENT, and no reference is taken.
 */
 sqlite3_destructor_type wm_state_destructor(wm_state *state);
 

@@ -1,7 +1,8 @@
 /*
 ** upsert.h - the expressions of walmap_upsert
 **
-** An expression over `key` and `value` is prepared once per table as a SELECT of one row, and a few are kept.
+** An expression over `key` and `value` is prepared as a SELECT of one row. Each table keeps the statements of the last
+** few expressions.
 */
 #ifndef WM_UPSERT_H
 #define WM_UPSERT_H
@@ -17,8 +18,8 @@ typedef struct wm_upsert_run {
 } wm_upsert_run;
 
 /*
-** Prepares the expression (a text). An SQLite code; other than SQLITE_OK comes with *err (sqlite3_malloc, NULL when
-** memory is out), and there is nothing to end.
+** Prepares the expression (a text). An SQLite code; any but SQLITE_OK comes with *err (sqlite3_malloc, NULL when memory
+** is out), and then wm_upsert_end must not be called.
 */
 int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err);
 

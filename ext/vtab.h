@@ -9,8 +9,8 @@
 typedef struct wm_vtab {
   sqlite3_vtab base;
   wm_table *table; /* with a reference */
-  bool fresh;      /* it has just joined the transaction: the next savepoint is one to catch up with */
-  bool unrecorded; /* made by the running statement, which may be rolled back without ddl.c noticing */
+  bool fresh;      /* it has just joined the transaction: the next xSavepoint catches up with savepoints open before */
+  bool unrecorded; /* created by the running statement, and ddl.c has no record of it: xRollback must undo that */
   int phase;       /* of the transaction, in builds with WALMAP_DEBUG (vtab.c) */
 } wm_vtab;
 
