@@ -10,7 +10,7 @@
 */
 #include "call.h"
 
-#include "ddl.h"
+#include "control.h"
 #include "error.h"
 
 SQLITE_EXTENSION_INIT3
@@ -68,7 +68,7 @@ static int take(wm_table **table, sqlite3_stmt **out, char **err) {
 
 static void keep(wm_table *table, sqlite3_stmt *statement, unsigned changes) {
   bool same = changes == table->conn->changes && table->statement == NULL;
-  if (same && wm_ddl_watch_close(table->conn) == SQLITE_OK) {
+  if (same && wm_control_watch_close(table->conn) == SQLITE_OK) {
     table->statement = statement;
   } else {
     sqlite3_finalize(statement);

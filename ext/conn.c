@@ -8,6 +8,7 @@
 */
 #include "conn.h"
 
+#include "control.h"
 #include "cursor.h"
 #include "ddl.h"
 #include "error.h"
@@ -48,6 +49,7 @@ static void destroy(wm_conn *conn) {
   wm_lookup_free(conn);
   wm_names_free(conn);
   wm_ddl_free(conn);
+  wm_control_free(conn);
   while (conn->tables != NULL)
     wm_table_unlist(conn->tables);
   wm_cursor_free_pool(conn);
@@ -63,6 +65,8 @@ static int create(sqlite3 *db, wm_conn **out) {
   conn->db = db;
   conn->references = 1;
   int rc = wm_error_code(walmap_session_new(is_interrupted, conn, &conn->session));
+  if (rc == SQLITE_OK)
+    rc = wm_control_new(conn);
   if (rc == SQLITE_OK)
     rc = wm_ddl_new(conn);
   if (rc == SQLITE_OK)

@@ -9,9 +9,6 @@
 
 #include "conn.h"
 
-/* Registers the control module on the connection. An SQLite code. */
-int wm_ddl_register(wm_conn *conn);
-
 int wm_ddl_new(wm_conn *conn); /* an SQLite code */
 void wm_ddl_free(wm_conn *conn);
 
@@ -35,13 +32,19 @@ void wm_ddl_renamed(wm_table *table, char *name, char *map_name);
 /* Whether the running transaction has renamed the table; its map still has the old name then. */
 bool wm_ddl_is_renamed(const wm_table *table);
 
-/* How many savepoint levels are open in the transaction. 0 if no schema change was recorded: then nobody can know. */
-int wm_ddl_levels(const wm_conn *conn);
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* What becomes of the transaction, for control.c                                                                     */
 
-/*
-** To be called before a statement is kept, which would make sqlite3_close fail: connects the control table, because
-** sqlite3_close begins by disconnecting it, and that finalizes all kept statements. An SQLite code.
-*/
-int wm_ddl_watch_close(wm_conn *conn);
+/* Notes the present as savepoint level `last`, and as levels from `first` on the time before the first record. */
+int wm_ddl_mark(wm_conn *conn, int first, int last); /* an SQLite code */
+
+/* Undoes all changes since a savepoint level; since the begin with -1. */
+void wm_ddl_undo(wm_conn *conn, int level);
+
+/* Shows all changes to other connections. wm_ddl_undo hides again what it undoes. */
+void wm_ddl_publish(wm_conn *conn);
+
+/* The transaction has ended: drops all records. */
+void wm_ddl_forget(wm_conn *conn);
 
 #endif

@@ -12,7 +12,7 @@
 #define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
 
 #include "conn.h"
-#include "ddl.h"
+#include "control.h"
 #include "functions.h"
 #include "vtab.h"
 
@@ -109,7 +109,7 @@ EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routin
   if (rc != SQLITE_OK)
     return rc;
   if (!wm_vtab_is_registered(conn)) {
-    rc = wm_ddl_register(conn);
+    rc = wm_control_register(conn);
     if (rc == SQLITE_OK)
       rc = wm_functions_register(conn);
     if (rc == SQLITE_OK)

@@ -6,7 +6,7 @@
 */
 #include "names.h"
 
-#include "ddl.h"
+#include "control.h"
 #include "schema.h"
 
 #include <string.h>
@@ -77,7 +77,7 @@ static void set_canary(wm_conn *conn) {
   if (conn->canary != NULL && !is_expired(conn->canary))
     return;
   wm_conn_finalize(conn); /* what is kept for functions has expired as well, and keeps tables that have gone */
-  if (wm_ddl_watch_close(conn) == SQLITE_OK)
+  if (wm_control_watch_close(conn) == SQLITE_OK)
     (void)sqlite3_prepare(conn->db, "SELECT 1", -1, &conn->canary, NULL); /* not v2: it must not be prepared anew */
 }
 

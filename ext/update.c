@@ -9,7 +9,7 @@
 */
 #include "call.h"
 #include "codec.h"
-#include "ddl.h"
+#include "control.h"
 #include "error.h"
 #include "row.h"
 #include "vtab.h"
@@ -57,7 +57,7 @@ static int begin(wm_use *use) {
   if (wm_use_is_begun(use))
     return WALMAP_OK;
   wm_use_begin(use);
-  int levels = wm_ddl_levels(use->conn);
+  int levels = wm_control_levels(use->conn);
   int result = levels > 0 ? wm_use_savepoint(use, levels - 1, false) : WALMAP_OK;
   if (result != WALMAP_OK)
     wm_use_rollback(use);

@@ -76,7 +76,7 @@ static const char *const statements[] = {
     "SELECT count(*) FROM kv WHERE key LIKE 'a%'",
 };
 
-/* These take the table away. Which database is beside the temp one decides how they join the transaction (ext/ddl.c). */
+/* These take the table away. Which database is main decides how they join the transaction (ext/control.c). */
 static const char *const schema_changes[] = {
     "ALTER TABLE kv RENAME TO moved",
     "DROP TABLE kv",
