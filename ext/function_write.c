@@ -54,7 +54,7 @@ static bool perform(sqlite3_context *context, wm_table *table, wm_call_fn work, 
 static int put(wm_table *table, const wm_key *key, const wm_value *value, char **err) {
   if (wm_row_is_too_big(table->conn->db, key, value->payload_size))
     return SQLITE_TOOBIG;
-  int result = wm_row_set(table->use, key, value, WM_ALWAYS);
+  int result = wm_row_set(table->use, key, value, NULL, WM_ALWAYS);
   return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 

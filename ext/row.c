@@ -32,32 +32,22 @@ bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writing                                                                                                            */
 
-/* Makes room for a value of `size` bytes, which the caller then writes to *to. */
-static int reserve(wm_use *use, const wm_key *key, size_t size, wm_when when, void **to) {
+int wm_row_set(wm_use *use, const wm_key *key, const wm_value *value, const walmap_entry *from, wm_when when) {
+  size_t size = value != NULL ? wm_codec_value_size(value) : from->value_len;
+  void *to;
   wm_registry_note_key(use->map, key->data, key->size);
   int result = when == WM_ALWAYS
-                   ? walmap_txn_reserve(use->txn, key->data, key->size, size, to)
-                   : walmap_txn_reserve_if(use->txn, when == WM_IF_PRESENT, key->data, key->size, size, to);
-  if (result == WALMAP_OK)
-    wm_use_changed(use);
-  return result;
-}
-
-int wm_row_set(wm_use *use, const wm_key *key, const wm_value *value, wm_when when) {
-  void *to;
-  int result = reserve(use, key, wm_codec_value_size(value), when, &to);
-  if (result == WALMAP_OK)
-    wm_codec_write_value(value, key->form, to);
-  return result;
-}
-
-int wm_row_copy(wm_use *use, const wm_key *key, const walmap_entry *from, wm_when when) {
-  void *to;
-  int result = reserve(use, key, from->value_len, when, &to);
+                   ? walmap_txn_reserve(use->txn, key->data, key->size, size, &to)
+                   : walmap_txn_reserve_if(use->txn, when == WM_IF_PRESENT, key->data, key->size, size, &to);
   if (result != WALMAP_OK)
     return result;
-  memcpy(to, from->value, from->value_len);
-  wm_codec_set_form(to, key->form);
+  wm_use_changed(use);
+  if (value != NULL) {
+    wm_codec_write_value(value, key->form, to);
+  } else {
+    memcpy(to, from->value, size);
+    wm_codec_set_form(to, key->form);
+  }
   return WALMAP_OK;
 }
 

@@ -17,11 +17,11 @@ bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size);
 
 typedef enum wm_when { WM_ALWAYS, WM_IF_ABSENT, WM_IF_PRESENT } wm_when;
 
-/* Sets the key to a value. EXISTS or NOTFOUND when `when` says that the key is left alone. */
-int wm_row_set(wm_use *use, const wm_key *key, const wm_value *value, wm_when when);
-
-/* Sets the key to the value of an entry, which may be another key's. As above. */
-int wm_row_copy(wm_use *use, const wm_key *key, const walmap_entry *from, wm_when when);
+/*
+** Sets the key to `value`; with NULL to the value of the entry `from`, which may be another key's. EXISTS or NOTFOUND
+** when `when` says that the key is left alone.
+*/
+int wm_row_set(wm_use *use, const wm_key *key, const wm_value *value, const walmap_entry *from, wm_when when);
 
 /* NOTFOUND when the key is absent. */
 int wm_row_remove(wm_use *use, const wm_key *key);

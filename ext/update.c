@@ -72,7 +72,7 @@ typedef struct content {
 } content;
 
 static int put(wm_use *use, const wm_key *key, const content *from, wm_when when) {
-  return from->is_entry ? wm_row_copy(use, key, &from->entry, when) : wm_row_set(use, key, &from->value, when);
+  return wm_row_set(use, key, from->is_entry ? NULL : &from->value, &from->entry, when);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
