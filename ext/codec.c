@@ -1,8 +1,8 @@
 /*
 ** codec.c - SQL values as byte strings and back: see codec.h for the bytes
 **
-** Encoding and decoding. What the hash makes of keys is in codec_hash.c, the look at hostile bytes in codec_check.c, what
-** UTF-16 makes of UTF-8 in codec_utf16.c.
+** Encoding and decoding. The hash of keys is in codec_hash.c, the check of hostile bytes in codec_check.c, the view of
+** UTF-16 databases on UTF-8 text in codec_utf16.c.
 */
 #include "codec.h"
 #include "../core/bytes.h"
@@ -39,9 +39,10 @@ static bool is_ascii(const uint8_t *text, size_t size) {
 }
 
 /*
-** The same for text in UTF-16. What is not valid UTF-16 (half a surrogate pair), and two characters that SQLite takes for
-** invalid (U+FFFE, U+FFFF), change when they become UTF-8 and when they become UTF-16 again, and not again after that. So
-** they go both ways first: what is stored must be what SQLite will call the key by when it updates or deletes the row.
+** The same for text in UTF-16. Text that is not valid UTF-16 (half a surrogate pair), and two characters that SQLite
+** takes for invalid (U+FFFE, U+FFFF), change when SQLite converts them to UTF-8, and again on the way back to UTF-16,
+** but not after that. So such text is converted both ways first: the key that is stored must be the one that SQLite
+** will pass when it updates or deletes the row.
 */
 static int read_utf16(sqlite3_value *from, const void **bytes, size_t *size) {
   *bytes = sqlite3_value_text(from);

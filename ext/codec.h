@@ -170,8 +170,8 @@ const char *wm_codec_check_key(const void *key, size_t size);
 ** '01' or ' 1.0 ' equal 1, and a virtual table cannot see the affinity. So a lookup with a number also returns those
 ** texts, and SQLite chooses. Text that cannot be a number costs one test of its first character.
 **
-** All spellings of one number ('1', '01', '001' ...) must have the same hash, whatever the seed. A map with thousands of
-** them is correct, but slow.
+** All spellings of one number ('1', '01', '001' ...) must have the same hash, whatever the seed. A map with thousands
+** of them is correct, but slow.
 */
 uint64_t wm_codec_hash(const void *key, size_t key_size, uint64_t seed);
 

@@ -10,11 +10,13 @@
 **    below 2^46 ('7.0', '7e0', '6.9999999999999999')
 **    any other number ('7.5', '1e300')                    its cell: the real with its CELL_BITS lowest bits cut off
 **
-** The class of an integer is the hash of the integer's own key: of its 64 bits. Why cells: a key is equal to a number if SQLite's
-** conversion of its text gives that number, and SQLite's conversion is not the C library's. Both are near the truth:
-** strtod is exact to half a unit in the last place (ulp), SQLite to less than ERROR_ULPS (its worst case: SQLite before
-** 3.43 where long double is no wider than double, and huge exponents). So whatever SQLite makes of a text lies within
-** ERROR_ULPS of what is computed here, and a lookup that visits every class with a member that near misses nothing.
+** The class of an integer is the hash of the integer's own key: of its 64 bits.
+**
+** Why cells: a key is equal to a number if SQLite's conversion of its text gives that number, and SQLite's conversion
+** is not the C library's. Both are near the truth: strtod is exact to half a unit in the last place (ulp), SQLite to
+** less than ERROR_ULPS (its worst case: SQLite before 3.43 where long double is no wider than double, and huge
+** exponents). So whatever SQLite makes of a text lies within ERROR_ULPS of what is computed here, and a lookup that
+** visits every class with a member that near misses nothing.
 */
 #include "../core/bytes.h"
 #include "codec.h"

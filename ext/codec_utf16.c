@@ -1,9 +1,9 @@
 /*
 ** codec_utf16.c - which text of a map looks to a UTF-16 database like another one
 **
-** SQLite converts UTF-8 to UTF-16 character by character, and takes any bytes: what follows is its rule, the macro
-** READ_UTF8 and, for characters that UTF-16 has no room for, WRITE_UTF16LE. Two texts are the same in UTF-16 if they are
-** the same characters by that rule.
+** SQLite converts UTF-8 to UTF-16 character by character, and accepts any bytes. The code below follows its rules: the
+** macro READ_UTF8 and, for characters that UTF-16 has no room for, WRITE_UTF16LE. Two texts are the same in UTF-16 if
+** they are the same characters by these rules.
 */
 #include "codec.h"
 #include <string.h>

@@ -149,7 +149,9 @@ int wm_use_state(wm_use *use, wm_state **out);
 static inline bool wm_use_is_begun(const wm_use *use) { return walmap_txn_is_begun(use->txn); }
 static inline void wm_use_changed(wm_use *use) { use->writes++; }
 
-/* The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event. */
+/*
+** The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event.
+*/
 void wm_use_begin(wm_use *use);
 void wm_use_commit(wm_use *use);
 void wm_use_rollback(wm_use *use);

@@ -10,8 +10,8 @@
 **
 ** It is eponymous, so it is there without CREATE. But such a table belongs to the main database, and the DELETE takes
 ** the write lock of its file. A change in another schema should need no lock but that schema's own. For such changes
-** the control table is one in the temp schema, made when it is first needed. It stays there for all to see, since SQLite
-** has no way to take part in a transaction but with a table of one of its schemas.
+** the control table is one in the temp schema, made when it is first needed. It stays there for all to see, since
+** SQLite has no way to take part in a transaction but with a table of one of its schemas.
 **
 ** SQLite calls no xBegin for the object that CREATE makes, nor an xSavepoint for levels that are open then. But the
 ** DELETE that follows opens a level of its own; SQLite announces that one, and from then on all levels.

@@ -12,12 +12,13 @@
 ** PLAN_BY_KEY: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
 ** affinity of the comparison: a number lets text that looks like a number pass here.
 **
-** PLAN_NO_IMAGE fails when it is run. It is a plan all the same, which costs too much to be chosen where there is another:
-** SQLite also asks for one for each side of key = 1 OR value = 2, alone.
+** PLAN_NO_IMAGE fails when it is run. It is offered as a plan nevertheless, because SQLite also asks for a plan for
+** each side of key = 1 OR value = 2 alone. It costs too much to be chosen where there is another plan.
 **
-** IN is left to SQLite: given one value at a time it would cost a walk for each, and SQLite would check the rows of each
-** without affinity, where '1' is not 1. With (key, x) IN (SELECT ...) it does not tell that it is one. But the term that it
-** makes of such an IN comes behind those of the WHERE, and has no value that is known before it runs.
+** IN is left to SQLite. With one value at a time each would cost a walk, and SQLite would check the rows of each
+** without affinity, where '1' is not 1. SQLite does not tell that a constraint comes from (key, x) IN (SELECT ...). But
+** the term that it makes of such an IN comes after those of the WHERE, and has no value that is known before the
+** statement runs.
 */
 #include "eponymous.h"
 #include "functions.h"

@@ -1,8 +1,8 @@
 /*
 ** function_changes.c - following a map: walmap_position([t]), walmap_changes([t,] position), walmap_apply([t,] changes)
 **
-** The first two tell of what is committed and nothing else. What the connection's own transaction wrote may yet be rolled
-** back, and then nobody could tell the follower.
+** The first two see only what is committed. What the connection's own transaction wrote may yet be rolled back, and
+** then nobody could tell the follower.
 */
 #include "call.h"
 #include "error.h"

@@ -1,8 +1,8 @@
 /*
 ** names.c - which table a function's first argument means: see conn.h
 **
-** What it means is asked of SQLite, by PRAGMA: which schemas have something of the name, and whether that is a virtual
-** table. If it is ours, SQLite connects it, and it is in the connection's list (schema.c).
+** SQLite is asked, by PRAGMA, which schemas have something of that name, and whether it is a virtual table. If it is
+** one of ours, SQLite connects it, and then it is in the connection's list (schema.c).
 */
 #include "names.h"
 
@@ -17,11 +17,12 @@ SQLITE_EXTENSION_INIT3
 /* The last answers                                                                                                   */
 
 /*
-** They hold while the connection's tables, their objects and its databases stay the same, and while SQLite holds its
-** statements to be up to date: it lets all of them expire when a database is detached, when the temp schema changes, and
-** (before 3.41 or so) when it lets go of a virtual table. The canary is a statement that is there only to be looked at.
-** What escapes all this is a database that is replaced as a whole, by sqlite3_backup or another process, while some
-** statement keeps the table's object: then functions read the old map until it is finalized, or until one of them writes.
+** An answer is valid as long as the connection's tables, their objects and its databases stay the same, and as long as
+** SQLite takes its statements to be up to date. SQLite lets all statements expire when a database is detached, when the
+** temp schema changes, and (before 3.41 or so) when it drops the object of a virtual table. The canary is a statement
+** that is kept only to see whether it has expired. One case is missed: a database is replaced as a whole, by
+** sqlite3_backup or another process, while some statement keeps the table's object. Then functions read the old map
+** until that statement is finalized, or until one of them writes.
 */
 
 typedef struct wm_resolved {

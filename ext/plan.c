@@ -27,8 +27,8 @@ static bool is_nocase(sqlite3_index_info *info, int i, int op) {
 
 /*
 ** Whether the bounds i and i + 1 are those that SQLite makes of LIKE 'a%', key >= 'A' and key < 'b': it puts them right
-** before the LIKE. They mean NOCASE as SQLite has it, while in any other bound it is what the application may have put in
-** its place.
+** before the LIKE. They mean NOCASE as SQLite has it, while in any other bound it is what the application may have put
+** in its place.
 */
 static bool is_of_like(sqlite3_index_info *info, int i) {
   const struct sqlite3_index_constraint *all = info->aConstraint;

@@ -58,9 +58,10 @@ static int refuse_name_of_default(char **err) {
 static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
 
 /*
-** Where the path of a database is a path, as a text to be freed: "unix" and the like, "memdb". SQLite tells the names of
-** all VFSs that it goes through, as in "vfstrace/unix-excl". The ones before the last hand the path on. The operating
-** system's, which differ in how they lock, have one tree of files. What memdb adds in parentheses is not its name.
+** The name of the VFS to which a database's path belongs, like "unix" or "memdb", as a text to be freed. SQLite tells
+** the names of all VFSs that it goes through, as in "vfstrace/unix-excl": those before the last only pass the path on.
+** The VFSs of the operating system differ in how they lock, but have the same files: the name is cut at "-". memdb adds
+** something in parentheses, which is cut off too.
 */
 static int find_vfs(sqlite3 *db, const char *schema, char **out) {
   char *names = NULL;

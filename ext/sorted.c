@@ -81,8 +81,8 @@ static size_t partition(wm_sorted *s, size_t first, size_t end) {
 }
 
 /*
-** Puts the part that begins at `at` in order, or the first short part of it. There are some log2(n) parts, never so many
-** that there is no room for one more.
+** Puts the part that begins at `at` in order, or the first short part of it. There are some log2(n) parts, never so
+** many that there is no room for one more.
 */
 static void advance(wm_sorted *s) {
   while (s->parts < WM_SORTED_PARTS && s->ends[s->parts - 1] - s->at > SHORT) {

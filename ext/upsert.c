@@ -51,8 +51,8 @@ static int prepare_over(sqlite3 *db, const char *form, const char *text, int siz
 }
 
 /*
-** In two pairs of parentheses: text that closes one and goes on, as '1) UNION SELECT (2', fails here or in prepare, which has one.
-** And without parameters, from which its own could not be told.
+** Checks the text in two pairs of parentheses, where `prepare` has one. Text that closes a parenthesis and goes on,
+** like '1) UNION SELECT (2', fails in one of the two. Nor may it have parameters: they would be mixed up with ours.
 */
 static int check(sqlite3 *db, const char *text, int size, char **err) {
   sqlite3_stmt *statement = NULL;

@@ -185,7 +185,7 @@ static int vtab_rollback_to(sqlite3_vtab *base, int n) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* PRAGMA integrity_check                                                                                             */
 
-/* It waits for other writers, and fails with SQLITE_BUSY as they do: nothing is said of a map that was not looked at. */
+/* It waits for other writers, and fails with SQLITE_BUSY as they do: then the map was not looked at. */
 static int vtab_integrity(sqlite3_vtab *base, const char *schema, const char *name, int flags, char **err) {
   (void)flags; /* PRAGMA quick_check: there is nothing to leave out */
   wm_use *use = ((wm_vtab *)base)->table->use;
