@@ -257,18 +257,15 @@ static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_
   return result == WALMAP_OK ? start_at(txn, w, shard, hash, key, key_len) : result;
 }
 
-/* What a change of the shard needs besides. */
-static int mark(walmap_txn *txn, walmap__shard *shard) {
-  int result = walmap__txn_mark(txn, shard);
-  if (result == WALMAP_OK)
-    txn->shares[shard->id].written++;
-  return result;
-}
-
+/* The mark first: when the write is prepared, nothing may fail any more (write.h). One that nothing follows does no harm. */
 static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
   walmap__txn_forget_found(txn);
-  int result = walmap__write_prepare(w, value_len, remove);
-  return result == WALMAP_OK ? mark(txn, w->shard) : result;
+  int result = walmap__txn_mark(txn, w->shard);
+  if (result == WALMAP_OK)
+    result = walmap__write_prepare(w, value_len, remove);
+  if (result == WALMAP_OK)
+    txn->shares[w->shard->id].written++;
+  return result;
 }
 
 static int put_off(walmap_txn *txn, walmap__shard *shard, uint64_t hash, const void *key, size_t key_len,
@@ -276,12 +273,14 @@ static int put_off(walmap_txn *txn, walmap__shard *shard, uint64_t hash, const v
   walmap__txn_forget_found(txn);
   if (!txn->pending && !(txn->pending = walmap__pending_new(&txn->map->memory)))
     return WALMAP_NOMEM;
-  int result = walmap__pending_reserve(txn->pending, shard, hash, key_len, value_len);
+  int result = walmap__txn_mark(txn, shard);
   if (result == WALMAP_OK)
-    result = mark(txn, shard);
-  if (result == WALMAP_OK)
-    *value = walmap__pending_add(txn->pending, shard, hash, key, key_len, value_len);
-  return result;
+    result = walmap__pending_reserve(txn->pending, shard, hash, key_len, value_len);
+  if (result != WALMAP_OK)
+    return result;
+  txn->shares[shard->id].written++;
+  *value = walmap__pending_add(txn->pending, shard, hash, key, key_len, value_len);
+  return WALMAP_OK;
 }
 
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {

@@ -48,7 +48,10 @@ static inline bool walmap__write_present(const walmap__write *w, walmap_entry *e
   return true;
 }
 
-/* Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. */
+/*
+** Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. The log comes last,
+** so that nothing can fail after it: a segment that was made for a long record must get that one (log.h).
+*/
 static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
   if (value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
@@ -56,12 +59,13 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   w->remove = remove;
   w->value_len = value_len;
   w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record != NULL);
-  int result = walmap__log_reserve(&g->log, w->bytes);
-  if (result != WALMAP_OK)
-    return result;
-  if (!w->old.record)
-    return walmap__index_reserve(&g->index, w->hash, 1);
-  return walmap__deaths_reserve(&g->deaths, g->log.memory, 2) ? WALMAP_OK : WALMAP_NOMEM;
+  int result = WALMAP_OK;
+  if (!w->old.record) {
+    result = walmap__index_reserve(&g->index, w->hash, 1);
+  } else if (!walmap__deaths_reserve(&g->deaths, g->log.memory, 2)) {
+    result = WALMAP_NOMEM;
+  }
+  return result == WALMAP_OK ? walmap__log_reserve(&g->log, w->bytes) : result;
 }
 
 /* For apply. The old record dies; a tombstone did so when it was written. */

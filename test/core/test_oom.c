@@ -205,6 +205,47 @@ static void script_huge_values(run *r) {
   free(data);
 }
 
+/*
+** A long value that was refused has had its segment, perhaps: short ones that come instead must not go there, where places
+** are for one record only. `txn` may be NULL. The model has no such key.
+*/
+static void short_ones_instead(run *r, walmap_txn *txn) {
+  enum { TIMES = 20, LENGTH = 60000 }; /* more than 1 MiB */
+  static uint8_t data[LENGTH];
+  bool armed = atomic_exchange(&r->f.armed, false);
+  for (int i = 0; i < TIMES; i++)
+    MUST_OK(txn ? walmap_txn_set(txn, "long", 4, data, LENGTH) : walmap_set(r->map, "long", 4, data, LENGTH));
+  MUST_OK(walmap_verify(r->map, txn, NULL));
+  MUST_OK(txn ? walmap_txn_remove(txn, "long", 4) : walmap_remove(r->map, "long", 4));
+  atomic_store(&r->f.armed, armed);
+}
+
+static void script_long_refused(run *r) {
+  enum { LONG = 3 << 20, TIMES = 12 };
+  prepare(r, 10);
+  uint8_t *data = calloc(1, LONG);
+  MUST(data);
+  walmap_session *session;
+  walmap_txn *txn;
+  CALL(r, WALMAP_OK, walmap_session_new(NULL, NULL, &session));
+  CALL(r, WALMAP_OK, walmap_txn_new(r->map, session, &txn));
+  for (int i = 0; i < TIMES; i++) {
+    unsigned long long hits = atomic_load(&r->f.hits);
+    if (i % 2) {
+      walmap_txn_begin(txn);
+      (void)refused(r, hits, walmap_txn_set(txn, "long", 4, data, LONG));
+      short_ones_instead(r, txn);
+      walmap_txn_commit(txn);
+    } else {
+      (void)refused(r, hits, walmap_set(r->map, "long", 4, data, LONG));
+      short_ones_instead(r, NULL);
+    }
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  free(data);
+}
+
 static void script_get(run *r) {
   prepare(r, 100);
   walmap_state *state, *second;
@@ -560,6 +601,7 @@ TEST(set_and_remove, 20)
 TEST(set_beside_state, 10)
 TEST(conditional, 10)
 TEST(huge_values, 10)
+TEST(long_refused, 10)
 TEST(get, 2)
 TEST(txn_commit, 10)
 TEST(txn_rollback, 10)
@@ -574,21 +616,14 @@ TEST(image, 2)
 int main(void) {
   the_universe = universe_new(KEYS, 0);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(open),
-      cmocka_unit_test(open_with_capacity),
-      cmocka_unit_test(set_and_remove),
-      cmocka_unit_test(set_beside_state),
-      cmocka_unit_test(conditional),
-      cmocka_unit_test(huge_values),
-      cmocka_unit_test(get),
-      cmocka_unit_test(txn_commit),
-      cmocka_unit_test(txn_rollback),
-      cmocka_unit_test(savepoints),
-      cmocka_unit_test(txn_state),
-      cmocka_unit_test(compact),
-      cmocka_unit_test(restore),
-      cmocka_unit_test(restore_read),
-      cmocka_unit_test(apply),
+      cmocka_unit_test(open),           cmocka_unit_test(open_with_capacity),
+      cmocka_unit_test(set_and_remove), cmocka_unit_test(set_beside_state),
+      cmocka_unit_test(conditional),    cmocka_unit_test(huge_values),
+      cmocka_unit_test(long_refused),   cmocka_unit_test(get),
+      cmocka_unit_test(txn_commit),     cmocka_unit_test(txn_rollback),
+      cmocka_unit_test(savepoints),     cmocka_unit_test(txn_state),
+      cmocka_unit_test(compact),        cmocka_unit_test(restore),
+      cmocka_unit_test(restore_read),   cmocka_unit_test(apply),
       cmocka_unit_test(image),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
