@@ -65,7 +65,11 @@ void walmap__undo_forget(walmap_txn *txn) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Undoing                                                                                                            */
 
-static void retire(walmap__shard *shard, walmap__generation *g) { walmap__limbo_add(&shard->limbo, &g->retired); }
+/* It may be large, so it is freed at the transaction's end if nobody reads it: the next write may be far. */
+static void retire(walmap__shard *shard, walmap__generation *g) {
+  walmap__limbo_add(&shard->limbo, &g->retired);
+  shard->keeps = true;
+}
 
 void walmap__undo_retire_generations(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->n_marks; i++) {
