@@ -31,19 +31,30 @@ void walmap__build_drop(walmap__build *b) {
   }
 }
 
-/* Tables that the building outgrows go to the shard's limbo, though no reader knows them: it is their only way. */
 static int make_generations(walmap__build *b, uint64_t entries, size_t image, uint32_t workers) {
   uint64_t bytes = image / b->map->n_shards / workers / 16 * 15; /* a little less, for a segment too long stays so */
   if (bytes >= WALMAP__PAGE)                                     /* smaller blocks are no pages */
     walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
-    b->shards[i].generation =
-        walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
-    if (!b->shards[i].generation)
+    walmap__building *building = &b->shards[i];
+    building->generation = walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
+    if (!building->generation)
       return WALMAP_NOMEM;
+    walmap__limbo_init(&building->limbo);
+    building->generation->log.limbo = building->generation->index.limbo = &building->limbo;
   }
   return WALMAP_OK;
+}
+
+/* Not by way of the shards' limbos: an image that is refused is followed by no write, which would free what is there. */
+static void free_outgrown(walmap__build *b) {
+  for (uint32_t i = 0; i < b->map->n_shards; i++) {
+    walmap__building *building = &b->shards[i];
+    walmap__retired_free(&b->map->memory, building->limbo.first);
+    if (building->generation)
+      building->generation->log.limbo = building->generation->index.limbo = &b->map->shards[i].limbo;
+  }
 }
 
 static void settle(walmap__build *b) {
@@ -197,6 +208,7 @@ static int build(walmap__build *b, uint32_t n, walmap_why *why) {
   int result = start(b, n, why);
   if (result == WALMAP_OK)
     result = fill(b, n, why);
+  free_outgrown(b);
   if (result == WALMAP_OK) {
     settle(b);
     b->entries = b->decoder.entries;

@@ -23,6 +23,7 @@
 /* A generation that several threads fill. */
 typedef struct walmap__building {
   walmap__generation *generation;
+  walmap__limbo limbo; /* tables that it has outgrown, which no reader knows */
   pthread_mutex_t mutex;
 } walmap__building;
 

@@ -76,3 +76,11 @@ uint64_t walmap__epoch_oldest(walmap__epoch *e) {
   }
   return oldest;
 }
+
+void walmap__retired_free(walmap__memory *memory, walmap__retired *first) {
+  while (first) {
+    walmap__retired *next = first->next;
+    first->free(memory, first);
+    first = next;
+  }
+}

@@ -99,4 +99,7 @@ typedef struct walmap__retired {
   void (*free)(walmap__memory *memory, struct walmap__retired *self);
 } walmap__retired;
 
+/* Frees a list of them, which nobody can see any more. */
+void walmap__retired_free(walmap__memory *memory, walmap__retired *first);
+
 #endif

@@ -32,6 +32,11 @@ typedef struct walmap__limbo {
   walmap__retired *first, **last;
 } walmap__limbo;
 
+static inline void walmap__limbo_init(walmap__limbo *limbo) {
+  limbo->first = NULL;
+  limbo->last = &limbo->first;
+}
+
 static inline void walmap__limbo_add(walmap__limbo *limbo, walmap__retired *item) {
   item->next = NULL;
   *limbo->last = item;

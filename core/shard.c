@@ -6,7 +6,7 @@
 
 void walmap__shard_init(walmap__shard *shard, walmap *map, uint32_t id) {
   memset(shard, 0, sizeof *shard);
-  shard->limbo.last = &shard->limbo.first;
+  walmap__limbo_init(&shard->limbo);
   shard->id = id;
   shard->map = map;
 }
@@ -147,14 +147,9 @@ bool walmap__generation_folded_before(const walmap__generation *g, uint64_t posi
 /* Freeing                                                                                                            */
 
 static void free_waiting(walmap__shard *shard) {
-  walmap__memory *memory = &shard->map->memory;
-  walmap__retired *item = shard->waiting;
+  walmap__retired *first = shard->waiting;
   shard->waiting = NULL;
-  while (item) {
-    walmap__retired *next = item->next;
-    item->free(memory, item);
-    item = next;
-  }
+  walmap__retired_free(&shard->map->memory, first);
 }
 
 /* A batch is closed by advancing the clock: what it holds was unlinked, or died, before that. */
@@ -173,8 +168,7 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
   if (memory) {
     shard->waiting = shard->limbo.first;
     shard->waiting_time = time;
-    shard->limbo.first = NULL;
-    shard->limbo.last = &shard->limbo.first;
+    walmap__limbo_init(&shard->limbo);
   }
 }
 

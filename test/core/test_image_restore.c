@@ -497,13 +497,19 @@ static void test_memory_is_bounded(void **unused) {
   content_free(c);
 }
 
+static const char *refuse_last(void *ctx, const walmap_entry *entry) {
+  uint32_t *left = ctx;
+  (void)entry;
+  return --*left == 0 ? "the last one" : NULL;
+}
+
 /*
-** Neither what a restore has replaced, nor one that was undone, waits for writes to come: their memory is given back, if
-** nobody reads them.
+** Neither what a restore has replaced, nor one that was undone, nor an image that was refused at its end waits for writes to
+** come: their memory is given back, if nobody reads them.
 */
 static void test_nothing_is_left_behind(void **unused) {
   (void)unused;
-  enum { COMMITTED, UNDONE, WAYS, TIMES = 20 };
+  enum { COMMITTED, UNDONE, REFUSED, WAYS, TIMES = 20 };
   faults f = {0};
   walmap_options options;
   walmap *map;
@@ -520,9 +526,12 @@ static void test_nothing_is_left_behind(void **unused) {
   for (int way = COMMITTED; way < WAYS; way++) {
     long long before = 0;
     for (int i = 0; i < TIMES; i++) {
+      uint32_t left = c.n;
       source from = {.all = image, .random = (uint64_t)i};
       walmap_txn_begin(txn);
-      MUST_OK(walmap_txn_restore_read(txn, read_source, &from, NULL, NULL, NULL, NULL));
+      assert_int_equal(
+          walmap_txn_restore_read(txn, read_source, &from, way == REFUSED ? refuse_last : NULL, &left, NULL, NULL),
+          way == REFUSED ? WALMAP_CORRUPT : WALMAP_OK);
       if (way == COMMITTED)
         walmap_txn_commit(txn);
       else
