@@ -238,7 +238,9 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
   walmap__log_replace(&g->log, job->first, job->last, copy);
   if (copy)
     copy->sealed_time = walmap__epoch_now(&shard->map->epoch); /* readers with a later time do not find the run */
-  g->dead -= before - g->log.bytes;
+  uint64_t freed = before - g->log.bytes;
+  g->dead -= freed;
+  g->batch_dead -= freed;
   *job = (walmap__job){0};
 }
 

@@ -91,10 +91,16 @@ void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n)
 /* Notes the figures as of now for the tail that would commit all that the shard holds. The caller owns it. */
 void walmap__store_figures(walmap *map, const walmap__shard *shard);
 
-/* Pays what the shard owes: freeing, folding, and compaction steps in proportion to the records written. */
+/* Pays what the shard owes: freeing, folding, and compaction steps in proportion to what was written. */
 void walmap__shard_pay(walmap__shard *shard);
 
-/* After a write of `records` records, committed, by the shard's owner. Small debts are paid together. */
+/* How many records a long one is paid for as: what it leaves dead some day is as much. */
+static inline uint64_t walmap__records_paid(size_t bytes) {
+  enum { LONG_BITS = 11 }; /* 2 KiB */
+  return 1 + (bytes >> LONG_BITS);
+}
+
+/* After a write of so many records, committed, by the shard's owner. Small debts are paid together. */
 static inline void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
   enum { TOGETHER = 8 };
   shard->owed += records;

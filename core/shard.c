@@ -1,8 +1,9 @@
 /* shard.c - generations, deaths, and freeing what no reader sees (shard.h has the picture) */
 #include "map.h"
 
-#define MIN_BATCH 32 /* deaths that pay for a look at all readers */
-#define REST 2048    /* folding that goes by until the next look, after one that found an old reader */
+#define MIN_BATCH 32           /* deaths that pay for a look at all readers */
+#define BATCH_BYTES (16 << 10) /* or so many bytes: where records are long, a few of them must not wait for many */
+#define REST 2048              /* folding that goes by until the next look, after one that found an old reader */
 
 void walmap__shard_init(walmap__shard *shard, walmap *map, uint32_t id) {
   memset(shard, 0, sizeof *shard);
@@ -155,7 +156,9 @@ static void free_waiting(walmap__shard *shard) {
 /* A batch is closed by advancing the clock: what it holds was unlinked, or died, before that. */
 static void close_batches(walmap__shard *shard, walmap__generation *g, bool force) {
   walmap__deaths *d = &g->deaths;
-  bool deaths = d->first == d->batch_end && (d->end - d->first >= MIN_BATCH || (force && d->end > d->first));
+  uint64_t n = d->end - d->first;
+  bool enough = n >= MIN_BATCH || force || g->dead - g->batch_dead >= BATCH_BYTES;
+  bool deaths = d->first == d->batch_end && n > 0 && enough;
   bool memory = !shard->waiting && shard->limbo.first;
   if (!deaths && !memory)
     return;
@@ -164,6 +167,7 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
   if (deaths) {
     d->batch_end = d->end;
     d->batch_time = time;
+    g->batch_dead = g->dead;
   }
   if (memory) {
     shard->waiting = shard->limbo.first;

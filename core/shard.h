@@ -47,6 +47,7 @@ typedef struct walmap__generation {
   _Atomic uint64_t floor; /* past every tombstone that compaction has dropped (changes.h) */
   uint64_t len;           /* live entries */
   uint64_t dead;          /* bytes that compaction would free: records that died, and `prev` words of live ones */
+  uint64_t batch_dead;    /* `dead` when a batch of deaths was closed last, without what compaction has freed since */
 } walmap__generation;
 
 typedef struct walmap__shard {
@@ -57,7 +58,7 @@ typedef struct walmap__shard {
   uint64_t waiting_time;
   bool keeps; /* what is unlinked, as long as its owner owns it: a transaction that may hold pointers into it */
   uint32_t id;
-  uint64_t owed;                    /* records written for which walmap__shard_pay has not yet worked */
+  uint64_t owed;                    /* records written for which walmap__shard_pay has not yet worked, long ones more */
   uint32_t tidy_rest, compact_rest; /* commits until readers are looked at again, after a look in vain */
   struct walmap *map;
 } walmap__shard;

@@ -25,7 +25,7 @@ static WALMAP__ALWAYS_INLINE int finish(const walmap__write *w, int result) {
 static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
   walmap__shard *shard = w->shard;
   walmap__publish_one(shard->map, shard);
-  walmap__shard_after_commit(shard, 1);
+  walmap__shard_after_commit(shard, walmap__records_paid(w->bytes));
   return finish(w, WALMAP_OK);
 }
 

@@ -264,7 +264,7 @@ static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool rem
   if (result == WALMAP_OK)
     result = walmap__write_prepare(w, value_len, remove);
   if (result == WALMAP_OK)
-    txn->shares[w->shard->id].written++;
+    txn->shares[w->shard->id].written += walmap__records_paid(w->bytes);
   return result;
 }
 

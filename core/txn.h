@@ -28,7 +28,7 @@ typedef struct walmap__mark {
 typedef struct walmap__share {
   bool owned;
   int level;        /* of its last mark; -1: not written */
-  uint64_t written; /* records, undone ones included */
+  uint64_t written; /* records, undone ones included; long ones count more (walmap__records_paid) */
 } walmap__share;
 
 struct walmap_txn {
