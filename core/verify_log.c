@@ -44,6 +44,15 @@ static bool check_list(const walmap__inspection *in) {
   return n == log->n_segments || walmap__fault(in, "the log counts its segments wrongly");
 }
 
+/* Those in the list, of a job, and not yet freed. */
+static bool check_ids(const walmap__inspection *in) {
+  const walmap__segment_table *table = atomic_load(&in->g->log.table);
+  uint32_t n = 0;
+  for (uint32_t id = 0; table && id < table->capacity; id++)
+    n += table->entries[id].segment != NULL;
+  return n == in->g->log.n_ids || walmap__fault(in, "the log counts its ids wrongly");
+}
+
 /* The run lies in the list, in order; the copy covers the same positions, and has room for what is still to come. */
 static bool check_job(const walmap__inspection *in) {
   const walmap__job *job = &in->g->job;
@@ -65,7 +74,7 @@ static bool check_job(const walmap__inspection *in) {
   return true;
 }
 
-bool walmap__verify_segments(walmap__inspection *in) { return check_list(in) && check_job(in); }
+bool walmap__verify_segments(walmap__inspection *in) { return check_list(in) && check_ids(in) && check_job(in); }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Places                                                                                                             */
@@ -165,6 +174,17 @@ static bool check_newest(walmap__inspection *in, const visit *v) {
   return true;
 }
 
+/* The padding comes into images as it is, and what is not zero there makes them damaged ones. */
+static bool is_padded(const visit *v) {
+  walmap_entry e;
+  walmap__record_entry(v->record, v->meta, &e);
+  const uint8_t *at = (const uint8_t *)e.value + e.value_len;
+  const uint8_t *end = (const uint8_t *)v->record + v->size - (v->meta & WALMAP__PREV ? 4 : 0);
+  while (at < end && *at == 0)
+    at++;
+  return at == end;
+}
+
 static bool check_record(walmap__inspection *in, const visit *v) {
   bool clean = !atomic_load(&v->segment->dirty);
   if (clean && (v->next != 0 || v->meta & (WALMAP__PREV | WALMAP__TOMB | WALMAP__MOVED | WALMAP__DEAD)))
@@ -175,6 +195,8 @@ static bool check_record(walmap__inspection *in, const visit *v) {
     in->census.dead += v->size;
     return true;
   }
+  if (!is_padded(v))
+    return fault_here(in, v, "the record's padding is not zero");
   if (v->meta & WALMAP__MOVED)
     return check_moved(in, v);
   return v->next != 0 ? check_superseded(in, v) : check_newest(in, v);

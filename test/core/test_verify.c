@@ -43,7 +43,7 @@ static void take_back(void) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* A map of one shard, in which all that can be damaged is there                                                      */
 
-enum { KEYS = 3000, VALUE = 40 };
+enum { KEYS = 3000, VALUE = 40 /* without padding */, PADDED = KEYS };
 
 static walmap *map;
 static walmap__shard *shard;
@@ -67,6 +67,7 @@ static void make_map(void) {
   options.auto_compact = 0;
   options.seed_given = true;
   MUST_OK(walmap_open(&options, &map));
+  MUST_OK(walmap_set(map, &(uint32_t){PADDED}, sizeof(uint32_t), "p", 1));
   for (uint32_t key = 0; key < KEYS; key++)
     set(key, 'a');
   for (uint32_t key = 0; key < KEYS / 2; key += 2)
@@ -141,6 +142,7 @@ static void add_flag(walmap__record *r, uint32_t flag) { put_meta(r, walmap__rec
 static void put_next(walmap__record *r, uint32_t place) { PUT(r->next, WALMAP__LE32(place)); }
 
 static void flip_key(void) { PUT(((uint8_t *)record_of(LIVE))[WALMAP__RECORD_HEAD], 0xee); }
+static void padding(void) { PUT(((uint8_t *)record_of(PADDED))[WALMAP__RECORD_HEAD + sizeof(uint32_t) + 1], 1); }
 static void wild_slot(void) { PUT(slot_of(LIVE).bucket->place[slot_of(LIVE).slot], 0x7ffffff0); }
 static void crossed_slot(void) { PUT(slot_of(LIVE).bucket->place[slot_of(LIVE).slot], place_of(LIVE - 1)); }
 static void empty_slot(void) { PUT(slot_of(LIVE).bucket->tag[slot_of(LIVE).slot], 0); }
@@ -164,6 +166,7 @@ static void low_position(void) {
   PUT(atomic_load(&g->log.table)->entries[s->id].pos0, s->pos0);
 }
 static void last_segment(void) { PUT(g->log.last, first_segment()); }
+static void ids(void) { PUT(g->log.n_ids, g->log.n_ids + 1); }
 static void records(void) { PUT(segment_of(LIVE)->records, atomic_load(&segment_of(LIVE)->records) + 1); }
 static void dead_bytes(void) { PUT(segment_of(LIVE)->dead_bytes, segment_of(LIVE)->dead_bytes + 4); }
 static void clean(void) { PUT(segment_of(REMOVED)->dirty, false); }
@@ -215,6 +218,7 @@ static const struct {
   const char *text;
 } kinds[] = {
     {"a bit of a key", flip_key, "does not lead to its slot"},
+    {"a bit of a record's padding", padding, "padding is not zero"},
     {"a slot that leads nowhere", wild_slot, "where no record is"},
     {"a slot that leads to another key", crossed_slot, "does not lead to its slot"},
     {"a slot that was emptied", empty_slot, "a subtable of the index has"},
@@ -228,6 +232,7 @@ static const struct {
     {"a segment that ends too late", long_used, "that is no end of a segment"},
     {"a position that is used twice", low_position, "positions that are not its own"},
     {"the last segment", last_segment, "another segment than its last"},
+    {"the number of ids", ids, "counts its ids wrongly"},
     {"the number of a segment's records", records, "records, but"},
     {"a segment's dead bytes", dead_bytes, "dead bytes, but"},
     {"a segment that counts as clean", clean, "counts as an image"},
