@@ -246,6 +246,8 @@ bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__ima
   uint64_t key_len = walmap__load64(chunk->at + WALMAP__RECORD_HEAD);
   uint64_t value_len = walmap__load64(chunk->at + WALMAP__RECORD_HEAD + 8);
   left -= WALMAP__EXTENDED_HEAD;
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return false;
   /* A chunk is a multiple of 4, and so is what is left of it: a payload that fits, fits with its padding. */
   if (!walmap__needs_extended(key_len, value_len) || key_len > left || value_len > left - key_len)
     return false;

@@ -6,6 +6,8 @@
 */
 #include "image_kit.h"
 
+#include <sys/mman.h>
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The format                                                                                                         */
 
@@ -346,6 +348,26 @@ static void test_too_big(void **unused) {
   walmap_image_free(NULL);
 }
 
+/* A key or a value that no map takes is none in an image. Only a few pages of all these bytes are touched. */
+static void test_too_big_to_read(void **unused) {
+  (void)unused;
+  size_t size = WALMAP__EXTENDED_HEAD + WALMAP_MAX_LENGTH + 4;
+  uint8_t *record = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (record == MAP_FAILED)
+    skip();
+  image_store32(record, WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS);
+  for (size_t over = 0; over < 2; over++) {
+    for (size_t part = 0; part < 2; part++) {
+      walmap__store64(record + WALMAP__RECORD_HEAD + 8 * part, WALMAP_MAX_LENGTH + over);
+      walmap__store64(record + WALMAP__RECORD_HEAD + 8 * (1 - part), 0);
+      walmap__image_chunk chunk = {.at = record, .end = record + size - (over ? 0 : 4), .records = 1};
+      walmap__image_record taken;
+      assert_int_equal(walmap__image_record_next(&chunk, &taken, NULL), over ? WALMAP_CORRUPT : WALMAP_OK);
+    }
+  }
+  munmap(record, size);
+}
+
 /* With whatever instructions it is computed, at every length around those that XXH3 treats apart. */
 static void test_checksum(void **unused) {
   (void)unused;
@@ -378,6 +400,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_empty_reservations),
       cmocka_unit_test(test_failing_callback),
       cmocka_unit_test(test_too_big),
+      cmocka_unit_test(test_too_big_to_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
