@@ -69,6 +69,24 @@ static bool is_known_bytes(sqlite3_index_info *info, int i) {
   return type == SQLITE_TEXT || type == SQLITE_BLOB;
 }
 
+/*
+** Whether the statement that is being prepared, which is the connection's newest, gives rows to its caller. A SELECT does,
+** but not where it is part of an INSERT, of CREATE TABLE ... AS or of a trigger.
+*/
+static bool gives_rows(sqlite3_vtab *base) {
+  return sqlite3_column_count(sqlite3_next_stmt(((wm_vtab *)base)->table->conn->db, NULL)) > 0;
+}
+
+static void plan_key(sqlite3_vtab *base, sqlite3_index_info *info, int i) {
+  bool is_exact = is_known_bytes(info, i);
+  info->idxNum = WM_PLAN_KEY;
+  info->aConstraintUsage[i].argvIndex = 1;
+  info->aConstraintUsage[i].omit = is_exact;
+  info->idxFlags = is_exact || !gives_rows(base) ? SQLITE_INDEX_SCAN_UNIQUE : 0;
+  info->estimatedCost = 1;
+  info->estimatedRows = 1;
+}
+
 static int bound(sqlite3_index_info *info, int i, int *argument) {
   if (i < 0)
     return 0;
@@ -112,12 +130,7 @@ int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info) {
       consider(info, i, &chosen);
   }
   if (chosen.key >= 0) {
-    info->idxNum = WM_PLAN_KEY;
-    info->aConstraintUsage[chosen.key].argvIndex = 1;
-    info->aConstraintUsage[chosen.key].omit = is_known_bytes(info, chosen.key);
-    info->idxFlags = SQLITE_INDEX_SCAN_UNIQUE;
-    info->estimatedCost = 1;
-    info->estimatedRows = 1;
+    plan_key(vtab, info, chosen.key);
   } else if (chosen.list >= 0) {
     sqlite3_vtab_in(info, chosen.list, 1);
     info->idxNum = WM_PLAN_LIST;
