@@ -112,7 +112,7 @@ void wm_conn_release(void *data) {
 
 static int take_encoding(void *is_utf16, int columns, char **values, char **names) {
   (void)columns, (void)names;
-  if (values[0] != NULL)
+  if (values != NULL && values[0] != NULL)
     *(bool *)is_utf16 = strcmp(values[0], "UTF-8") != 0;
   return 0;
 }

@@ -120,21 +120,42 @@ static bool is_default(const wm_conn *conn, const char *schema, const char *name
   return sqlite3_stricmp(name, WM_MODULE) == 0 && sqlite3_stricmp(wm_schema_name(conn, schema), "main") == 0;
 }
 
+/* What is done with each row of a result. Other than SQLITE_OK ends it, and is the result of `run`. */
+typedef int (*row_fn)(void *context, sqlite3_stmt *row);
+
+/*
+** Runs a PRAGMA. One that an authorizer has ignored comes back without columns: that is no answer, and not to be taken for
+** one without rows.
+*/
+static int run(const wm_conn *conn, const char *format, const char *schema, const char *name, row_fn each,
+               void *context, char **err) {
+  char *sql = sqlite3_mprintf(format, schema, name);
+  sqlite3_stmt *row = NULL;
+  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(conn->db, sql, -1, &row, NULL);
+  sqlite3_free(sql);
+  if (rc != SQLITE_OK)
+    return fail_as_sqlite(conn, rc, err);
+  if (sqlite3_column_count(row) == 0) {
+    sqlite3_finalize(row);
+    *err = sqlite3_mprintf("not authorized");
+    return SQLITE_AUTH;
+  }
+  while (rc == SQLITE_OK && sqlite3_step(row) == SQLITE_ROW)
+    rc = each != NULL ? each(context, row) : SQLITE_OK;
+  int finished = sqlite3_finalize(row);
+  return rc == SQLITE_OK && finished != SQLITE_OK ? fail_as_sqlite(conn, finished, err) : rc;
+}
+
 /* What has the name in the schema. */
 typedef enum what { NOTHING, VIRTUAL, SOMETHING_ELSE } what;
 
-static int take_type(void *context, int columns, char **values, char **names) {
-  (void)columns, (void)names;
-  *(what *)context = values[2] != NULL && strcmp(values[2], "virtual") == 0 ? VIRTUAL : SOMETHING_ELSE;
-  return 0;
-}
-
-static int run(const wm_conn *conn, const char *format, const char *schema, const char *name,
-               int (*row)(void *, int, char **, char **), void *context, char **err) {
-  char *sql = sqlite3_mprintf(format, schema, name);
-  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_exec(conn->db, sql, row, context, NULL);
-  sqlite3_free(sql);
-  return rc == SQLITE_OK ? SQLITE_OK : fail_as_sqlite(conn, rc, err);
+/* From a row of PRAGMA table_list, which has no NULLs. */
+static int take_type(void *context, sqlite3_stmt *row) {
+  const char *type = (const char *)sqlite3_column_text(row, 2);
+  if (type == NULL)
+    return SQLITE_NOMEM;
+  *(what *)context = strcmp(type, "virtual") == 0 ? VIRTUAL : SOMETHING_ELSE;
+  return SQLITE_OK;
 }
 
 static int ask(const wm_conn *conn, const char *schema, const char *name, what *out, char **err) {
@@ -281,19 +302,17 @@ int wm_conn_present(wm_table **table, char **err) {
 
 typedef struct looking {
   wm_conn *conn;
-  int rc;
-  char *err;
+  char **err;
 } looking;
 
-static int look_at_row(void *context, int columns, char **values, char **names) {
-  (void)columns, (void)names;
+static int look_at_row(void *context, sqlite3_stmt *row) {
   looking *l = context;
+  what what;
   bool found;
   wm_table *table;
-  if (values[0] == NULL || values[1] == NULL || values[2] == NULL || strcmp(values[2], "virtual") != 0)
-    return 0;
-  l->rc = look(l->conn, values[0], values[1], &found, &table, &l->err);
-  return l->rc != SQLITE_OK;
+  const char *schema = (const char *)sqlite3_column_text(row, 0), *name = (const char *)sqlite3_column_text(row, 1);
+  int rc = schema == NULL || name == NULL ? SQLITE_NOMEM : take_type(&what, row);
+  return rc == SQLITE_OK && what == VIRTUAL ? look(l->conn, schema, name, &found, &table, l->err) : rc;
 }
 
 static int forget_if_gone(wm_conn *conn, wm_table *table, char **err) {
@@ -312,14 +331,8 @@ static int forget_if_gone(wm_conn *conn, wm_table *table, char **err) {
 
 /* Connects all tables that the connection's databases have, and forgets those that they no longer have. */
 static int look_at_all(wm_conn *conn, char **err) {
-  looking l = {conn, SQLITE_OK, NULL};
-  int rc = sqlite3_exec(conn->db, "PRAGMA table_list", look_at_row, &l, NULL);
-  if (l.rc != SQLITE_OK) {
-    *err = l.err;
-    return l.rc;
-  }
-  if (rc != SQLITE_OK)
-    return fail_as_sqlite(conn, rc, err);
+  looking l = {conn, err};
+  int rc = run(conn, "PRAGMA table_list", NULL, NULL, look_at_row, &l, err);
   for (wm_table *table = conn->tables, *next; table != NULL && rc == SQLITE_OK; table = next) {
     next = table->next;
     if (next != NULL)
