@@ -11,7 +11,8 @@
 ** It is eponymous, so it is there without CREATE. But such a table belongs to the main database, and the DELETE takes
 ** the write lock of its file. A change in another schema should need no lock but that schema's own. For such changes
 ** the control table is one in the temp schema, made when it is first needed. It stays there for all to see, since
-** SQLite has no way to take part in a transaction but with a table of one of its schemas.
+** SQLite has no way to take part in a transaction but with a table of one of its schemas. It also serves where main has
+** a table or view of its own that is called like the control table.
 **
 ** SQLite calls no xBegin for the object that CREATE makes, nor an xSavepoint for levels that are open then. But the
 ** DELETE that follows opens a level of its own; SQLite announces that one, and from then on all levels.
@@ -90,7 +91,9 @@ static int join_temp(wm_conn *conn) {
 int wm_control_join(wm_conn *conn, const char *schema) {
   struct wm_control *control = conn->control;
   bool is_main = sqlite3_stricmp(schema, "main") == 0;
-  int rc = is_main || is_main_free(conn->db) ? join_main(conn) : join_temp(conn);
+  int rc = is_main || is_main_free(conn->db) ? join_main(conn) : SQLITE_OK;
+  if (!control->joined && (rc == SQLITE_OK || rc == SQLITE_ERROR)) /* main may have a table of that name, or a view */
+    rc = join_temp(conn);
   control->fresh = false; /* the savepoint to catch up with, if any, was announced meanwhile */
   return rc == SQLITE_OK && !control->joined ? SQLITE_ERROR : rc;
 }
@@ -299,5 +302,6 @@ int wm_control_watch_close(wm_conn *conn) {
   sqlite3_stmt *statement;
   int rc = sqlite3_prepare_v2(conn->db, "SELECT * FROM main." WM_CONTROL, -1, &statement, NULL);
   sqlite3_finalize(statement);
-  return rc;
+  bool is_other = rc == SQLITE_OK && conn->control->connected == 0; /* a table of main has the name */
+  return is_other ? SQLITE_ERROR : rc;
 }

@@ -6,6 +6,8 @@
 */
 #include "upsert.h"
 
+#include "control.h"
+
 #include <string.h>
 
 SQLITE_EXTENSION_INIT3
@@ -162,7 +164,7 @@ int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run
 void wm_upsert_end(wm_table *table, wm_upsert_run *run) {
   sqlite3_reset(run->upsert->statement);
   sqlite3_clear_bindings(run->upsert->statement);
-  if (run->changes == table->conn->changes)
+  if (run->changes == table->conn->changes && wm_control_watch_close(table->conn) == SQLITE_OK)
     put_first(table, run->upsert);
   else
     discard(run->upsert); /* the table has gone, perhaps */

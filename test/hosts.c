@@ -642,6 +642,36 @@ static void main_by_another_name(void) {
   must_close(db);
 }
 
+static int deny_control(void *unused, int code, const char *first, const char *second, const char *schema,
+                        const char *trigger) {
+  (void)unused, (void)code, (void)second, (void)schema, (void)trigger;
+  return first != NULL && strcmp(first, "walmap_control") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/*
+** The control table's name is taken by somebody else, or may not be used. What functions keep would hinder sqlite3_close
+** then, so they must keep nothing.
+*/
+static void control_by_another(void) {
+  static const char *const takers[] = {"", "CREATE TABLE walmap_control(a)",
+                                       "CREATE VIEW walmap_control AS SELECT 1 AS a"};
+  for (size_t i = 0; i < sizeof takers / sizeof takers[0]; i++) {
+    sqlite3 *db = connect(":memory:");
+    must(db, takers[i]);
+    must(db, "CREATE VIRTUAL TABLE temp.kv USING walmap; INSERT INTO kv VALUES(1, 1)");
+    if (i == 0) {
+      sqlite3_set_authorizer(db, deny_control, NULL);
+    } else {
+      must(db, "BEGIN; CREATE VIRTUAL TABLE main.kv2 USING walmap; INSERT INTO kv2 VALUES(1, 1); SAVEPOINT s;"
+               "DROP TABLE kv2; DROP TABLE temp.kv; ROLLBACK TO s; COMMIT");
+      expect("entries of a table after ROLLBACK TO", 1, ask(db, "SELECT count(*) FROM kv2"));
+    }
+    expect("a result by functions", 5,
+           ask(db, "SELECT walmap_get('kv', 1) + walmap_set('kv', 2, 2) + walmap_upsert('kv', 1, 0, 'value + 1')"));
+    must_close(db);
+  }
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -664,6 +694,7 @@ static const struct {
     {"creations of other modules' tables", creations_of_others},
     {"a creation that waits", creation_that_waits},
     {"a main database by another name", main_by_another_name},
+    {"a control table by another", control_by_another},
 };
 
 int main(void) {
