@@ -265,13 +265,23 @@ static int refuse(bool found, const char *name, char **err) {
   return fail(err, sqlite3_mprintf(format, name));
 }
 
-static int find_named(wm_conn *conn, const char *text, wm_table **out, char **err) {
+/*
+** Whether another table that takes the name is noticed. Not where the name is that of an attached database's table, without
+** the schema: then SQLite does not tell when main, or a database attached before, gets a table or view of that name.
+*/
+static bool is_noticed(const char *schema, const wm_table *table) {
+  return schema != NULL || sqlite3_stricmp(table->schema, "main") == 0 || sqlite3_stricmp(table->schema, "temp") == 0;
+}
+
+/* *lasts: the answer may be kept. */
+static int find_named(wm_conn *conn, const char *text, wm_table **out, bool *lasts, char **err) {
   char *schema, *name;
   bool found = false, whole;
   wm_table *table = NULL;
   int rc = split(text, &schema, &name, &whole);
   if (rc == SQLITE_OK && whole)
     rc = look_for(conn, schema, name, &found, &table, err);
+  *lasts = table != NULL && is_noticed(schema, table);
   sqlite3_free(schema);
   sqlite3_free(name);
   if (rc != SQLITE_OK)
@@ -387,8 +397,9 @@ int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err) {
   wm_resolved *last = &conn->resolved[name == NULL];
   *err = NULL;
   set_canary(conn);
-  int rc = name == NULL ? find_only(conn, out, err) : find_named(conn, name, out, err);
-  if (rc == SQLITE_OK)
+  bool lasts = true;
+  int rc = name == NULL ? find_only(conn, out, err) : find_named(conn, name, out, &lasts, err);
+  if (rc == SQLITE_OK && lasts)
     keep(conn, last, name == NULL ? "" : name, *out);
   return rc;
 }
