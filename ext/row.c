@@ -24,8 +24,8 @@ static size_t varint_size(uint64_t number) {
 */
 bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
   uint64_t limit = (uint64_t)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, -1);
-  uint64_t header = 1 + varint_size(13 + 2 * (uint64_t)key->size) + varint_size(13 + 2 * (uint64_t)value_size);
   uint64_t key_payload = key->size - 1 - wm_codec_key_is_text(key->data);
+  uint64_t header = 1 + varint_size(13 + 2 * key_payload) + varint_size(13 + 2 * (uint64_t)value_size);
   return header + key_payload + value_size > limit;
 }
 

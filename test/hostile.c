@@ -305,6 +305,36 @@ static void test_length_limit(void) {
   judge(is_untouched(), "the map is changed", "a length limit");
 }
 
+/* Whether the row is too big for the table. It does not stay. */
+static bool is_too_big(const char *table, const char *form, int key_size, int value_size) {
+  char values[100], sql[200];
+  snprintf(values, sizeof values, form, key_size, value_size);
+  snprintf(sql, sizeof sql, "INSERT INTO %s VALUES (%s)", table, values);
+  int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+  snprintf(sql, sizeof sql, "DELETE FROM %s WHERE key <> 'here'", table);
+  must(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK, "DELETE");
+  return rc == SQLITE_TOOBIG;
+}
+
+/* The longest row is as long as a native table's, whose record tells the length of a key from 58 bytes on in two bytes. */
+static void test_longest_row(void) {
+  static const char *const forms[] = {"zeroblob(%d), zeroblob(%d)", "printf('%%.*c', %d, 'k'), zeroblob(%d)"};
+  must(sqlite3_exec(db, "CREATE TEMP TABLE native(key PRIMARY KEY, value) WITHOUT ROWID", NULL, NULL, NULL) ==
+           SQLITE_OK,
+       "a native table");
+  int before = sqlite3_limit(db, SQLITE_LIMIT_LENGTH, LIMIT), too_big = 0;
+  for (int i = 0; i < 2 * 15 * 9; i++) {
+    const char *form = forms[i % 2];
+    int key = 50 + i / 2 % 15, value = LIMIT - key - i / 30;
+    bool native = is_too_big("native", form, key, value);
+    judge(is_too_big("kv", form, key, value) == native, "not as a native table", "the longest row");
+    too_big += native;
+  }
+  sqlite3_limit(db, SQLITE_LIMIT_LENGTH, before);
+  judge(too_big > 2 * 15 * 3 && too_big < 2 * 15 * 6, "one kind only", "the longest row");
+  judge(is_untouched(), "the map is changed", "the longest row");
+}
+
 /* In UTF-16 a text may be twice as long as in the map: it is not removed either before it is known to be returned. */
 static void test_length_limit_utf16(const char *extension) {
   sqlite3 *utf8 = db;
@@ -332,6 +362,7 @@ int main(void) {
   test_bad_changes();
   test_random_entries();
   test_length_limit();
+  test_longest_row();
   test_length_limit_utf16(extension);
   sqlite3_close(db);
   printf("%d passed, %d failed\n", passed, failed);
