@@ -111,10 +111,7 @@ static int control_begin(sqlite3_vtab *vtab) {
   return SQLITE_OK;
 }
 
-static int control_sync(sqlite3_vtab *vtab) {
-  wm_ddl_publish(conn_of(vtab));
-  return SQLITE_OK;
-}
+static int control_sync(sqlite3_vtab *vtab) { return wm_ddl_announce(conn_of(vtab)); }
 
 static void end(wm_conn *conn) {
   wm_ddl_forget(conn);
@@ -126,6 +123,7 @@ static int control_commit(sqlite3_vtab *vtab) {
   wm_conn *conn = conn_of(vtab);
   for (wm_use *use = conn->uses; use != NULL; use = use->next)
     wm_use_commit(use);
+  wm_ddl_publish(conn);
   end(conn);
   return SQLITE_OK;
 }

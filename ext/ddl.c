@@ -7,8 +7,9 @@
 **    records   [ created a | dropped b | renamed a | ... ]     newest last
 **    marks     records that there were when savepoint level i was marked
 **
-** What other connections see of a database file's tables (registry.h) changes in xSync, before SQLite commits the file:
-** then they find the new map under the new name as soon as they can see the new schema.
+** What other connections see of a database file's tables (registry.h) changes in xCommit, after SQLite has committed the
+** file: until then it may fail, and COMMIT be tried again much later. In xSync the changes are announced, so that who can
+** see the new schema waits for the rest of them.
 **
 ** A table that is made in the temp schema in autocommit, the normal way to join a named map, needs no record: nothing
 ** but the whole statement can be undone then, and the table's own xRollback tells of that (vtab.c).
@@ -32,7 +33,6 @@ typedef struct record {
 struct wm_ddl {
   record *records;
   int n, room;
-  int published; /* records[0 .. published) are what other connections see */
   int *marks;
   int marks_room;
 };
@@ -49,37 +49,58 @@ int wm_ddl_new(wm_conn *conn) {
 /* Records                                                                                                            */
 
 static void free_record(record *r) {
+  wm_registry_settle(r->table->use->map, r->table->conn);
   wm_table_release(r->table);
   sqlite3_free(r->name);
   sqlite3_free(r->map_name);
 }
 
-/* Shows the change to other connections, or hides it again. */
-static void publish(record *r, bool forward) {
+/*
+** Tells other connections, before the file is committed, that there will be a change. Where the version cannot be had, as
+** when an authorizer forbids to ask, somebody may find the old map in the moment between; that is no reason to fail. But
+** want of memory is, for SQLite fails then in any case. An SQLite code.
+*/
+static int announce(const record *r) {
+  const wm_conn *conn = r->table->conn;
+  const wm_map *map = r->table->use->map;
+  wm_owner owner = {.kind = map->kind, .file = map->file, .vfs = map->vfs};
+  int version;
+  if (map->kind != WM_FILE)
+    return SQLITE_OK;
+  int rc = wm_schema_version(conn, r->table->schema, &version);
+  if (rc == SQLITE_OK) {
+    wm_registry_await(&owner, conn, version); /* what others have changed comes before this */
+    wm_registry_announce(r->table->use->map, conn, version);
+  }
+  return rc == SQLITE_NOMEM ? rc : SQLITE_OK;
+}
+
+/* Shows the change to them. */
+static void publish(record *r) {
   wm_map *map = r->table->use->map;
   if (r->change == RENAMED)
     wm_registry_rename(map, &r->map_name);
-  else if ((r->change == CREATED) == forward)
+  else if (r->change == CREATED)
     wm_registry_publish(map);
   else
     wm_registry_retract(map);
 }
 
-void wm_ddl_publish(wm_conn *conn) {
-  struct wm_ddl *ddl = conn->ddl;
-  for (; ddl->published < ddl->n; ddl->published++)
-    publish(&ddl->records[ddl->published], true);
+int wm_ddl_announce(wm_conn *conn) {
+  int rc = SQLITE_OK;
+  for (int i = 0; i < conn->ddl->n && rc == SQLITE_OK; i++)
+    rc = announce(&conn->ddl->records[i]);
+  return rc;
 }
 
-static void unpublish(struct wm_ddl *ddl, int n) {
-  while (ddl->published > n)
-    publish(&ddl->records[--ddl->published], false);
+void wm_ddl_publish(wm_conn *conn) {
+  for (int i = 0; i < conn->ddl->n; i++)
+    publish(&conn->ddl->records[i]);
 }
 
 void wm_ddl_undo(wm_conn *conn, int level) {
   struct wm_ddl *ddl = conn->ddl;
   int n = level < 0 ? 0 : ddl->marks[level];
-  unpublish(ddl, n);
   while (ddl->n > n) {
     record *r = &ddl->records[--ddl->n];
     if (r->change == DROPPED)
@@ -96,7 +117,6 @@ void wm_ddl_forget(wm_conn *conn) {
   struct wm_ddl *ddl = conn->ddl;
   while (ddl->n > 0)
     free_record(&ddl->records[--ddl->n]);
-  ddl->published = 0;
 }
 
 void wm_ddl_free(wm_conn *conn) {

@@ -41,7 +41,10 @@ int wm_ddl_mark(wm_conn *conn, int first, int last); /* an SQLite code */
 /* Undoes all changes since a savepoint level; since the begin with -1. */
 void wm_ddl_undo(wm_conn *conn, int level);
 
-/* Shows all changes to other connections. wm_ddl_undo hides again what it undoes. */
+/* Before SQLite commits the file, which may fail: announces to other connections that there will be changes. */
+int wm_ddl_announce(wm_conn *conn); /* an SQLite code */
+
+/* Once it is committed: shows the changes to them. */
 void wm_ddl_publish(wm_conn *conn);
 
 /* The transaction has ended: drops all records. */

@@ -82,16 +82,20 @@ static void set_canary(wm_conn *conn) {
     (void)sqlite3_prepare(conn->db, "SELECT 1", -1, &conn->canary, NULL); /* not v2: it must not be prepared anew */
 }
 
-static void keep(const wm_conn *conn, wm_resolved *last, const char *name, wm_table *table) {
+/*
+** `version`: of the registry, before the table was looked up. A table that another connection has changed since the
+** transaction began to read the file is still the transaction's, but nobody's after it, so it is not kept.
+*/
+static void keep(const wm_conn *conn, wm_resolved *last, const char *name, wm_table *table, unsigned version) {
   size_t size = strlen(name);
-  if (size > sizeof last->name)
+  if (size > sizeof last->name || !wm_schema_is_current(table))
     return;
   memcpy(last->name, name, size);
   last->size = size;
   last->table = table;
   last->changes = conn->changes;
   last->databases = databases(conn);
-  last->version = wm_registry_version();
+  last->version = version;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -175,20 +179,30 @@ static bool is_of_database(const wm_table *table) {
   return map->kind != WM_FILE || (file != NULL && strcmp(map->file, file) == 0);
 }
 
-/* The schema's table of the name: *out stays NULL when it is none of ours. *found: something has the name. */
+/*
+** The schema's table of the name: *out stays NULL when it is none of ours. *found: something has the name. It is looked at
+** anew when another connection changes some table meanwhile, for what SQLite knew of the schema may be what is outdated.
+*/
 static int look(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out, char **err) {
   what what;
-  int rc = ask(conn, schema, name, &what, err);
-  if (rc == SQLITE_OK && what == VIRTUAL)
-    rc = connect(conn, schema, name, err);
-  if (rc != SQLITE_OK)
-    return rc;
-  *found = what != NOTHING;
-  wm_table *table = is_default(conn, schema, name) ? NULL : wm_conn_listed(conn, schema, name);
-  if (table != NULL && (what != VIRTUAL || !wm_schema_is_current(table) || !is_of_database(table))) {
+  wm_table *table;
+  unsigned version;
+  bool outdated;
+  do {
+    version = wm_registry_version();
+    int rc = ask(conn, schema, name, &what, err);
+    if (rc == SQLITE_OK && what == VIRTUAL)
+      rc = connect(conn, schema, name, err);
+    if (rc != SQLITE_OK)
+      return rc;
+    table = is_default(conn, schema, name) ? NULL : wm_conn_listed(conn, schema, name);
+    outdated = table != NULL && (what != VIRTUAL || !wm_schema_is_meant(table) || !is_of_database(table));
+  } while (outdated && version != wm_registry_version());
+  if (outdated) {
     wm_table_unlist(table); /* it was dropped or renamed elsewhere, or its database was detached */
     table = NULL;
   }
+  *found = what != NOTHING;
   *out = table;
   return SQLITE_OK;
 }
@@ -397,10 +411,11 @@ int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err) {
   wm_resolved *last = &conn->resolved[name == NULL];
   *err = NULL;
   set_canary(conn);
+  unsigned version = wm_registry_version();
   bool lasts = true;
   int rc = name == NULL ? find_only(conn, out, err) : find_named(conn, name, out, &lasts, err);
   if (rc == SQLITE_OK && lasts)
-    keep(conn, last, name == NULL ? "" : name, *out);
+    keep(conn, last, name == NULL ? "" : name, *out, version);
   return rc;
 }
 

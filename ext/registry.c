@@ -5,8 +5,10 @@
 */
 #include "registry.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -114,17 +116,25 @@ void wm_registry_release(wm_map *map) {
     destroy(map);
 }
 
+/*
+** The name is the map's alone from now on. Others are of tables that another process has dropped, or were
+** made by somebody who looked, with a schema that is outdated, between two changes of one transaction.
+*/
+static void retract_others(const wm_map *map) {
+  wm_owner owner = {.kind = map->kind, .name = map->name, .file = map->file, .vfs = map->vfs};
+  for (wm_map *other = maps; other != NULL; other = other->next) {
+    if (other != map && is_of(other, &owner)) {
+      other->published = other->dated = false;
+      atomic_store(&other->retracted, true);
+    }
+  }
+}
+
 void wm_registry_publish(wm_map *map) {
   if (map->kind != WM_FILE)
     return;
   pthread_mutex_lock(&mutex);
-  wm_owner owner = {.kind = map->kind, .name = map->name, .file = map->file, .vfs = map->vfs};
-  for (wm_map *older = maps; older != NULL; older = older->next) {
-    if (older != map && is_of(older, &owner)) {
-      older->published = false;
-      atomic_store(&older->retracted, true);
-    }
-  }
+  retract_others(map);
   map->published = true;
   atomic_fetch_add(&version, 1);
   atomic_store(&map->retracted, false);
@@ -148,6 +158,7 @@ void wm_registry_rename(wm_map *map, char **name) {
   char *old = map->name;
   map->name = *name;
   *name = old;
+  retract_others(map);
   atomic_fetch_add(&version, 1);
   pthread_mutex_unlock(&mutex);
 }
@@ -157,6 +168,55 @@ bool wm_registry_is_named(wm_map *map, const char *name) {
   bool named = same_name(map->kind, map->name, name);
   pthread_mutex_unlock(&mutex);
   return named;
+}
+
+void wm_registry_announce(wm_map *map, const void *committer, int schema_version) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  map->committer = committer;
+  map->dated = true;
+  map->changed_in = schema_version;
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_settle(wm_map *map, const void *committer) {
+  pthread_mutex_lock(&mutex);
+  if (map->committer == committer)
+    map->committer = NULL;
+  pthread_mutex_unlock(&mutex);
+}
+
+/* Versions are numbers of 32 bits that wrap around. */
+static bool has_reached(int version, int announced) { return (unsigned)version - (unsigned)announced <= INT_MAX; }
+
+static bool is_announced(const wm_owner *owner, const void *committer, const int *schema_version) {
+  bool found = false;
+  pthread_mutex_lock(&mutex);
+  for (const wm_map *map = maps; map != NULL && !found; map = map->next) {
+    found = map->committer != NULL && map->committer != committer && same(map->file, owner->file) &&
+            same(map->vfs, owner->vfs) && (schema_version == NULL || has_reached(*schema_version, map->changed_in));
+  }
+  pthread_mutex_unlock(&mutex);
+  return found;
+}
+
+bool wm_registry_is_changing(const wm_owner *owner, const void *committer) {
+  return is_announced(owner, committer, NULL);
+}
+
+/* Its thread is on the way from the file's commit to the map's, so it takes microseconds if that thread runs. */
+void wm_registry_await(const wm_owner *owner, const void *committer, int schema_version) {
+  const struct timespec pause = {.tv_nsec = 100000};
+  for (int i = 0; i < 10000 && is_announced(owner, committer, &schema_version); i++)
+    nanosleep(&pause, NULL);
+}
+
+bool wm_registry_is_older(int schema_version, const wm_map *map) {
+  pthread_mutex_lock(&mutex);
+  bool older = map->dated && !has_reached(schema_version, map->changed_in);
+  pthread_mutex_unlock(&mutex);
+  return older;
 }
 
 unsigned wm_registry_version(void) { return atomic_load(&version); }

@@ -30,6 +30,9 @@ typedef struct wm_map {
   /* Owned by registry.c, under its mutex. */
   int references;
   bool published;
+  const void *committer; /* a connection that is committing a change of its table, or NULL */
+  bool dated;            /* changed_in tells of the last change */
+  int changed_in;        /* the version of the file's schema with it */
   atomic_bool retracted; /* read without the mutex */
   struct wm_map *next;
 } wm_map;
@@ -55,11 +58,11 @@ void wm_registry_retain(wm_map *map);
 void wm_registry_release(wm_map *map); /* NULL is allowed */
 
 /*
-** What CREATE, DROP and RENAME of a table in a database file mean to other connections. None can fail, and each is
-** undone by the opposite call; maps of other kinds are left alone.
-**   publish  from now on wm_registry_open finds this map, and no older one of its file and name, whatever its options
+** What CREATE, DROP and RENAME of a table in a database file mean to other connections, once they are committed. None
+** can fail; maps of other kinds are left alone.
+**   publish  from now on wm_registry_open finds this map, and no other one of its file and name, whatever its options
 **   retract  nobody finds the map any more; those who have it learn so from wm_registry_is_retracted
-**   rename   swaps the map's name and *name
+**   rename   swaps the map's name and *name; nobody finds another map by the new name
 */
 void wm_registry_publish(wm_map *map);
 void wm_registry_retract(wm_map *map);
@@ -68,6 +71,20 @@ static inline bool wm_registry_is_retracted(wm_map *map) {
   return atomic_load_explicit(&map->retracted, memory_order_relaxed);
 }
 bool wm_registry_is_named(wm_map *map, const char *name);
+
+/*
+** Such a change shows in the file before it does here, and maybe its COMMIT fails. So `committer` announces it before
+** SQLite commits the file, with the version that the file's schema will have (PRAGMA schema_version), and settles it
+** after the calls above, or when nothing comes of it.
+** is_changing: somebody else has announced a change of a table of the file.
+** await: returns when nobody has who must have committed the file, as its schema has reached `version`. For 1 s at most.
+** is_older: the version is one from before the map's last change.
+*/
+void wm_registry_announce(wm_map *map, const void *committer, int version);
+void wm_registry_settle(wm_map *map, const void *committer);
+bool wm_registry_is_changing(const wm_owner *owner, const void *committer);
+void wm_registry_await(const wm_owner *owner, const void *committer, int version);
+bool wm_registry_is_older(int version, const wm_map *map);
 
 /* Grows with each publish, retract and rename. */
 unsigned wm_registry_version(void);

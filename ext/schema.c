@@ -113,17 +113,52 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   return SQLITE_OK;
 }
 
+int wm_schema_version(const wm_conn *conn, const char *schema, int *version) {
+  char *sql = sqlite3_mprintf("PRAGMA \"%w\".schema_version", schema);
+  sqlite3_stmt *statement = NULL;
+  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(conn->db, sql, -1, &statement, NULL);
+  sqlite3_free(sql);
+  if (rc != SQLITE_OK)
+    return rc;
+  bool known = sqlite3_step(statement) == SQLITE_ROW; /* not so when it is ignored */
+  if (known)
+    *version = sqlite3_column_int(statement, 0);
+  rc = sqlite3_finalize(statement);
+  return rc == SQLITE_OK && !known ? SQLITE_AUTH : rc;
+}
+
+/* Which map it is may be changing just now (registry.h): what the connection can see of that must be done. */
+static int await_changes(const wm_conn *conn, const char *schema, const wm_owner *owner) {
+  int version;
+  if (owner->kind != WM_FILE || !wm_registry_is_changing(owner, conn))
+    return SQLITE_OK;
+  int rc = wm_schema_version(conn, schema, &version);
+  if (rc == SQLITE_OK)
+    wm_registry_await(owner, conn, version);
+  return rc == SQLITE_AUTH ? SQLITE_OK : rc;
+}
+
 bool wm_schema_is_current(const wm_table *table) {
   wm_map *map = table->use->map;
   return map->kind != WM_FILE ||
          (!wm_registry_is_retracted(map) && (wm_registry_is_named(map, table->name) || wm_ddl_is_renamed(table)));
 }
 
+bool wm_schema_is_meant(const wm_table *table) {
+  const wm_map *map = table->use->map;
+  wm_owner owner = {.kind = map->kind, .file = map->file, .vfs = map->vfs};
+  int version;
+  (void)await_changes(table->conn, table->schema,
+                      &owner); /* where the file cannot be read, nothing is known to differ */
+  return wm_schema_is_current(table) ||
+         (wm_schema_version(table->conn, table->schema, &version) == SQLITE_OK && wm_registry_is_older(version, map));
+}
+
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
 static bool is_same(const wm_table *table, const wanted *w) {
   const wm_map *map = table->use->map;
   const wm_owner *owner = &w->owner;
-  if (map->kind != owner->kind || !wm_schema_is_current(table))
+  if (map->kind != owner->kind || !wm_schema_is_meant(table))
     return false;
   if (owner->kind == WM_FILE)
     return strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0 &&
@@ -135,7 +170,7 @@ static bool is_same(const wm_table *table, const wanted *w) {
 static void purge(wm_conn *conn) {
   for (wm_table *table = conn->tables, *next; table != NULL; table = next) {
     next = table->next;
-    if (table->references == 1 && !wm_schema_is_current(table))
+    if (table->references == 1 && !wm_schema_is_meant(table))
       wm_table_unlist(table);
   }
 }
@@ -166,6 +201,10 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   out->created = w->created;
   out->is_default = w->is_default;
   out->recorded = w->created && !wm_ddl_can_do_without(conn, w->schema);
+  if ((rc = await_changes(conn, w->schema, &w->owner)) != SQLITE_OK) {
+    *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
+    return rc;
+  }
   purge(conn);
   if (out->recorded && (rc = wm_ddl_prepare(conn, w->schema, err)) != SQLITE_OK)
     return rc;

@@ -672,6 +672,68 @@ static void control_by_another(void) {
   }
 }
 
+/* Each transaction makes the file's table anew, in one of several ways, with the number of the change in it. */
+enum { CHANGES = 300 };
+static atomic_int changes_begun, changes_done;
+
+static void *change_tables(void *arg) {
+  static const char *const ways[] = {
+      "DROP TABLE kv; CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, %d)",
+      "ALTER TABLE kv RENAME TO old; CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, %d); DROP TABLE "
+      "old",
+      "CREATE VIRTUAL TABLE new USING walmap; INSERT INTO new VALUES(1, %d); DROP TABLE kv; ALTER TABLE new RENAME TO "
+      "kv",
+      "UPDATE kv SET value = %d; SAVEPOINT s; DROP TABLE kv; CREATE VIRTUAL TABLE kv USING walmap; ROLLBACK TO s",
+  };
+  for (int i = 1; i <= CHANGES; i++) {
+    char sql[200];
+    atomic_store(&changes_begun, i);
+    must(arg, "BEGIN IMMEDIATE");
+    snprintf(sql, sizeof sql, ways[i * 7 / 3 % 4], i);
+    must(arg, sql);
+    must(arg, "COMMIT");
+    atomic_store(&changes_done, i);
+  }
+  return NULL;
+}
+
+/* Whatever is committed when a statement begins, it sees, by the table as by functions. */
+static void *read_changing_tables(void *arg) {
+  sqlite3 *db = connect(arg);
+  while (atomic_load(&changes_done) < CHANGES) {
+    for (int i = 0; i < 3; i++) {
+      static const char *const ways[] = {"SELECT value FROM kv WHERE key = 1", "SELECT walmap_get('kv', 1)",
+                                         "SELECT walmap_get(key) FROM kv"};
+      int least = atomic_load(&changes_done);
+      sqlite3_int64 got = ask(db, ways[i]);
+      if (got < least || got > atomic_load(&changes_begun)) {
+        fail("%s: change %lld, after %d was committed", ways[i], (long long)got, least);
+      }
+    }
+  }
+  must_close(db);
+  return NULL;
+}
+
+static void tables_made_anew(void) {
+  static const char *const journals[] = {"PRAGMA journal_mode = delete", "PRAGMA journal_mode = wal"};
+  for (int i = 0; i < 2; i++) {
+    sqlite3 *db = connect(make_file());
+    must(db, journals[i]);
+    must(db, "PRAGMA synchronous = off; CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 0)");
+    atomic_store(&changes_begun, 0);
+    atomic_store(&changes_done, 0);
+    pthread_t threads[] = {start(change_tables, db), start(read_changing_tables, file_path),
+                           start(read_changing_tables, file_path)};
+    for (int t = 0; t < 3; t++) {
+      pthread_join(threads[t], NULL);
+    }
+    expect("maps", 1, ask(db, "SELECT count(*) FROM walmap_stats"));
+    must_close(db);
+    remove_file();
+  }
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -695,6 +757,7 @@ static const struct {
     {"a creation that waits", creation_that_waits},
     {"a main database by another name", main_by_another_name},
     {"a control table by another", control_by_another},
+    {"tables that are made anew beside readers", tables_made_anew},
 };
 
 int main(void) {
