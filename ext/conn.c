@@ -28,14 +28,17 @@ static wm_conn *all;
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Connections                                                                                                        */
 
-/* sqlite3_interrupt() ends a wait for a shard, where SQLite can tell (3.41). */
+/*
+** sqlite3_interrupt() ends a wait for a shard. Before version 3.41 SQLite does not tell of it; but it ends a statement that
+** is begun within the running one.
+*/
 static bool is_interrupted(void *conn) {
+  sqlite3 *db = ((wm_conn *)conn)->db;
 #if SQLITE_VERSION_NUMBER >= 3041000
   if (sqlite3_libversion_number() >= 3041000)
-    return sqlite3_is_interrupted(((wm_conn *)conn)->db) != 0;
+    return sqlite3_is_interrupted(db) != 0;
 #endif
-  (void)conn;
-  return false;
+  return sqlite3_exec(db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
 }
 
 static wm_conn *known(sqlite3 *db) {

@@ -159,6 +159,14 @@ int wm_use_savepoint(wm_use *use, int n, bool catching_up); /* a WALMAP code */
 void wm_use_release_to(wm_use *use, int n);
 void wm_use_rollback_to(wm_use *use, int n);
 
+/*
+** For work that changes no entry and is no part of SQLite's transactions: begins the core's, unless it has begun, and ends
+** it again. For its session: then the wait for a shard can be interrupted, and one that would end in a deadlock, because
+** the connection holds shards of other maps, is found (T5).
+*/
+bool wm_use_begin_aside(wm_use *use);
+void wm_use_end_aside(wm_use *use, bool began);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Uses and tables, for schema.c and ddl.c (conn.c)                                                                   */
 

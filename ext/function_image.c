@@ -59,22 +59,15 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
     result_image(context, "walmap_snapshot", table);
 }
 
-/*
-** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a
-** transaction. The core's is begun all the same, for its session: then the wait for a shard can be interrupted, and one
-** that would end in a deadlock, because this connection holds shards of other maps, is found (T5).
-*/
+/* walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a transaction. */
 void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
   if (table == NULL)
     return;
   wm_use *use = table->use;
-  bool is_begun = wm_use_is_begun(use);
-  if (!is_begun)
-    walmap_txn_begin(use->txn);
+  bool began = wm_use_begin_aside(use);
   int result = walmap_compact(use->map->map, use->txn);
-  if (!is_begun)
-    walmap_txn_rollback(use->txn);
+  wm_use_end_aside(use, began);
   if (result == WALMAP_OK)
     result_image(context, "walmap_compact", table);
   else

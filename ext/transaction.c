@@ -64,3 +64,15 @@ void wm_use_rollback_to(wm_use *use, int n) {
   use->undone++;
   wm_use_changed(use);
 }
+
+bool wm_use_begin_aside(wm_use *use) {
+  if (wm_use_is_begun(use))
+    return false;
+  walmap_txn_begin(use->txn);
+  return true;
+}
+
+void wm_use_end_aside(wm_use *use, bool began) {
+  if (began)
+    walmap_txn_rollback(use->txn);
+}

@@ -190,7 +190,9 @@ static int vtab_integrity(sqlite3_vtab *base, const char *schema, const char *na
   (void)flags; /* PRAGMA quick_check: there is nothing to leave out */
   wm_use *use = ((wm_vtab *)base)->table->use;
   walmap_why why;
-  int result = walmap_verify(use->map->map, wm_use_is_begun(use) ? use->txn : NULL, &why);
+  bool began = wm_use_begin_aside(use);
+  int result = walmap_verify(use->map->map, use->txn, &why);
+  wm_use_end_aside(use, began);
   if (result != WALMAP_CORRUPT)
     return wm_error_code(result);
   *err = sqlite3_mprintf(WM_MODULE " table %s.%s: %s", schema, name, why.text);

@@ -734,6 +734,44 @@ static void tables_made_anew(void) {
   }
 }
 
+static void *interrupt_later(void *db) {
+  usleep(100000);
+  sqlite3_interrupt(db);
+  return NULL;
+}
+
+static double seconds_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* sqlite3_interrupt() ends a wait for another transaction long before its time is over. */
+static void interrupted_waits(void) {
+  static const char *const waits[] = {
+      "UPDATE kv SET value = 3 WHERE key = 1",
+      "SELECT walmap_set('kv', 1, 3)",
+      "SELECT walmap_restore('kv', walmap_snapshot('kv'))",
+      "SELECT walmap_compact('kv')",
+      "PRAGMA integrity_check", /* waits from SQLite 3.44 on */
+  };
+  sqlite3 *db = join_map("waits"), *other = join_map("waits");
+  must(other, "INSERT INTO kv VALUES(1, 1); BEGIN; UPDATE kv SET value = 2; SELECT count(*) FROM kv");
+  for (int i = 0; i < (sqlite3_libversion_number() < 3044000 ? 4 : 5); i++) {
+    double before = seconds_now();
+    pthread_t thread = start(interrupt_later, db);
+    expect(waits[i], SQLITE_INTERRUPT, sqlite3_exec(db, waits[i], NULL, NULL, NULL));
+    pthread_join(thread, NULL);
+    if (seconds_now() - before > 4) {
+      fail("%s: interrupted after %.1f s", waits[i], seconds_now() - before);
+    }
+  }
+  must(other, "COMMIT");
+  must(db, waits[0]);
+  must_close(other);
+  must_close(db);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -758,6 +796,7 @@ static const struct {
     {"a main database by another name", main_by_another_name},
     {"a control table by another", control_by_another},
     {"tables that are made anew beside readers", tables_made_anew},
+    {"waits that are interrupted", interrupted_waits},
 };
 
 int main(void) {
