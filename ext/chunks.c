@@ -162,7 +162,7 @@ static int next_row(sqlite3_vtab_cursor *base) {
 /* The state that walmap_snapshot would take. */
 static int begin(chunks_cursor *cursor, wm_table *table) {
   wm_use *use = table->use;
-  int result = wm_use_state(use, &cursor->state);
+  int result = wm_use_state(NULL, use, &cursor->state);
   if (result == WALMAP_OK) {
     cursor->own = wm_use_is_begun(use);
     cursor->undone = use->undone;

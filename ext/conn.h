@@ -41,6 +41,8 @@ struct wm_use {
   unsigned own_writes;
   wm_state *pool;
 
+  struct wm_reader *readers; /* which statements have for their functions (lookup.c) */
+
   int references; /* of tables and begun states */
   wm_use *next;   /* in conn->uses */
 };
@@ -132,10 +134,14 @@ int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t ke
 int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len);
 
 /*
-** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise a
-** committed state. Release it with wm_state_release. A WALMAP code.
+** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise the committed
+** state in which wm_use_get would look. Release it with wm_state_release. A WALMAP code. `context` may be NULL, for a
+** caller that keeps the state itself until the statement ends.
 */
-int wm_use_state(wm_use *use, wm_state **out);
+int wm_use_state(sqlite3_context *context, wm_use *use, wm_state **out);
+
+/* The same, but always a committed state. */
+int wm_use_committed_state(sqlite3_context *context, wm_use *use, wm_state **out);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Transactions (transaction.c)                                                                                       */

@@ -31,7 +31,7 @@ void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **ar
   wm_state *state;
   void *position;
   size_t size;
-  int result = wm_state_acquire(table->use, &state);
+  int result = wm_use_committed_state(context, table->use, &state);
   if (result == WALMAP_OK) {
     result = walmap_state_position(state->state, &position, &size);
     wm_state_release(state);
@@ -52,7 +52,7 @@ void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **arg
   wm_state *state;
   void *changes = NULL;
   walmap_why why;
-  int result = wm_state_acquire(table->use, &state);
+  int result = wm_use_committed_state(context, table->use, &state);
   if (result == WALMAP_OK) {
     result = walmap_state_changes(state->state, since, since_size, &changes, &size, &why);
     wm_state_release(state);

@@ -189,9 +189,9 @@ static void close_output(output *out) {
 }
 
 /* One state, as walmap_snapshot takes it (T6). A WALMAP code; IO with out->error. */
-static int write_image(output *out, wm_use *use) {
+static int write_image(sqlite3_context *context, output *out, wm_use *use) {
   wm_state *state;
-  int result = wm_use_state(use, &state);
+  int result = wm_use_state(context, use, &state);
   if (result != WALMAP_OK)
     return result;
   result = walmap_state_write(state->state, write_piece, out);
@@ -213,7 +213,7 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   bool irregular = false;
   int result = WALMAP_IO;
   if ((out.error = open_directory(&out, path)) == 0 && (out.error = create_temporary(&out, &irregular)) == 0)
-    result = write_image(&out, table->use);
+    result = write_image(context, &out, table->use);
   close_output(&out);
   if (result == WALMAP_OK)
     sqlite3_result_int64(context, out.bytes);

@@ -41,7 +41,7 @@ static void result_image(sqlite3_context *context, const char *function, wm_tabl
   wm_state *state;
   void *image;
   size_t size;
-  int result = wm_use_state(table->use, &state);
+  int result = wm_use_state(context, table->use, &state);
   if (result == WALMAP_OK) {
     result = walmap_state_image(state->state, &image, &size);
     wm_state_release(state);

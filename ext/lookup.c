@@ -16,18 +16,34 @@ typedef struct wm_reader {
   wm_conn *conn;
   wm_use *use; /* NULL: unused */
   wm_state *state;
-  unsigned generation;
-  struct wm_reader *next; /* of the same statement, or in the pool */
+  struct wm_reader *next;    /* of the same statement, or in the pool */
+  struct wm_reader *sibling; /* of the same use */
 } wm_reader;
+
+static void release(wm_reader *r) {
+  wm_state *state = r->state;
+  if (r->use == NULL)
+    return;
+  wm_reader **at = &r->use->readers;
+  while (*at != r)
+    at = &(*at)->sibling;
+  *at = r->sibling;
+  r->use = NULL;
+  r->state = NULL;
+  wm_state_release(state);
+}
+
+void wm_lookup_release(wm_use *use) {
+  while (use->readers != NULL)
+    release(use->readers);
+}
 
 static void drop_readers(void *first) {
   for (wm_reader *r = first, *next; r != NULL; r = next) {
     next = r->next;
+    release(r);
     r->next = r->conn->readers;
     r->conn->readers = r;
-    r->use = NULL;
-    wm_state_release(r->state);
-    r->state = NULL;
   }
 }
 
@@ -43,32 +59,36 @@ static wm_reader *new_reader(wm_conn *conn) {
   return r;
 }
 
-/* (Re)starts reading. On failure the reader is left unused. */
-static int refresh(wm_reader *r, wm_use *use) {
-  wm_state_release(r->state);
-  r->use = NULL;
-  r->state = NULL;
+/* Starts reading. On failure the reader is left unused. */
+static int begin(wm_reader *r, wm_use *use) {
   int result = wm_state_acquire(use, &r->state);
   if (result == WALMAP_OK) {
     r->use = use;
-    r->generation = use->generation;
+    r->sibling = use->readers;
+    use->readers = r;
   }
   return result;
 }
 
 static int reader_of(sqlite3_context *context, wm_use *use, wm_reader **out) {
-  wm_reader *first = sqlite3_get_auxdata(context, READERS);
+  wm_reader *first = sqlite3_get_auxdata(context, READERS), *unused = NULL;
   for (wm_reader *r = first; r != NULL; r = r->next) {
     if (r->use == use) {
       *out = r;
-      return r->generation == use->generation ? WALMAP_OK : refresh(r, use);
+      return WALMAP_OK;
     }
+    if (r->use == NULL)
+      unused = r;
+  }
+  if (unused != NULL) {
+    *out = unused;
+    return begin(unused, use);
   }
   wm_reader *r = new_reader(use->conn);
   if (r == NULL)
     return WALMAP_NOMEM;
   r->next = NULL;
-  int result = refresh(r, use);
+  int result = begin(r, use);
   if (result != WALMAP_OK) {
     drop_readers(r);
     return result;
@@ -115,8 +135,14 @@ int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len) {
   return result;
 }
 
-int wm_use_state(wm_use *use, wm_state **out) {
-  return wm_use_is_begun(use) ? wm_state_acquire_own(use, out) : wm_state_acquire(use, out);
+int wm_use_committed_state(sqlite3_context *context, wm_use *use, wm_state **out) {
+  wm_reader *r;
+  int result = context != NULL ? reader_of(context, use, &r) : WALMAP_OK;
+  return result == WALMAP_OK ? wm_state_acquire(use, out) : result; /* which is now the reader's */
+}
+
+int wm_use_state(sqlite3_context *context, wm_use *use, wm_state **out) {
+  return wm_use_is_begun(use) ? wm_state_acquire_own(use, out) : wm_use_committed_state(context, use, out);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -6,6 +6,9 @@
 
 #include "conn.h"
 
+/* A transaction on the map has begun or ended: what functions of running statements read is outdated, and let go of. */
+void wm_lookup_release(wm_use *use);
+
 void wm_lookup_free(wm_conn *conn);
 
 #endif

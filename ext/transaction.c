@@ -11,11 +11,12 @@
 ** T3, T7: walmap_txn_commit and walmap_txn_rollback cannot fail; whatever can did so in the write that needed it.
 ** T2: begin, commit and rollback change the generation, so that statements which start later read a newer state.
 */
-#include "conn.h"
+#include "lookup.h"
 
 static void next_generation(wm_use *use) {
   use->generation++;
   use->current = use->own = NULL; /* whoever reads them holds references */
+  wm_lookup_release(use);         /* these read no more */
 }
 
 void wm_use_begin(wm_use *use) {
