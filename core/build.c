@@ -47,7 +47,9 @@ static int make_generations(walmap__build *b, uint64_t entries, size_t image, ui
   return WALMAP_OK;
 }
 
-/* Not by way of the shards' limbos: an image that is refused is followed by no write, which would free what is there. */
+/*
+** Not by way of the shards' limbos: an image that is refused is followed by no write, which would free what is there.
+*/
 static void free_outgrown(walmap__build *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__building *building = &b->shards[i];
@@ -148,7 +150,9 @@ static void *work(void *arg) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Workers                                                                                                            */
 
-/* A thread that cannot be had, or has no memory for its bins, is not missed: the first worker does what others don't. */
+/*
+** A thread that cannot be had, or has no memory for its bins, is not missed: the first worker does what others don't.
+*/
 static void run_workers(worker *workers, uint32_t n) {
   pthread_t threads[MAX_WORKERS];
   bool started[MAX_WORKERS] = {false};

@@ -24,8 +24,8 @@ typedef struct walmap__build {
 } walmap__build;
 
 /*
-** From memory, or from a stream: `build` with map, check and ctx set, the rest zero. OK, or an error with *why set; then
-** nothing is left behind.
+** From memory, or from a stream: `build` with map, check and ctx set, the rest zero. OK, or an error with *why set;
+** then nothing is left behind.
 */
 int walmap__build_from_memory(walmap__build *build, const void *image, size_t size, walmap_why *why);
 int walmap__build_from_stream(walmap__build *build, walmap_read_fn read, void *read_ctx, walmap_why *why);

@@ -11,9 +11,9 @@
 **
 ** Nobody reads the generations yet, so a record may be in its log before it is known whether its key is new.
 **
-** Threads: each has bins of its own, and segments of its own that it writes without a lock. A log's list of segments and
-** the index are shared, under the building's mutex. A place goes to the index only after its record was written, both by
-** the same thread, so whoever finds it there under the mutex may read the record.
+** Threads: each has bins of its own, and segments of its own that it writes without a lock. A log's list of segments
+** and the index are shared, under the building's mutex. A place goes to the index only after its record was written,
+** both by the same thread, so whoever finds it there under the mutex may read the record.
 */
 #ifndef WALMAP_BUILD_BINS_H
 #define WALMAP_BUILD_BINS_H
@@ -54,12 +54,15 @@ void walmap__bins_finish(walmap__bins *bins);
 /* For walmap__bins_add: makes room for a record of so many bytes, and for its entry. */
 int walmap__bins_make_room(walmap__bins *bins, uint32_t shard, size_t size, uint32_t *number);
 
-/* Tells the indexes of all that was added. OK or NOMEM; CORRUPT when a key is there already, with its record's number. */
+/*
+** Tells the indexes of all that was added. OK or NOMEM; CORRUPT when a key is there already, with its record's number.
+*/
 int walmap__bins_empty(walmap__bins *bins, uint32_t *number);
 
 /*
-** Adds a verified record, as it lies in the image. As walmap__bins_empty: *number is its number in the chunk, and becomes
-** another's if that one fails. What it writes to are too many places at once for a CPU to fetch ahead by itself.
+** Adds a verified record, as it lies in the image. As walmap__bins_empty: *number is its number in the chunk, and
+** becomes another's if that one fails. What it writes to are too many places at once for a CPU to fetch ahead by
+** itself.
 */
 static WALMAP__ALWAYS_INLINE int walmap__bins_add(walmap__bins *bins, uint32_t shard, const uint8_t *record,
                                                   size_t size, uint64_t hash, uint32_t *number) {

@@ -1,8 +1,8 @@
 /*
 ** bytes.h - memcmp, memcpy and memchr for short byte strings, which most keys and values are: without a call
 **
-** Up to 16 bytes (32 where they are copied) are two words that overlap. Longer ones are left to the C library. A copy whose
-** length comes late has a way of its own.
+** Up to 16 bytes (32 where they are copied) are two words that overlap. Longer ones are left to the C library. A copy
+** whose length comes late has a way of its own.
 */
 #ifndef WALMAP_BYTES_H
 #define WALMAP_BYTES_H
@@ -60,9 +60,9 @@ static WALMAP__ALWAYS_INLINE void walmap__copy_bytes(uint8_t *to, const uint8_t 
 }
 
 /*
-** The same as walmap__copy_bytes, for a length that was just read from memory. Branches choose where it stores, which are
-** predicted, and not the length, which is late after a cache miss: for a store whose address is not known yet keeps the
-** next atomic operation from beginning, and so this miss would not overlap with the next call's.
+** The same as walmap__copy_bytes, for a length that was just read from memory. Branches choose where it stores, which
+** are predicted, and not the length, which is late after a cache miss: for a store whose address is not known yet keeps
+** the next atomic operation from beginning, and so this miss would not overlap with the next call's.
 */
 static WALMAP__ALWAYS_INLINE void walmap__copy_late(uint8_t *to, const uint8_t *from, size_t n) {
   enum { MOST = 128 };

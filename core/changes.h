@@ -1,8 +1,8 @@
 /*
 ** changes.h - positions and changes, byte by byte (FORMAT.md has the tables)
 **
-** A position is a vector of tails, which is what a state is. The changes since a position P, as of a state with the tails
-** Q, are found in the logs, for these are in the order of writing. Per shard (F1):
+** A position is a vector of tails, which is what a state is. The changes since a position P, as of a state with the
+** tails Q, are found in the logs, for these are in the order of writing. Per shard (F1):
 **
 **   - A record at a position from P to Q is a change, if it is its key's version at Q: a set if the scan of the state
 **     would take it, a removal if it is a tombstone and its key is absent at Q.
@@ -13,8 +13,8 @@
 **   - A restore begins a new generation and writes no tombstones: P must lie past the generation's start.
 **
 ** Whether the key is absent at Q is looked up, because the tombstone's flags and `next` do not tell: it may have been
-** rolled back, it may have been superseded after it had left the index, and it gets DEAD before its successor is committed or
-** after. So a key that was removed several times may occur as often.
+** rolled back, it may have been superseded after it had left the index, and it gets DEAD before its successor is
+** committed or after. So a key that was removed several times may occur as often.
 */
 #ifndef WALMAP_CHANGES_H
 #define WALMAP_CHANGES_H

@@ -1,8 +1,8 @@
 /*
 ** checksum.h - the checksum of an image's chunks: XXH3, 64 bits, unseeded
 **
-** The same number on every machine; about twice as fast where the CPU has AVX2, which is asked at run time: the build is
-** for the baseline.
+** The same number on every machine; about twice as fast where the CPU has AVX2, which is asked at run time: the build
+** is for the baseline.
 */
 #ifndef WALMAP_CHECKSUM_H
 #define WALMAP_CHECKSUM_H

@@ -56,8 +56,8 @@ typedef struct growing {
 
 /*
 ** Neighbours join the run, on both sides, while their live records fit into one new segment: those that are wanted, and
-** any that has no more of them than the run so far. So what small segments compaction leaves become one as the digits of
-** a binary counter do: a record is copied along only into a segment that holds at least twice as much.
+** any that has no more of them than the run so far. So what small segments compaction leaves become one as the digits
+** of a binary counter do: a record is copied along only into a segment that holds at least twice as much.
 */
 static bool joins(const walmap__generation *g, const growing *run, walmap__segment *s) {
   if (!s || !(is_wanted(s, run->percent) || live_bytes(s) <= run->live) || run->live + live_bytes(s) > run->most)
@@ -90,8 +90,8 @@ static walmap__segment *deadest(const walmap__generation *g, clock_reading clock
 }
 
 /*
-** Of all neighbours whose live records fit into one segment the two that have the fewest: the larger one, which the other
-** joins.
+** Of all neighbours whose live records fit into one segment the two that have the fewest: the larger one, which the
+** other joins.
 */
 static walmap__segment *smallest(const walmap__generation *g, clock_reading clock) {
   size_t least = walmap__log_segment_size(&g->log) + 1;
@@ -324,8 +324,8 @@ static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, 
 }
 
 /*
-** One job after another, over the list as it was at the start. TOOBIG when ids are short. The clock is read for each, since
-** a run may begin with the copy of the one before.
+** One job after another, over the list as it was at the start. TOOBIG when ids are short. The clock is read for each,
+** since a run may begin with the copy of the one before.
 */
 static int compact_list(walmap__shard *shard, walmap__generation *g, int percent) {
   uint64_t unlimited = UINT64_MAX;
@@ -360,7 +360,9 @@ static void seal(walmap__shard *shard, walmap__generation *g) {
   walmap__epoch_advance(&shard->map->epoch);
 }
 
-/* Ids that run short come back when what was copied is freed. If somebody reads it, the rest is left to another time. */
+/*
+** Ids that run short come back when what was copied is freed. If somebody reads it, the rest is left to another time.
+*/
 static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int percent) {
   int result;
   uint32_t ids;

@@ -6,8 +6,8 @@
 ** index leads to each record's copy from the moment it is made. When all are copied, the copy takes the run's place in
 ** the list, and the run is retired.
 **
-** Segments are wanted for their dead bytes. So that they do not become many (each has an id, log.h), small neighbours join
-** the run as well, on both sides; and when they are many all the same, clean ones are merged.
+** Segments are wanted for their dead bytes. So that they do not become many (each has an id, log.h), small neighbours
+** join the run as well, on both sides; and when they are many all the same, clean ones are merged.
 **
 ** Guarantee (K1): at every moment each reader finds each entry of its state once, at its value. Why:
 **

@@ -9,7 +9,9 @@
 #define WALMAP__NOINLINE __attribute__((noinline))
 /* Inlines all that the function calls. */
 #define WALMAP__FLATTEN __attribute__((flatten))
-/* Has a term of a sum calculated by itself, while others are not known yet: a longer sum may end up in the wrong order. */
+/*
+** Has a term of a sum calculated by itself, while others are not known yet: a longer sum may end up in the wrong order.
+*/
 #define WALMAP__MEANWHILE(term) __asm__("" : "+r"(term))
 #define WALMAP__LIKELY(x) __builtin_expect(!!(x), 1)
 #define WALMAP__UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -16,9 +16,9 @@
 ** clock before it was preempted, so it can be too old, never too new: then memory is kept for longer than needed.
 **
 ** The same goes for whatever W made visible before, by a plain release store even, as a commit's tail: R's read of the
-** clock takes it from W's change of the clock, or from a later one. W need not advance it for that; to change it by nothing
-** will do, if W does so before it reads the slots (walmap__epoch_now). To load it would not: the slots could then be read
-** before others see the store, and a reader be missed that does not see it either.
+** clock takes it from W's change of the clock, or from a later one. W need not advance it for that; to change it by
+** nothing will do, if W does so before it reads the slots (walmap__epoch_now). To load it would not: the slots could
+** then be read before others see the store, and a reader be missed that does not see it either.
 */
 #ifndef WALMAP_EPOCH_H
 #define WALMAP_EPOCH_H
@@ -52,8 +52,8 @@ void walmap__epoch_destroy(walmap__epoch *epoch, walmap__memory *memory);
 walmap__slot *walmap__epoch_enter_slow(walmap__epoch *epoch, walmap__memory *memory, unsigned hint);
 
 /*
-** Announces a reader in this slot: false when it is taken. It is not looked at first: to load what the last read has just
-** stored there makes this read wait for that one, and then their cache misses do not overlap.
+** Announces a reader in this slot: false when it is taken. It is not looked at first: to load what the last read has
+** just stored there makes this read wait for that one, and then their cache misses do not overlap.
 */
 static inline bool walmap__slot_take(walmap__slot *slot, walmap__epoch *epoch) {
   uint64_t empty = 0, now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
@@ -85,8 +85,8 @@ static inline void walmap__epoch_leave(walmap__slot *slot) {
 static inline uint64_t walmap__epoch_advance(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 1); }
 
 /*
-** The time t, before a look at the slots: readers that are then not found, or found with a later time than t, see all that
-** the caller has done (E1).
+** The time t, before a look at the slots: readers that are then not found, or found with a later time than t, see all
+** that the caller has done (E1).
 */
 static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 0); }
 

@@ -28,9 +28,9 @@ int walmap_image_open(walmap_image_reader *reader, const void *image, size_t siz
 }
 
 /*
-** Goes on to the next chunk: OK, or NOTFOUND at the trailer. `open` has verified the frame; its size is looked at again, so
-** that not even a caller who changes the image meanwhile makes us read outside of it: it lies in the image, and is a
-** multiple of 4, by which records of a chunk that fit do so with their padding.
+** Goes on to the next chunk: OK, or NOTFOUND at the trailer. `open` has verified the frame; its size is looked at
+** again, so that not even a caller who changes the image meanwhile makes us read outside of it: it lies in the image,
+** and is a multiple of 4, by which records of a chunk that fit do so with their padding.
 */
 static int next_chunk(const walmap_image_reader *reader, walmap__image_chunk *chunk) {
   size_t offset = (size_t)(chunk->end - reader->image), left = reader->size - offset;

@@ -165,8 +165,8 @@ static inline bool walmap__image_padding_is_zero(const uint8_t *end, size_t n) {
 
 /*
 ** Takes the next record off the chunk. OK; NOTFOUND when all are taken and the chunk ends there; CORRUPT. All that
-** FORMAT.md asks of a record is checked; here, because restoring walks every record through it. Rare paths get copies of
-** chunk and record, so that those of the frequent one can be in registers.
+** FORMAT.md asks of a record is checked; here, because restoring walks every record through it. Rare paths get copies
+** of chunk and record, so that those of the frequent one can be in registers.
 */
 static WALMAP__ALWAYS_INLINE int walmap__image_record_next(walmap__image_chunk *chunk, walmap__image_record *record,
                                                            walmap_why *why) {

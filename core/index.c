@@ -337,7 +337,9 @@ static WALMAP__ALWAYS_INLINE bool add_new_to(walmap__subtable *t, walmap__bucket
   return true;
 }
 
-/* From *added on, until an entry's subtable must grow first: OK or CORRUPT. Directory and subtables stay as they are. */
+/*
+** From *added on, until an entry's subtable must grow first: OK or CORRUPT. Directory and subtables stay as they are.
+*/
 static int add_while_room(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added) {
   const walmap__directory *d = directory_of(index);
   walmap__bucket *homes[AHEAD]; /* of the next entries, each at its number */

@@ -83,8 +83,8 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
 void walmap__index_destroy(walmap__index *index);
 
 /*
-** Makes room for `n` entries, one of them with this hash: OK or NOMEM. The next walmap__index_add of it cannot fail; nor
-** can those of others for which room for fewer was made before, as long as no more than `n` are added.
+** Makes room for `n` entries, one of them with this hash: OK or NOMEM. The next walmap__index_add of it cannot fail;
+** nor can those of others for which room for fewer was made before, as long as no more than `n` are added.
 */
 int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n);
 
@@ -188,7 +188,9 @@ static inline void walmap__index_prefetch(const walmap__index *index, uint64_t h
   __builtin_prefetch(walmap__index_home_bucket(index, hash), 1);
 }
 
-/* Fetches the record that a search for the hash finds first. It may begin at a line's end and have its key in the next. */
+/*
+** Fetches the record that a search for the hash finds first. It may begin at a line's end and have its key in the next.
+*/
 static inline void walmap__index_prefetch_record(const walmap__index *index, const walmap__bucket *home, uint64_t hash,
                                                  size_t key_len) {
   uint32_t match = walmap__bucket_match(home, walmap__tag(hash));

@@ -13,7 +13,8 @@
 ** Segments never move once published. They grow with the log, from first_segment to 127 pages, so that an empty map is
 ** small and a large one has few; a record that is larger gets a segment of its own, in which nothing else may begin: a
 ** place cannot tell what lies past the first MiB. A sealed segment gives back the pages that it did not use. Those that
-** stay small are merged by compaction. The last ids are left to it, so that it can make room where all others are taken.
+** stay small are merged by compaction. The last ids are left to it, so that it can make room where all others are
+** taken.
 **
 ** Threads: the shard's owner writes; readers use the inline functions, protected by their epoch (epoch.h).
 */

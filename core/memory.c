@@ -116,7 +116,10 @@ static void count(walmap__memory *m, bool more, size_t pages) {
   atomic_fetch_add_explicit(&m->bytes, more ? bytes : 0 - bytes, memory_order_relaxed);
 }
 
-/* A dense region is held whole, and asks for a huge page. In a sparse one only the pages that are touched cost anything. */
+/*
+** A dense region is held whole, and asks for a huge page. In a sparse one only the pages that are touched cost
+** anything.
+*/
 static walmap__region *new_region(walmap__memory *m, bool sparse) {
   walmap__region *region = obtain(m, sizeof *region, CACHE_LINE);
   if (!region)

@@ -8,9 +8,9 @@
 **   large   above: a block of its own, aligned to 2 MiB when it is that large
 **
 ** A region is 2 MiB, aligned to 2 MiB: its first page holds the address of the region's head, the other 255 are handed
-** out by first fit over a bitmap. The first region of a map asks for no huge page, unless as much is expected, so that a
-** small map costs only the pages it touches; and a region that is nearly empty gives its free pages back to the system
-** one by one.
+** out by first fit over a bitmap. The first region of a map asks for no huge page, unless as much is expected, so that
+** a small map costs only the pages it touches; and a region that is nearly empty gives its free pages back to the
+** system one by one.
 **
 ** Threads: all functions may be called at once; a mutex guards the regions. No reader ever takes it.
 */
@@ -50,8 +50,9 @@ void *walmap__memory_alloc(walmap__memory *memory, size_t size);
 void walmap__memory_free(walmap__memory *memory, void *block, size_t size);
 
 /*
-** So many bytes will be asked for soon: a map that has no region yet gets its first one as they need it, its pages already
-** populated or as one huge page, which is cheaper than one page fault after another. A hint: what fails, fails later.
+** So many bytes will be asked for soon: a map that has no region yet gets its first one as they need it, its pages
+** already populated or as one huge page, which is cheaper than one page fault after another. A hint: what fails, fails
+** later.
 */
 void walmap__memory_expect(walmap__memory *memory, uint64_t bytes);
 
@@ -59,8 +60,8 @@ void walmap__memory_expect(walmap__memory *memory, uint64_t bytes);
 size_t walmap__memory_usable(size_t size);
 
 /*
-** The largest size up to this one, and at least half of it, for which no more memory is needed from the system; the size
-** itself when there is none, or it is no run of pages.
+** The largest size up to this one, and at least half of it, for which no more memory is needed from the system; the
+** size itself when there is none, or it is no run of pages.
 */
 size_t walmap__memory_fitting(walmap__memory *memory, size_t size);
 

@@ -202,9 +202,9 @@ static bool is_interrupted(const walmap_session *me) {
 }
 
 /*
-** The mutex is given up while it looks on, asks for an interrupt, and is asleep. So what others decide is looked at after
-** each of these, under the mutex; and so is the shard before it falls asleep, since whoever releases it wakes only those
-** that are counted as asleep. The caller takes the waiter out of the queue.
+** The mutex is given up while it looks on, asks for an interrupt, and is asleep. So what others decide is looked at
+** after each of these, under the mutex; and so is the shard before it falls asleep, since whoever releases it wakes
+** only those that are counted as asleep. The caller takes the waiter out of the queue.
 */
 static int wait_in_queue(walmap__owner *owner, walmap__waiter *w, int64_t deadline) {
   walmap_session *me = w->session;

@@ -12,14 +12,14 @@
 ** own, by which the note is known to be outdated. So the last one to join a circle finds the rest of it standing still,
 ** and walks it. A single operation takes its one shard when it owns nothing else, so it ends every walk.
 **
-** Two things that own like a single operation do wait. A transaction that has the map's turn (below) waits for shards; who
-** waits for the turn owns nothing of the map, and goes without it after 10 ms. And the callback of a walmap_set_if, a
-** walmap_remove_if or a walmap_upsert may write to another map: a circle by way of such a one is not found, and ends when
-** somebody's timeout is over, with BUSY.
+** Two things that own like a single operation do wait. A transaction that has the map's turn (below) waits for shards;
+** who waits for the turn owns nothing of the map, and goes without it after 10 ms. And the callback of a walmap_set_if,
+** a walmap_remove_if or a walmap_upsert may write to another map: a circle by way of such a one is not found, and ends
+** when somebody's timeout is over, with BUSY.
 **
-** Why they do not come back for ever (O2): the one that must give way is the youngest. A session's age is the time at which
-** it first had to wait since it last committed, so one that gave way keeps its age, and is some day the oldest. And
-** sessions that met a deadlock take turns for a while (txn.c): at most one of them is in a transaction on the map.
+** Why they do not come back for ever (O2): the one that must give way is the youngest. A session's age is the time at
+** which it first had to wait since it last committed, so one that gave way keeps its age, and is some day the oldest.
+** And sessions that met a deadlock take turns for a while (txn.c): at most one of them is in a transaction on the map.
 **
 ** A waiter first looks on, for as long as short transactions take: to sleep and be woken takes many times as long.
 ** Waiters of a shard queue. A released shard is free for whoever comes first, which spares two busy threads a switch

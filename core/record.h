@@ -96,7 +96,9 @@ static inline size_t walmap__record_size(const walmap__record *r, uint32_t meta)
   return WALMAP__RECORD_HEAD + ((payload + 3) & ~(size_t)3) + tail;
 }
 
-/* Where the next record starts: walmap__record_size for walks, which are no faster than one of these after the other. */
+/*
+** Where the next record starts: walmap__record_size for walks, which are no faster than one of these after the other.
+*/
 static WALMAP__ALWAYS_INLINE const uint8_t *walmap__record_end(const walmap__record *r, uint32_t meta) {
   if (WALMAP__UNLIKELY(walmap__meta_extended(meta)))
     return (const uint8_t *)r + walmap__record_size(r, meta);

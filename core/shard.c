@@ -107,7 +107,9 @@ static void prefetch_bucket(const walmap__generation *g, uint32_t place, known_h
   walmap__index_prefetch(&g->index, known->hash);
 }
 
-/* `n` entries of a run of `all`. The misses of those to come are under way meanwhile: the record's, then its bucket's. */
+/*
+** `n` entries of a run of `all`. The misses of those to come are under way meanwhile: the record's, then its bucket's.
+*/
 static void fold_run(walmap__generation *g, const uint32_t *places, uint64_t n, uint64_t all) {
   enum { RECORD_AHEAD = 8, BUCKET_AHEAD = 4 };
   known_hash known[BUCKET_AHEAD] = {{0, 0}}; /* of the next entries, each at its number */

@@ -67,8 +67,8 @@ void walmap__shard_init(walmap__shard *shard, struct walmap *map, uint32_t id);
 void walmap__shard_destroy(walmap__shard *shard);
 
 /*
-** An empty generation that is not linked yet. `start` is the position that its first record comes after. It gets room for
-** `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest).
+** An empty generation that is not linked yet. `start` is the position that its first record comes after. It gets room
+** for `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest).
 */
 walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes);
 void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
@@ -77,8 +77,8 @@ void walmap__generation_free(walmap__memory *memory, walmap__generation *generat
 walmap__generation *walmap__generation_first(walmap__shard *shard);
 
 /*
-** Frees what no reader can see any more, unless the shard keeps it, and folds deaths, at most `budget` of them. `force`:
-** even where it hardly pays. Only when all of the shard's records are committed.
+** Frees what no reader can see any more, unless the shard keeps it, and folds deaths, at most `budget` of them.
+** `force`: even where it hardly pays. Only when all of the shard's records are committed.
 */
 void walmap__shard_tidy(walmap__shard *shard, uint64_t budget, bool force);
 

@@ -41,8 +41,8 @@ static inline void put_head(uint8_t *to, uint32_t meta) {
 static inline size_t image_bytes(size_t size, uint32_t meta) { return size - ((meta & WALMAP__PREV) >> 26); }
 
 /*
-** All bits if the state has the record, none if not. Most are dead for everybody, or the newest of their key: no branch for
-** those. The rest asks who superseded it.
+** All bits if the state has the record, none if not. Most are dead for everybody, or the newest of their key: no branch
+** for those. The rest asks who superseded it.
 */
 static inline size_t visible(const walmap__log *log, const walmap__record *record, uint32_t *meta, uint64_t tail) {
   uint32_t next = walmap__record_next(record);
@@ -80,9 +80,9 @@ typedef struct taking {
 } taking;
 
 /*
-** Takes records as long as WINDOW bytes before `stop` are left. Whether a record is kept is a matter of chance where many
-** are dead, and its length often is; so WINDOW bytes are copied in any case, to where the next one will lie: that is
-** cheaper than branches that are mispredicted.
+** Takes records as long as WINDOW bytes before `stop` are left. Whether a record is kept is a matter of chance where
+** many are dead, and its length often is; so WINDOW bytes are copied in any case, to where the next one will lie: that
+** is cheaper than branches that are mispredicted.
 */
 static void take_many(taking *t) {
 #if !defined(WALMAP__TSAN) /* it copies flags that writers may change, to overwrite them: see copy_words */

@@ -39,9 +39,10 @@ void walmap_txn_free(walmap_txn *txn) {
 /* Turns                                                                                                              */
 
 /*
-** O2: whoever met a deadlock tries again at once, as a rule, and meets the same shards in the hands of the same other. So
-** its next transactions take turns with those of others whom it happened to: then they do not fail each other. A turn is
-** asked for while nothing of the map is owned. It is a courtesy, and nothing hangs on it: who waits for long goes without.
+** O2: whoever met a deadlock tries again at once, as a rule, and meets the same shards in the hands of the same other.
+** So its next transactions take turns with those of others whom it happened to: then they do not fail each other. A
+** turn is asked for while nothing of the map is owned. It is a courtesy, and nothing hangs on it: who waits for long
+** goes without.
 */
 enum { TURNS = 64, TURN_TIMEOUT = 10 /* ms */ };
 
@@ -67,7 +68,9 @@ void walmap_txn_begin(walmap_txn *txn) {
 
 bool walmap_txn_is_begun(const walmap_txn *txn) { return txn->begun; }
 
-/* The pointers that the transaction has handed out end with it (walmap_txn_get), and with them what they may lead to. */
+/*
+** The pointers that the transaction has handed out end with it (walmap_txn_get), and with them what they may lead to.
+*/
 static void free_what_was_kept(walmap__shard *shard) {
   if (!shard->keeps)
     return;
@@ -257,7 +260,10 @@ static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_
   return result == WALMAP_OK ? start_at(txn, w, shard, hash, key, key_len) : result;
 }
 
-/* The mark first: when the write is prepared, nothing may fail any more (write.h). One that nothing follows does no harm. */
+/*
+** The mark first: when the write is prepared, nothing may fail any more (write.h). One that nothing follows does no
+** harm.
+*/
 static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
   walmap__txn_forget_found(txn);
   int result = walmap__txn_mark(txn, w->shard);
@@ -370,8 +376,8 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn) { return sums_of(txn).dead; }
 /* Compaction                                                                                                         */
 
 /*
-** A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. From one that
-** it only owns it may have got pointers, so the copied records are freed at its end.
+** A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. From one
+** that it only owns it may have got pointers, so the copied records are freed at its end.
 */
 int walmap_compact(walmap *map, walmap_txn *txn) {
   if (txn)

@@ -10,8 +10,8 @@
 **              agree; flags fit what compaction and deaths have done so far                             verify_log.c
 **   figures    what the shard says of itself is what the walk over the records has counted                  verify.c
 **
-** A slot for each newest record, found by its key, and no slot more: so slots and keys are one to one. As many deaths in
-** the queue as records that wait for their folding, and each of another time: so these are one to one as well.
+** A slot for each newest record, found by its key, and no slot more: so slots and keys are one to one. As many deaths
+** in the queue as records that wait for their folding, and each of another time: so these are one to one as well.
 **
 ** Threads: the shard's owner. Readers go on: all that they may change are their own slots.
 */

@@ -29,8 +29,8 @@ static wm_conn *all;
 /* Connections                                                                                                        */
 
 /*
-** sqlite3_interrupt() ends a wait for a shard. Before version 3.41 SQLite does not tell of it; but it ends a statement that
-** is begun within the running one.
+** sqlite3_interrupt() ends a wait for a shard. Before version 3.41 SQLite does not tell of it; but it ends a statement
+** that is begun within the running one.
 */
 static bool is_interrupted(void *conn) {
   sqlite3 *db = ((wm_conn *)conn)->db;

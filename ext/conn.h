@@ -134,9 +134,9 @@ int wm_use_get(sqlite3_context *context, wm_use *use, const void *key, size_t ke
 int wm_use_len(sqlite3_context *context, wm_use *use, uint64_t *len);
 
 /*
-** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise the committed
-** state in which wm_use_get would look. Release it with wm_state_release. A WALMAP code. `context` may be NULL, for a
-** caller that keeps the state itself until the statement ends.
+** A state for a function that reads the whole map: what the transaction that has begun on it sees, otherwise the
+** committed state in which wm_use_get would look. Release it with wm_state_release. A WALMAP code. `context` may be
+** NULL, for a caller that keeps the state itself until the statement ends.
 */
 int wm_use_state(sqlite3_context *context, wm_use *use, wm_state **out);
 
@@ -166,9 +166,9 @@ void wm_use_release_to(wm_use *use, int n);
 void wm_use_rollback_to(wm_use *use, int n);
 
 /*
-** For work that changes no entry and is no part of SQLite's transactions: begins the core's, unless it has begun, and ends
-** it again. For its session: then the wait for a shard can be interrupted, and one that would end in a deadlock, because
-** the connection holds shards of other maps, is found (T5).
+** For work that changes no entry and is no part of SQLite's transactions: begins the core's, unless it has begun, and
+** ends it again. For its session: then the wait for a shard can be interrupted, and one that would end in a deadlock,
+** because the connection holds shards of other maps, is found (T5).
 */
 bool wm_use_begin_aside(wm_use *use);
 void wm_use_end_aside(wm_use *use, bool began);

@@ -7,9 +7,9 @@
 **    records   [ created a | dropped b | renamed a | ... ]     newest last
 **    marks     records that there were when savepoint level i was marked
 **
-** What other connections see of a database file's tables (registry.h) changes in xCommit, after SQLite has committed the
-** file: until then it may fail, and COMMIT be tried again much later. In xSync the changes are announced, so that who can
-** see the new schema waits for the rest of them.
+** What other connections see of a database file's tables (registry.h) changes in xCommit, after SQLite has committed
+** the file: until then it may fail, and COMMIT be tried again much later. In xSync the changes are announced, so that
+** who can see the new schema waits for the rest of them.
 **
 ** A table that is made in the temp schema in autocommit, the normal way to join a named map, needs no record: nothing
 ** but the whole statement can be undone then, and the table's own xRollback tells of that (vtab.c).
@@ -56,9 +56,9 @@ static void free_record(record *r) {
 }
 
 /*
-** Tells other connections, before the file is committed, that there will be a change. Where the version cannot be had, as
-** when an authorizer forbids to ask, somebody may find the old map in the moment between; that is no reason to fail. But
-** want of memory is, for SQLite fails then in any case. An SQLite code.
+** Tells other connections, before the file is committed, that there will be a change. Where the version cannot be had,
+** as when an authorizer forbids to ask, somebody may find the old map in the moment between; that is no reason to fail.
+** But want of memory is, for SQLite fails then in any case. An SQLite code.
 */
 static int announce(const record *r) {
   const wm_conn *conn = r->table->conn;

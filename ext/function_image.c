@@ -59,7 +59,10 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
     result_image(context, "walmap_snapshot", table);
 }
 
-/* walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a transaction. */
+/*
+** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a
+** transaction.
+*/
 void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
   if (table == NULL)

@@ -128,8 +128,8 @@ static bool is_default(const wm_conn *conn, const char *schema, const char *name
 typedef int (*row_fn)(void *context, sqlite3_stmt *row);
 
 /*
-** Runs a PRAGMA. One that an authorizer has ignored comes back without columns: that is no answer, and not to be taken for
-** one without rows.
+** Runs a PRAGMA. One that an authorizer has ignored comes back without columns: that is no answer, and not to be taken
+** for one without rows.
 */
 static int run(const wm_conn *conn, const char *format, const char *schema, const char *name, row_fn each,
                void *context, char **err) {
@@ -180,8 +180,9 @@ static bool is_of_database(const wm_table *table) {
 }
 
 /*
-** The schema's table of the name: *out stays NULL when it is none of ours. *found: something has the name. It is looked at
-** anew when another connection changes some table meanwhile, for what SQLite knew of the schema may be what is outdated.
+** The schema's table of the name: *out stays NULL when it is none of ours. *found: something has the name. It is looked
+** at anew when another connection changes some table meanwhile, for what SQLite knew of the schema may be what is
+** outdated.
 */
 static int look(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out, char **err) {
   what what;
@@ -280,8 +281,9 @@ static int refuse(bool found, const char *name, char **err) {
 }
 
 /*
-** Whether another table that takes the name is noticed. Not where the name is that of an attached database's table, without
-** the schema: then SQLite does not tell when main, or a database attached before, gets a table or view of that name.
+** Whether another table that takes the name is noticed. Not where the name is that of an attached database's table,
+** without the schema: then SQLite does not tell when main, or a database attached before, gets a table or view of that
+** name.
 */
 static bool is_noticed(const char *schema, const wm_table *table) {
   return schema != NULL || sqlite3_stricmp(table->schema, "main") == 0 || sqlite3_stricmp(table->schema, "temp") == 0;

@@ -70,8 +70,8 @@ static bool is_known_bytes(sqlite3_index_info *info, int i) {
 }
 
 /*
-** Whether the statement that is being prepared, which is the connection's newest, gives rows to its caller. A SELECT does,
-** but not where it is part of an INSERT, of CREATE TABLE ... AS or of a trigger.
+** Whether the statement that is being prepared, which is the connection's newest, gives rows to its caller. A SELECT
+** does, but not where it is part of an INSERT, of CREATE TABLE ... AS or of a trigger.
 */
 static bool gives_rows(sqlite3_vtab *base) {
   return sqlite3_column_count(sqlite3_next_stmt(((wm_vtab *)base)->table->conn->db, NULL)) > 0;

@@ -27,12 +27,12 @@
 **      sorted       2 n
 **
 ** WM_PLAN_KEY is declared unique, although a number may have look-alikes: otherwise UPDATE and DELETE by key would take
-** two passes and several times longer. But a one-pass UPDATE or DELETE stops at the first match: where the right side has
-** numeric affinity (key = CAST(x AS INTEGER), key = t.integer_column), a native table would change '1' and '01' beside 1.
-** The exact match comes first. A SELECT goes on after the first row all the same, so it gains nothing. It would even lose
-** rows: SQLite leaves out a LEFT JOIN with a table that is unique and of which no column is used, though each look-alike
-** would give a row. So in a SELECT the lookup is unique only where the key is a known text or blob. A SELECT that is part
-** of another statement cannot be told from a DELETE.
+** two passes and several times longer. But a one-pass UPDATE or DELETE stops at the first match: where the right side
+** has numeric affinity (key = CAST(x AS INTEGER), key = t.integer_column), a native table would change '1' and '01'
+** beside 1. The exact match comes first. A SELECT goes on after the first row all the same, so it gains nothing. It
+** would even lose rows: SQLite leaves out a LEFT JOIN with a table that is unique and of which no column is used,
+** though each look-alike would give a row. So in a SELECT the lookup is unique only where the key is a known text or
+** blob. A SELECT that is part of another statement cannot be told from a DELETE.
 **
 ** (key, value) IN (SELECT ...) is WM_PLAN_KEY as well, with one value at a time: sqlite3_vtab_in does not report it,
 ** and xBestIndex gets exactly what it gets for a join on key = column, in every call for a statement. SQLite compares

@@ -75,10 +75,9 @@ bool wm_registry_is_named(wm_map *map, const char *name);
 /*
 ** Such a change shows in the file before it does here, and maybe its COMMIT fails. So `committer` announces it before
 ** SQLite commits the file, with the version that the file's schema will have (PRAGMA schema_version), and settles it
-** after the calls above, or when nothing comes of it.
-** is_changing: somebody else has announced a change of a table of the file.
-** await: returns when nobody has who must have committed the file, as its schema has reached `version`. For 1 s at most.
-** is_older: the version is one from before the map's last change.
+** after the calls above, or when nothing comes of it. is_changing: somebody else has announced a change of a table of
+** the file. await: returns when nobody has who must have committed the file, as its schema has reached `version`. For 1
+** s at most. is_older: the version is one from before the map's last change.
 */
 void wm_registry_announce(wm_map *map, const void *committer, int version);
 void wm_registry_settle(wm_map *map, const void *committer);

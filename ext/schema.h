@@ -29,10 +29,9 @@ bool wm_schema_is_temp(const char *schema);
 int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err);
 
 /*
-** is_current: whether the table still has the map that it had when it was connected last. Not so when another connection
-** has dropped or renamed it in the file, and perhaps created another one with its name.
-** is_meant: whether it has it as far as the connection can see, whose transaction may have begun to read the file before
-** such a change.
+** is_current: whether the table still has the map that it had when it was connected last. Not so when another
+** connection has dropped or renamed it in the file, and perhaps created another one with its name. is_meant: whether it
+** has it as far as the connection can see, whose transaction may have begun to read the file before such a change.
 */
 bool wm_schema_is_current(const wm_table *table);
 bool wm_schema_is_meant(const wm_table *table);
@@ -42,8 +41,8 @@ int wm_schema_drop(wm_table *table, char **err);
 int wm_schema_rename(wm_table *table, const char *name, char **err);
 
 /*
-** PRAGMA schema_version of the schema's database, as the connection's transaction sees it. An SQLite code: SQLITE_AUTH when
-** an authorizer does not let it be asked.
+** PRAGMA schema_version of the schema's database, as the connection's transaction sees it. An SQLite code: SQLITE_AUTH
+** when an authorizer does not let it be asked.
 */
 int wm_schema_version(const wm_conn *conn, const char *schema, int *version);
 

@@ -3,8 +3,8 @@
 ** hosts that allow less (SQLITE_LIMIT_LENGTH) than is in the map
 **
 ** Looks for: an entry that walmap_restore, walmap_each or walmap_apply takes though codec.h forbids it, a map that is
-** changed by what is refused, a value longer than the host allows that is written or read all the same, a crash on the way
-** (in the address-sanitizer build). Images and changes are made with the C library, which takes any bytes.
+** changed by what is refused, a value longer than the host allows that is written or read all the same, a crash on the
+** way (in the address-sanitizer build). Images and changes are made with the C library, which takes any bytes.
 */
 #include "walmap.h"
 
@@ -316,7 +316,9 @@ static bool is_too_big(const char *table, const char *form, int key_size, int va
   return rc == SQLITE_TOOBIG;
 }
 
-/* The longest row is as long as a native table's, whose record tells the length of a key from 58 bytes on in two bytes. */
+/*
+** The longest row is as long as a native table's, whose record tells the length of a key from 58 bytes on in two bytes.
+*/
 static void test_longest_row(void) {
   static const char *const forms[] = {"zeroblob(%d), zeroblob(%d)", "printf('%%.*c', %d, 'k'), zeroblob(%d)"};
   must(sqlite3_exec(db, "CREATE TEMP TABLE native(key PRIMARY KEY, value) WITHOUT ROWID", NULL, NULL, NULL) ==

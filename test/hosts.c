@@ -649,8 +649,8 @@ static int deny_control(void *unused, int code, const char *first, const char *s
 }
 
 /*
-** The control table's name is taken by somebody else, or may not be used. What functions keep would hinder sqlite3_close
-** then, so they must keep nothing.
+** The control table's name is taken by somebody else, or may not be used. What functions keep would hinder
+** sqlite3_close then, so they must keep nothing.
 */
 static void control_by_another(void) {
   static const char *const takers[] = {"", "CREATE TABLE walmap_control(a)",

@@ -64,7 +64,10 @@ static inline uint64_t random_next(uint64_t *state) {
   return mix(*state);
 }
 
-/* The calling thread stays on a core of its own: left to itself the system may start two on one, and takes its time to part them. */
+/*
+** The calling thread stays on a core of its own: left to itself the system may start two on one, and takes its time to
+** part them.
+*/
 static inline void pin_thread(int number) {
 #ifdef CPU_SETSIZE
   cpu_set_t allowed, one;
@@ -96,8 +99,8 @@ static inline long preemptions(void) {
 }
 
 /*
-** Which of n takes this turn in this round: they go forwards in even rounds and backwards in odd ones, so that nobody has
-** always the machine as a certain other one leaves it.
+** Which of n takes this turn in this round: they go forwards in even rounds and backwards in odd ones, so that nobody
+** has always the machine as a certain other one leaves it.
 */
 static inline int turn_of(int round, int turn, int n) { return round % 2 ? n - 1 - turn : turn; }
 

@@ -13,8 +13,8 @@
 **   memdb            the memdb VFS
 **   WAL              a database file in WAL mode in /dev/shm, or in TMPDIR where there is no such folder
 **
-** WALMAP_SO names the extension. SQLite's memory statistics cost all of them a global mutex: MEMSTATUS=0 turns them off,
-** and a full run without MEMSTATUS measures with and without.
+** WALMAP_SO names the extension. SQLite's memory statistics cost all of them a global mutex: MEMSTATUS=0 turns them
+** off, and a full run without MEMSTATUS measures with and without.
 */
 #include "report.h"
 #include "sql.h"

@@ -1,11 +1,11 @@
 /*
-** bench_cost.c - what walmap costs a process that hardly uses it: the time to load it, and resident memory with an empty
-** map, with one entry, and with many maps of one entry each
+** bench_cost.c - what walmap costs a process that hardly uses it: the time to load it, and resident memory with an
+** empty map, with one entry, and with many maps of one entry each
 **
 **   bench_cost [quick|full]
 **
-** Each sample is a process of its own, which goes through the steps below once: with the extension, or with SQLite's own
-** tables. The program's and the library's pages are in the system's cache, as they are where processes come and go.
+** Each sample is a process of its own, which goes through the steps below once: with the extension, or with SQLite's
+** own tables. The program's and the library's pages are in the system's cache, as they are where processes come and go.
 */
 #include "report.h"
 #include "sql.h"

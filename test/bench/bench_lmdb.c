@@ -1,10 +1,11 @@
 /*
-** bench_lmdb.c - the core beside LMDB, the map that programs embed when they want readers without locks and transactions
+** bench_lmdb.c - the core beside LMDB, the map that programs embed when they want readers without locks and
+** transactions
 **
 **   bench_lmdb [quick|full]
 **
-** LMDB's file is in /dev/shm (or TMPDIR), never synced, its readers renew one transaction: its fastest settings. It keeps its
-** keys in order and survives the process, which walmap does not.
+** LMDB's file is in /dev/shm (or TMPDIR), never synced, its readers renew one transaction: its fastest settings. It
+** keeps its keys in order and survives the process, which walmap does not.
 */
 #include "report.h"
 

@@ -50,7 +50,9 @@ static unsigned segments(const walmap *map) {
   return n;
 }
 
-/* As many as lie in a log of some hundred KiB whose segments, but for the last few, are an eighth of it, or half that. */
+/*
+** As many as lie in a log of some hundred KiB whose segments, but for the last few, are an eighth of it, or half that.
+*/
 enum { FEW = 40 };
 
 /* Each run leaves a new key or none, between counters that are overwritten: a segment of its own for ever. */
@@ -75,7 +77,10 @@ static void counters_and_new_keys(void **unused) {
   close_all(&f);
 }
 
-/* The newest is set, the oldest removed, all compacted: each time a segment at one end, and one that shrinks at the other. */
+/*
+** The newest is set, the oldest removed, all compacted: each time a segment at one end, and one that shrinks at the
+** other.
+*/
 static void queue(void **unused) {
   (void)unused;
   enum { LENGTH = 4000, STEPS = 8000 };

@@ -343,8 +343,8 @@ static void walk_changed(walmap_image_reader reader, const uint8_t *image, size_
 }
 
 /*
-** A chunk of two records, of which the second has 64-bit lengths: the chunk is made to end in the image's last bytes, at
-** no multiple of 4, and the record to end with it. And each bit is flipped.
+** A chunk of two records, of which the second has 64-bit lengths: the chunk is made to end in the image's last bytes,
+** at no multiple of 4, and the record to end with it. And each bit is flipped.
 */
 static void test_changed_after_open(void **unused) {
   (void)unused;

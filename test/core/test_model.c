@@ -1,8 +1,8 @@
 /*
 ** test_model.c - random operations on a map beside a plain model of it, invariants after every step
 **
-** model_world.h and model_states.h have the operations and the model. SEED=n test_model repeats the run that printed it,
-** STEPS=n sets its length, TRACE=1 prints every call.
+** model_world.h and model_states.h have the operations and the model. SEED=n test_model repeats the run that printed
+** it, STEPS=n sets its length, TRACE=1 prints every call.
 */
 #ifndef KEYS
 #define KEYS 220 /* few keys make short traces */

@@ -206,8 +206,8 @@ static void script_huge_values(run *r) {
 }
 
 /*
-** A long value that was refused has had its segment, perhaps: short ones that come instead must not go there, where places
-** are for one record only. `txn` may be NULL. The model has no such key.
+** A long value that was refused has had its segment, perhaps: short ones that come instead must not go there, where
+** places are for one record only. `txn` may be NULL. The model has no such key.
 */
 static void short_ones_instead(run *r, walmap_txn *txn) {
   enum { TIMES = 20, LENGTH = 60000 }; /* more than 1 MiB */

@@ -215,7 +215,10 @@ static void (*const steps[])(world *) = {
     look_get,      look_each_hash, look_state,      look_len,      look_verify,       go_on_remove, go_on_reserve_if,
     go_on_compact, go_on_release,  go_on_savepoint, go_on_release, go_on_rollback_to, go_on_image,  end_transaction};
 
-/* An image of next to nothing: the positions of what it brings must lie behind those of the writes before it all the same. */
+/*
+** An image of next to nothing: the positions of what it brings must lie behind those of the writes before it all the
+** same.
+*/
 static void go_on_little_image(world *w) {
   walmap_image_builder *builder;
   void *image;

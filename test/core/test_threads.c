@@ -938,8 +938,8 @@ static void interrupts(void **unused) {
 }
 
 /*
-** What happens to a waiter while its callback runs, which is not under the mutex of all who wait: the callback uses another
-** map, whose shard is owned as well; the shard is handed over to the waiter; or the waiter has to give way.
+** What happens to a waiter while its callback runs, which is not under the mutex of all who wait: the callback uses
+** another map, whose shard is owned as well; the shard is handed over to the waiter; or the waiter has to give way.
 */
 typedef struct asked {
   walmap *other;
@@ -1008,7 +1008,9 @@ static void interrupt_uses_another_map(void **unused) {
   alarm(0);
 }
 
-/* Behind the asker another one sleeps: so whoever releases the shard hands it over to the one that has waited longest. */
+/*
+** Behind the asker another one sleeps: so whoever releases the shard hands it over to the one that has waited longest.
+*/
 static void handed_over_while_asked(void **unused) {
   (void)unused;
   for (int interrupted = 0; interrupted < 2; interrupted++) {

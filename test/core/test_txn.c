@@ -753,7 +753,10 @@ static void free_spoilt(void *ctx, void *block, size_t size, size_t align) {
   free(block);
 }
 
-/* What walmap_txn_get and walmap_txn_each_hash gave is good until the transaction ends, compacted as often as it may be. */
+/*
+** What walmap_txn_get and walmap_txn_each_hash gave is good until the transaction ends, compacted as often as it may
+** be.
+*/
 static void pointers_outlive_compaction(void **unused) {
   (void)unused;
   enum { KEYS = 100 };
@@ -797,7 +800,10 @@ static void pointers_outlive_compaction(void **unused) {
   fixture_free(&f);
 }
 
-/* What was got, and then changed or lost in some other way, is looked up anew: nothing is written beside its newest record. */
+/*
+** What was got, and then changed or lost in some other way, is looked up anew: nothing is written beside its newest
+** record.
+*/
 static void changed_after_get(void **unused) {
   (void)unused;
   struct fixture f = fixture_new(1);
