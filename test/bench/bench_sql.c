@@ -10,17 +10,19 @@
 ** (secure_delete), which some builds of SQLite make it do.
 **
 ** A third side is a virtual table that does nothing (bare.h). Its ratio is the least that any virtual table can have:
-** where it is above a target, only SQLite itself could meet that.
+** where it is above a target, only SQLite itself could meet that. A fourth is one over a plain hash table, for one
+** connection and without transactions (plain.h): the least for a table that keeps its rows.
 */
 #include "bare.h"
 #include "fresh.h"
+#include "plain.h"
 #include "report.h"
 #include "sql.h"
 
 typedef struct side {
   const char *who;
   sqlite3 *db;
-  bool native, bare;
+  bool native, bare, plain;
   bare_source source;
 } side;
 
@@ -30,24 +32,30 @@ typedef struct data {
   key *load, *look, *zipf, *absent; /* in the order of their use */
 } data;
 
-enum { SIDES = 3 };
-static const char *const sides[SIDES] = {"walmap", "native", "bare"};
+enum { SIDES = 4 };
+static const char *const sides[SIDES] = {"walmap", "native", "bare", "plain"};
 
 static void side_open(side *s, const data *d, const char *who) {
   static char value[LARGEST_VALUE + 1];
-  *s = (side){.who = who, .native = strcmp(who, "native") == 0, .bare = strcmp(who, "bare") == 0};
+  *s = (side){.who = who};
+  s->native = strcmp(who, "native") == 0, s->bare = strcmp(who, "bare") == 0, s->plain = strcmp(who, "plain") == 0;
   MUST(sqlite3_open(":memory:", &s->db) == SQLITE_OK);
   if (s->native) {
     must_sql(s->db, "PRAGMA secure_delete = OFF; CREATE TABLE kv(key PRIMARY KEY, value) WITHOUT ROWID");
-  } else if (s->bare) {
+  } else if (s->bare || s->plain) {
     value[value_make(d->w, &d->load[0], 0, value)] = 0;
     s->source = (bare_source){d->load, d->n, value};
-    bare_create(s->db, &s->source);
+    if (s->bare)
+      bare_create(s->db, &s->source);
+    else
+      plain_create(s->db, &s->source);
   } else {
     must_load_walmap(s->db);
     must_sql(s->db, "CREATE VIRTUAL TABLE kv USING walmap");
   }
 }
+
+static bool is_walmap(const side *s) { return !s->native && !s->bare && !s->plain; }
 
 static void side_close(side *s) { MUST(sqlite3_close(s->db) == SQLITE_OK); }
 
@@ -158,11 +166,11 @@ static void measure_tables(report *r, side *s, const data *d) {
   sqlite3_finalize(insert);
   MUST(one_number(s, "SELECT count(value) FROM probe CROSS JOIN kv USING(key)", &ns) == d->ops);
   report_sample(r, "join probe", s->who, ns / d->ops);
-  if (!s->native && !s->bare) {
+  if (is_walmap(s)) {
     MUST(one_number(s, "SELECT count(walmap_get('kv', key)) FROM probe", &ns) == d->ops);
     report_sample(r, "walmap_get() in a join", s->who, ns / d->ops);
   }
-  if (!s->bare)
+  if (is_walmap(s) || s->native)
     measure_call(r, s, "walmap_len(), a call", s->native ? "SELECT changes()" : "SELECT walmap_len('kv')");
   MUST(one_number(s, "SELECT count(*) FROM kv", &ns) == d->n);
   report_sample(r, "count(*), a row", s->who, ns / d->n);
@@ -253,7 +261,7 @@ static void measure_many(report *r, side *s, const data *d) {
   MUST(one_number(s, "SELECT count(*) FROM (SELECT key FROM kv ORDER BY key LIMIT -1)", &ns) == d->n);
   report_sample(r, "ORDER BY key, a row", s->who, ns / d->n);
   measure_change(r, s, d, "UPDATE of all rows, a row", "UPDATE kv SET value = value || 'x'");
-  if (!s->native && !s->bare) {
+  if (is_walmap(s)) {
     MUST(one_number(s, "SELECT count(walmap_remove('kv', key)) FROM kv", &ns) == d->n);
     report_sample(r, "walmap_remove() of all rows, a row", s->who, ns / d->n);
     fill(s, d);
@@ -272,6 +280,8 @@ static void measure_many(report *r, side *s, const data *d) {
 
 static void run_side(report *r, const data *d, const char *who) {
   side s;
+  if (d->w == LARGE && strcmp(who, "plain") == 0)
+    return;
   side_open(&s, d, who);
   measure(r, &s, d, "insert, one transaction", "INSERT INTO kv VALUES(?1, ?2)", d->load, d->n, 0, true);
   measure(r, &s, d, "get, autocommit", GET, d->look, d->ops, -1, false);
@@ -279,7 +289,7 @@ static void run_side(report *r, const data *d, const char *who) {
   measure(r, &s, d, "get, Zipfian", GET, d->zipf, d->ops, -1, false);
   if (!s.bare)
     measure(r, &s, d, "miss", GET, d->absent, d->ops, -1, false);
-  if (!s.native && !s.bare)
+  if (is_walmap(&s))
     measure(r, &s, d, "walmap_get()", "SELECT walmap_get('kv', ?1)", d->look, d->ops, -1, false);
   measure_in_list(r, &s, d);
   measure_tables(r, &s, d);
@@ -287,14 +297,24 @@ static void run_side(report *r, const data *d, const char *who) {
     must_sql(s.db, "CREATE TEMP TABLE heap(key, value)");
     measure(r, &s, d, "", "INSERT INTO heap VALUES(?1, ?2)", d->load, d->n, 0, true);
   }
-  if (!s.bare)
+  if (is_walmap(&s) || s.native)
     measure_image(r, &s, d);
   measure(r, &s, d, "replace, one transaction", PUT, d->look, d->ops, 1, true);
   measure(r, &s, d, "replace, autocommit", PUT, d->look, d->ops, 2, false);
   measure(r, &s, d, "update, one transaction", "UPDATE kv SET value = ?2 WHERE key = ?1", d->look, d->ops, 3, true);
   measure(r, &s, d, "delete, one transaction", "DELETE FROM kv WHERE key = ?1", d->look, d->ops, -1, true);
-  measure_many(r, &s, d);
+  if (!s.plain) /* it gives no memory back */
+    measure_many(r, &s, d);
   side_close(&s);
+}
+
+/* What another virtual table takes. */
+static void show_other(report *r, const char *measured, const char *who) {
+  double ns = report_median(r, measured, who);
+  char what[64];
+  snprintf(what, sizeof what, "  %s", measured);
+  if (!isnan(ns))
+    report_values(r, what, "ns", ns, "native", report_median(r, measured, "native"), NO_TARGET, 0);
 }
 
 /* The targets by column: 10,000 small, 500,000 small, a million wide; 0 is none. */
@@ -339,13 +359,11 @@ static void show(report *r, const data *d) {
                 report_median(r, "walmap_remove() of all rows, a row", "walmap"), "DELETE",
                 report_median(r, "DELETE of all rows, a row", "walmap"), NO_TARGET, 0);
   report_row(r, "all rows dropped", "ms", "native", NO_TARGET, 0);
-  printf("what SQLite takes for a virtual table that does nothing:\n");
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    double ns = report_median(r, rows[i].what, "bare");
-    char what[64];
-    snprintf(what, sizeof what, "  %s", rows[i].what);
-    if (!isnan(ns))
-      report_values(r, what, "ns", ns, "native", report_median(r, rows[i].what, "native"), NO_TARGET, 0);
+  for (int i = 2; i < SIDES; i++) {
+    printf("%s:\n", i == 2 ? "what SQLite takes for a virtual table that does nothing"
+                           : "for one over a plain hash table, for one connection and without transactions");
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++)
+      show_other(r, rows[row].what, sides[i]);
   }
 }
 
