@@ -33,7 +33,8 @@ typedef struct bare_cursor {
 typedef struct bare_vtab {
   sqlite3_vtab base;
   const bare_source *source;
-  bare_cursor *kept;
+  size_t cursor_size;
+  sqlite3_vtab_cursor *kept;
 } bare_vtab;
 
 typedef enum bare_plan { BARE_SCAN, BARE_LOOKUP, BARE_IN } bare_plan;
@@ -44,6 +45,7 @@ static inline int bare_connect(sqlite3 *db, void *aux, int argc, const char *con
   bare_vtab *vtab = calloc(1, sizeof *vtab);
   MUST(vtab);
   vtab->source = aux;
+  vtab->cursor_size = sizeof(bare_cursor);
   *out = &vtab->base;
   MUST(sqlite3_declare_vtab(db, "CREATE TABLE x(key PRIMARY KEY, value) WITHOUT ROWID") == SQLITE_OK);
   MUST(sqlite3_vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1) == SQLITE_OK);
@@ -76,17 +78,16 @@ static inline int bare_best_index(sqlite3_vtab *base, sqlite3_index_info *info) 
 
 static inline int bare_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out) {
   bare_vtab *vtab = (bare_vtab *)base;
-  bare_cursor *c = vtab->kept ? vtab->kept : calloc(1, sizeof *c);
-  MUST(c);
+  *out = vtab->kept ? vtab->kept : calloc(1, vtab->cursor_size);
+  MUST(*out);
   vtab->kept = NULL;
-  *out = &c->base;
   return SQLITE_OK;
 }
 
 static inline int bare_close(sqlite3_vtab_cursor *base) {
   bare_vtab *vtab = (bare_vtab *)base->pVtab;
   free(vtab->kept);
-  vtab->kept = (bare_cursor *)base;
+  vtab->kept = base;
   return SQLITE_OK;
 }
 
