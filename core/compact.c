@@ -75,13 +75,17 @@ static size_t extend_run(walmap__generation *g, clock_reading clock, int percent
   return run.live;
 }
 
+/* Whether the share of dead bytes is greater in a than in b. The products of two long segments need more than 64 bits. */
+static bool is_deader(const walmap__segment *a, const walmap__segment *b) {
+  return (double)a->dead_bytes * (double)walmap__segment_used(b) >
+         (double)b->dead_bytes * (double)walmap__segment_used(a);
+}
+
 /* The segment with the greatest share of dead bytes, of those that are wanted. */
 static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, int percent) {
   walmap__segment *best = NULL;
   for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
-    if (!is_wanted(s, percent))
-      continue;
-    if (best && s->dead_bytes * walmap__segment_used(best) <= best->dead_bytes * walmap__segment_used(s))
+    if (!is_wanted(s, percent) || (best && !is_deader(s, best)))
       continue;
     if (may_be_taken(g, s, clock.now, clock.oldest))
       best = s;
