@@ -148,8 +148,8 @@ bool wm_schema_is_meant(const wm_table *table) {
   const wm_map *map = table->use->map;
   wm_owner owner = {.kind = map->kind, .file = map->file, .vfs = map->vfs};
   int version;
-  (void)await_changes(table->conn, table->schema,
-                      &owner); /* where the file cannot be read, nothing is known to differ */
+  /* Where the file cannot be read, nothing is known to differ. */
+  (void)await_changes(table->conn, table->schema, &owner);
   return wm_schema_is_current(table) ||
          (wm_schema_version(table->conn, table->schema, &version) == SQLITE_OK && wm_registry_is_older(version, map));
 }
