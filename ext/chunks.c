@@ -196,7 +196,7 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
     return SQLITE_NOMEM;
   wm_table *table;
   char *err = NULL;
-  int rc = wm_conn_table(conn, name, &table, &err);
+  int rc = wm_conn_table(conn, name, (size_t)sqlite3_value_bytes(cursor->name), &table, &err);
   if (rc != SQLITE_OK)
     return fail(cursor, rc, err);
   rc = begin(cursor, table);

@@ -99,14 +99,12 @@ bool wm_conn_is_utf16(const wm_conn *conn);
 
 /*
 ** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
-** with NULL the connection's only one. An unqualified name means what it means in SQL: temp before main before attached
-** ones. A table that the connection has not used yet is connected. Returns an SQLite code; any but SQLITE_OK comes with
-** *err, from sqlite3_malloc (NULL when memory is out). *out lives until the function that asked returns.
+** with NULL the connection's only one. `size` is the name's length in bytes, 0 for NULL. An unqualified name means what
+** it means in SQL: temp before main before attached ones. A table that the connection has not used yet is connected.
+** Returns an SQLite code; any but SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is out). *out lives
+** until the function that asked returns.
 */
-int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err);
-
-/* The same without a look, if it was the last question of its kind and its answer still holds; else NULL. */
-wm_table *wm_conn_known_table(wm_conn *conn, const char *name, size_t size);
+int wm_conn_table(wm_conn *conn, const char *name, size_t size, wm_table **out, char **err);
 
 /*
 ** What the table's schema and name mean now: *table itself, or another walmap table, which takes its place. Otherwise

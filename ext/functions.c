@@ -5,8 +5,6 @@
 
 #include "error.h"
 
-#include <string.h>
-
 SQLITE_EXTENSION_INIT3
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -22,7 +20,6 @@ void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
 }
 
 wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value ***argv, int fixed) {
-  wm_conn *conn = sqlite3_user_data(context);
   const char *name = NULL;
   size_t size = 0;
   if (argc > fixed) {
@@ -37,15 +34,9 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
     }
     size = (size_t)sqlite3_value_bytes(value);
   }
-  wm_table *table = wm_conn_known_table(conn, name, size);
-  if (table != NULL)
-    return table;
-  if (name != NULL && strlen(name) != size) {
-    sqlite3_result_error(context, "the first argument is not the name of a walmap table: it has a NUL inside", -1);
-    return NULL;
-  }
+  wm_table *table;
   char *err = NULL;
-  int rc = wm_conn_table(conn, name, &table, &err);
+  int rc = wm_conn_table(sqlite3_user_data(context), name, size, &table, &err);
   if (rc == SQLITE_OK)
     return table;
   wm_functions_fail(context, rc, err);

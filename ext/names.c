@@ -403,14 +403,15 @@ static int find_only(wm_conn *conn, wm_table **out, char **err) {
   return rc;
 }
 
-wm_table *wm_conn_known_table(wm_conn *conn, const char *name, size_t size) {
-  const wm_resolved *last = &conn->resolved[name == NULL];
-  bool is_same = last->size == size && memcmp(name != NULL ? name : "", last->name, size) == 0;
-  return is_same && is_valid(conn, last) ? last->table : NULL;
-}
-
-int wm_conn_table(wm_conn *conn, const char *name, wm_table **out, char **err) {
+int wm_conn_table(wm_conn *conn, const char *name, size_t size, wm_table **out, char **err) {
   wm_resolved *last = &conn->resolved[name == NULL];
+  bool is_same = last->size == size && memcmp(name != NULL ? name : "", last->name, size) == 0;
+  if (is_same && is_valid(conn, last)) {
+    *out = last->table;
+    return SQLITE_OK;
+  }
+  if (name != NULL && strlen(name) != size)
+    return fail(err, sqlite3_mprintf("the first argument is not the name of a walmap table: it has a NUL inside"));
   *err = NULL;
   set_canary(conn);
   unsigned version = wm_registry_version();
