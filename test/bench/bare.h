@@ -150,28 +150,29 @@ static inline int bare_do_nothing(sqlite3_vtab *base) {
   return SQLITE_OK;
 }
 
-/* `source` must outlive the connection. */
-static inline void bare_create(sqlite3 *db, bare_source *source) {
-  static const sqlite3_module module = {
-      .iVersion = 1,
-      .xCreate = bare_connect,
-      .xConnect = bare_connect,
-      .xBestIndex = bare_best_index,
-      .xDisconnect = bare_disconnect,
-      .xDestroy = bare_disconnect,
-      .xOpen = bare_open,
-      .xClose = bare_close,
-      .xFilter = bare_filter,
-      .xNext = bare_next,
-      .xEof = bare_eof,
-      .xColumn = bare_column,
-      .xUpdate = bare_update,
-      .xBegin = bare_do_nothing,
-      .xSync = bare_do_nothing,
-      .xCommit = bare_do_nothing,
-      .xRollback = bare_do_nothing,
-  };
-  MUST(sqlite3_create_module(db, "bare", &module, source) == SQLITE_OK);
+static const sqlite3_module bare_module = {
+    .iVersion = 1,
+    .xCreate = bare_connect,
+    .xConnect = bare_connect,
+    .xBestIndex = bare_best_index,
+    .xDisconnect = bare_disconnect,
+    .xDestroy = bare_disconnect,
+    .xOpen = bare_open,
+    .xClose = bare_close,
+    .xFilter = bare_filter,
+    .xNext = bare_next,
+    .xEof = bare_eof,
+    .xColumn = bare_column,
+    .xUpdate = bare_update,
+    .xBegin = bare_do_nothing,
+    .xSync = bare_do_nothing,
+    .xCommit = bare_do_nothing,
+    .xRollback = bare_do_nothing,
+};
+
+/* A table kv of the module. `source` must outlive the connection, and the module too. */
+static inline void bare_create(sqlite3 *db, const sqlite3_module *module, bare_source *source) {
+  MUST(sqlite3_create_module(db, "bare", module, source) == SQLITE_OK);
   MUST(sqlite3_exec(db, "CREATE VIRTUAL TABLE kv USING bare", NULL, NULL, NULL) == SQLITE_OK);
 }
 

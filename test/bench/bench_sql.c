@@ -11,7 +11,7 @@
 **
 ** A third side is a virtual table that does nothing (bare.h). Its ratio is the least that any virtual table can have:
 ** where it is above a target, only SQLite itself could meet that. A fourth is one over a plain hash table, for one
-** connection and without transactions (plain.h): the least for a table that keeps its rows.
+** connection and without transactions (plain.h).
 */
 #include "bare.h"
 #include "fresh.h"
@@ -45,10 +45,7 @@ static void side_open(side *s, const data *d, const char *who) {
   } else if (s->bare || s->plain) {
     value[value_make(d->w, &d->load[0], 0, value)] = 0;
     s->source = (bare_source){d->load, d->n, value};
-    if (s->bare)
-      bare_create(s->db, &s->source);
-    else
-      plain_create(s->db, &s->source);
+    bare_create(s->db, s->bare ? &bare_module : plain_module(), &s->source);
   } else {
     must_load_walmap(s->db);
     must_sql(s->db, "CREATE VIRTUAL TABLE kv USING walmap");
