@@ -144,11 +144,11 @@ test: ## builds and runs all tests; installs what they need
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
 
 # Another kind of CPU than x86: no SSE2, and a char that has no sign
-test-aarch64: ## the C library's tests for aarch64, in an emulator (Debian); test-aarch64 TEST=test for all C tests
+test-aarch64: ## the C library's tests for aarch64, in an emulator (Debian)
 	@test/deps build aarch64
 	@$(MAKE) --no-print-directory BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc all test-programs
 	@WALMAP_SO=build-aarch64/walmap.so BUILD=build-aarch64 UNDER=qemu-aarch64 \
-	  test/run $(patsubst $(BUILD)/%,build-aarch64/%,$(filter $(BUILD)/$(or $(TEST),test/core)/%,$(TESTS)))
+	  test/run $(patsubst $(BUILD)/%,build-aarch64/%,$(filter $(BUILD)/test/core/%,$(TESTS)))
 
 coverage: ## tells which lines and branches the tests run
 	@test/deps build test
