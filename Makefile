@@ -27,7 +27,7 @@ SAN_address   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -f
 SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread -fno-omit-frame-pointer
 
-ALL_CFLAGS := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -pthread -Icore $(SAN_$(SANITIZER)) \
+ALL_CFLAGS := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -pthread -Icore -Iext $(SAN_$(SANITIZER)) \
               $(if $(DEBUG),-DWALMAP_DEBUG) $(CPPFLAGS) $(CFLAGS)
 NOTE_HEADERS = -MMD -MP -MT $@ -MF $@.d
 # The extension is optimized as a whole when it is linked, which brings it 3 %. With GCC from 10 on: its objects hold
@@ -40,13 +40,13 @@ endif
 # assert() is for the builds that look for mistakes
 LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG) $(LTO)
 
-CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*.c))
-EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c))
-TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/*.c test/core/test_*.c))
+CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*/*.c))
+EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c ext/*/*.c))
+TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/ext/*.c test/core/*.c))
 BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 RESULTS      := $(BUILD)/results
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
-FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*.c ext/*.c))
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c ext/*.c ext/*/*.c))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
 .PHONY: all help deps demo test test-aarch64 test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
@@ -59,7 +59,7 @@ help: ## shows this list
 	@echo 'Variables: CC CFLAGS LTO PREFIX=/usr/local DESTDIR= WERROR=1 DEBUG=1 SANITIZER=address|undefined|thread BUILD=folder'
 
 deps: ## installs what building and testing need (Debian, Ubuntu), or prints the command that does
-	@test/deps build test
+	@test/tools/deps build test
 
 $(WALMAP): $(CORE_OBJECTS) $(EXT_OBJECTS)
 	$(CC) $(ALL_CFLAGS) $(LTO) -shared -o $@ $^ $(LDFLAGS)
@@ -119,40 +119,40 @@ fuzz: $(FUZZERS) ## builds the fuzzers (clang) into build/test/fuzz
 
 # Some, for a minute. Of the others busy.test goes by the clock; and plan.test and table.test fail where SQLite's own
 # tables need floating-point numbers of 80 bits, which valgrind does not have. It has no complaint in any.
-FILES ?= $(addprefix test/,functions.test ddl.test txn.test share.test)
+FILES ?= $(addprefix test/sql/,functions.test ddl.test txn.test share.test)
 VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
             --error-exitcode=99
 valgrind: ## the tests FILES=test/... (Tcl) in a host that no sanitizer was built into, under valgrind
-	@test/deps build test valgrind
+	@test/tools/deps build test valgrind
 	@$(MAKE) --no-print-directory all
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) UNDER='$(VALGRIND)' test/run $(FILES)
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) UNDER='$(VALGRIND)' test/tools/run $(FILES)
 
 soak: ## SECONDS=3600 of everything at once; the memory that it took in build/soak.svg
-	@test/deps build test soak
-	@$(MAKE) --no-print-directory all $(BUILD)/test/soak
-	WALMAP_SO=$(WALMAP) $(BUILD)/test/soak $(SECONDS) 5 $(BUILD)/soak.tsv
-	gnuplot -c test/soak.gnuplot $(BUILD)/soak.tsv $(BUILD)/soak.svg
+	@test/tools/deps build test soak
+	@$(MAKE) --no-print-directory all $(BUILD)/test/ext/soak
+	WALMAP_SO=$(WALMAP) $(BUILD)/test/ext/soak $(SECONDS) 5 $(BUILD)/soak.tsv
+	gnuplot -c test/tools/soak.gnuplot $(BUILD)/soak.tsv $(BUILD)/soak.svg
 
 demo: ## shows what walmap does, in the sqlite3 shell; installs what that needs
-	@test/deps build demo
+	@test/tools/deps build demo
 	@$(MAKE) --no-print-directory all
 	@WALMAP_SO=$(WALMAP) test/demo/run
 
 test: ## builds and runs all tests; installs what they need
-	@test/deps build test
+	@test/tools/deps build test
 	@$(MAKE) --no-print-directory all test-programs
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/run
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/tools/run
 
 # Another kind of CPU than x86: no SSE2, and a char that has no sign
 test-aarch64: ## the C library's tests for aarch64, in an emulator (Debian)
-	@test/deps build aarch64
+	@test/tools/deps build aarch64
 	@$(MAKE) --no-print-directory BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc all test-programs
 	@WALMAP_SO=build-aarch64/walmap.so BUILD=build-aarch64 UNDER=qemu-aarch64 \
-	  test/run $(patsubst $(BUILD)/%,build-aarch64/%,$(filter $(BUILD)/test/core/%,$(TESTS)))
+	  test/tools/run $(patsubst $(BUILD)/%,build-aarch64/%,$(filter $(BUILD)/test/core/%,$(TESTS)))
 
 coverage: ## tells which lines and branches the tests run
-	@test/deps build test
-	@test/coverage
+	@test/tools/deps build test
+	@test/tools/coverage
 
 bench-programs: $(BENCHES) ## the benchmarks, to be run one by one (test/bench/README.md)
 bench: ## measures everything at full size, beside the peers, in 20 to 40 minutes
@@ -164,33 +164,33 @@ bench-concurrent: ## connections in threads: walmap, cache=shared, memdb, a WAL 
 bench-shards: ## what the number of shards brings and costs
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full BENCHES=$(BUILD)/test/bench/bench_shards
 run-benches:
-	@test/deps build bench
+	@test/tools/deps build bench
 	@$(MAKE) --no-print-directory all bench-programs
 	@mkdir -p $(RESULTS)
 	@for bench in $(BENCHES); do WALMAP_SO=$(WALMAP) BENCH_RESULTS=$(RESULTS) $$bench $(BENCH_SIZE) || exit 1; done
 	@echo; echo 'Also as tables, tab-separated, in $(RESULTS); make plots draws them'
 
 plots: ## draws the last results of the benchmarks as SVG in build/plots
-	@test/deps plots
+	@test/tools/deps plots
 	@test/bench/plots $(RESULTS) $(BUILD)/plots
 
 check: all ## format, lint, shell scripts, exported names
-	@test/deps check
-	@test/check $(WALMAP) $(LIBRARY)
+	@test/tools/deps check
+	@test/tools/check $(WALMAP) $(LIBRARY)
 
 format: ## lays out the C sources as .clang-format says
 	clang-format -i $(shell git ls-files '*.[ch]')
 
 shell: ## builds build/sqlite-VERSION/sqlite3, a shell with walmap inside; VERSION=3.40.1, ...
-	@test/deps build sqlite
+	@test/tools/deps build sqlite
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 
 test-sqlite: ## runs the SQL tests with SQLite VERSION=3.46.1, 3.53.2-debug, ... from source
-	@test/deps build test sqlite
+	@test/tools/deps build test sqlite
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 	@$(MAKE) --no-print-directory all test-programs
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) \
-	  test/run $(filter-out $(BUILD)/test/core/%,$(TESTS)) $(wildcard test/*.test)
+	  test/tools/run $(filter-out $(BUILD)/test/core/%,$(TESTS)) $(wildcard test/sql/*.test)
 
 install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

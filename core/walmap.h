@@ -68,8 +68,8 @@ const char *walmap_version(void);
 
 /*
 ** Limits. A key and a value are each at most WALMAP_MAX_LENGTH bytes. One shard's log has at most 16,319 segments, each
-** of up to 1 MiB or with one record that is longer. So it holds 16 GiB, and more only where most records are longer than
-** 1 MiB; a map holds as many times that as it has shards.
+** of up to 1 MiB or with one record that is longer. So it holds 16 GiB, and more only where most records are longer
+** than 1 MiB; a map holds as many times that as it has shards.
 */
 #define WALMAP_MAX_LENGTH ((size_t)1 << 33)
 #define WALMAP_MAX_SHARDS 256

@@ -11,10 +11,15 @@
 */
 #define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
 
-#include "conn.h"
-#include "control.h"
-#include "functions.h"
-#include "vtab.h"
+#include "conn/conn.h"
+#include "functions/functions.h"
+#include "functions/read.h"
+#include "functions/upsert.h"
+#include "schema/control.h"
+#include "schema/ddl.h"
+#include "schema/resolve.h"
+#include "table/cursor.h"
+#include "table/vtab.h"
 
 #ifndef SQLITE_CORE
 #include <dlfcn.h>
@@ -84,6 +89,33 @@ static bool stay(void) {
 #endif
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* What the folders above conn/ do at events of a connection                                                          */
+
+static int set_up(wm_conn *conn) {
+  int rc = wm_control_new(conn);
+  if (rc == SQLITE_OK)
+    rc = wm_ddl_new(conn);
+  if (rc == SQLITE_OK)
+    rc = wm_resolve_new(conn);
+  return rc;
+}
+
+static void tear_down(wm_conn *conn) {
+  wm_read_free(conn);
+  wm_resolve_free(conn);
+  wm_ddl_free(conn);
+  wm_control_free(conn);
+  while (conn->tables != NULL)
+    wm_table_unlist(conn->tables);
+  wm_cursor_free_pool(conn);
+}
+
+static const wm_conn_hooks hooks = {set_up, tear_down, wm_resolve_forget, wm_upsert_forget, wm_read_release};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The entry point                                                                                                    */
+
 #ifdef _WIN32
 #define EXPORT __declspec(dllexport)
 #elif defined(__GNUC__)
@@ -105,7 +137,7 @@ EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routin
     return SQLITE_ERROR;
   }
   wm_conn *conn;
-  int rc = stay() ? wm_conn_find(db, &conn) : SQLITE_NOMEM;
+  int rc = stay() ? wm_conn_find(db, &hooks, &conn) : SQLITE_NOMEM;
   if (rc != SQLITE_OK)
     return rc;
   if (!wm_vtab_is_registered(conn)) {

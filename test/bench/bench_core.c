@@ -10,7 +10,7 @@
 ** writes who needs a map and no more. It has no transactions, no snapshots, no threads. The limits are memcpy of the
 ** same number of bytes into fresh huge pages, and XXH3 over them.
 */
-#include "fresh.h"
+#include "first_touch.h"
 #include "report.h"
 
 #include <malloc.h>

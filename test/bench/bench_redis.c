@@ -5,7 +5,7 @@
 **
 ** The server is started anew in each round, in a folder of its own in /dev/shm (or TMPDIR), on a socket in it, with
 ** nothing saved by itself; client and server have the machine to themselves. Its times hold a system call each way,
-** which is the price of a server and not of its map: therefore the pipelined figures. Its SAVE and walmap's image both
+** which is the price of a server and not of its map: therefore the pipelined stats. Its SAVE and walmap's image both
 ** go to a file in that folder, and come back from it; the time that an empty server takes to start is taken off its
 ** load.
 */

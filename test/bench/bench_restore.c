@@ -7,7 +7,7 @@
 ** The map decides by itself how many threads restore. What it does with one processor is measured by giving the process
 ** just one.
 */
-#include "fresh.h"
+#include "first_touch.h"
 #include "report.h"
 
 #include <sched.h>

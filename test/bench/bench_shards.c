@@ -4,7 +4,7 @@
 **   bench_shards [quick|full]
 **
 ** The same work on maps of 1 to 64 shards, in the core and through SQL. More shards let more writers work side by side;
-** each one is a tail that a state must collect, and memory of its own.
+** each one is a commit point that a state must collect, and memory of its own.
 */
 #include "report.h"
 #include "sql.h"

@@ -13,9 +13,9 @@
 ** where it is above a target, only SQLite itself could meet that. A fourth is one over a plain hash table, for one
 ** connection and without transactions (plain.h).
 */
-#include "bare.h"
-#include "fresh.h"
-#include "plain.h"
+#include "first_touch.h"
+#include "hash_vtab.h"
+#include "null_vtab.h"
 #include "report.h"
 #include "sql.h"
 

@@ -55,7 +55,7 @@ static inline void first_line(const char *file, const char *word, char *text, si
     fclose(f);
 }
 
-/* The line that tells where the figures come from; `versions` names the peers. */
+/* The line that tells where the stats come from; `versions` names the peers. */
 static inline report *report_open(const char *bench, const char *versions) {
   report *r = calloc(1, sizeof *r);
   MUST(r);
@@ -176,7 +176,7 @@ static inline void report_print(report *r, const char *what, const char *unit, d
   }
 }
 
-/* One row with these two figures, however they came about. */
+/* One row with these two stats, however they came about. */
 static inline void report_values(report *r, const char *what, const char *unit, double ours, const char *peer,
                                  double theirs, target_kind kind, double target) {
   report_print(r, what, unit, ours, NAN, peer, theirs, kind, target);

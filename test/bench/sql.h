@@ -63,7 +63,7 @@ static inline const char *sqlite_version(bool statistics) {
   return text;
 }
 
-/* Its figures hang on how it was built. */
+/* Its stats hang on how it was built. */
 static inline void print_compile_options(void) {
   const char *option;
   int column = printf("  SQLite was built with");

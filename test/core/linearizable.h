@@ -15,7 +15,7 @@
 #ifndef TEST_CORE_LINEARIZABLE_H
 #define TEST_CORE_LINEARIZABLE_H
 
-#include "support.h"
+#include "../common/support.h"
 
 #define ABSENT UINT32_MAX
 #define MOST_OPEN 16

@@ -5,9 +5,9 @@
 #ifndef TEST_CORE_RACE_OPERATIONS_H
 #define TEST_CORE_RACE_OPERATIONS_H
 
-#include "support.h"
+#include "../common/support.h"
 
-#include "map.h"
+#include "mvcc/map.h"
 
 #define SHARDS 4
 #define HOT 0u          /* present, in shard 0 */
@@ -57,7 +57,7 @@ static void build_full(walmap *map) {
   put(map, NEAR, 7);
 }
 
-/* Compaction of shard 0 has copied some of a run; and there are deaths, known to all now, that are to be folded. */
+/* Compaction of shard 0 has copied some of a run; and there are garbage, known to all now, that are to be reclaimed. */
 static void build_halfway(walmap *map) {
   for (uint32_t i = 0; i < MOST_KEYS; i++)
     put(map, HOT + i * SHARDS, i);
@@ -84,7 +84,7 @@ static void build_halfway(walmap *map) {
 }
 
 /*
-** The same, with no deaths in the run but those that all know of. Every STAYING-th key is still the record that was
+** The same, with no garbage in the run but those that all know of. Every STAYING-th key is still the record that was
 ** written first.
 */
 static void build_quarter(walmap *map) {
@@ -260,7 +260,7 @@ static int keep(void *ctx, const void *old, size_t old_len, const void **value, 
   return old ? WALMAP_OK : WALMAP_NOTFOUND;
 }
 
-/* One change, and then much that changes nothing but has old things folded, compacted and freed. */
+/* One change, and then much that changes nothing but has old things reclaimed, compacted and freed. */
 static uint64_t set_and_tidy(walmap *map) {
   uint64_t result = set(map, HOT, 300);
   for (uint32_t i = 0; i < REPEATED; i++) {

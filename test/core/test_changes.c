@@ -3,7 +3,7 @@
 **
 ** Whether a follower becomes what it follows is test_follow.c's.
 */
-#include "changes_kit.h"
+#include "../common/changes_kit.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* One by one                                                                                                         */
@@ -53,7 +53,7 @@ static void test_changes_are_few(void **unused) {
   party_free(&p);
 }
 
-/* A key that is set again after the state, and whose tombstone is folded meanwhile, is removed in the state. */
+/* A key that is set again after the state, and whose tombstone is reclaimed meanwhile, is removed in the state. */
 static void test_set_again_later(void **unused) {
   (void)unused;
   party p = party_new(1, 0, 0);
@@ -64,7 +64,7 @@ static void test_set_again_later(void **unused) {
   blob since = position_of(&p);
   MUST_OK(walmap_state_begin(older));
   MUST_OK(walmap_remove(p.map, "a", 1));
-  MUST_OK(walmap_compact(p.map, NULL)); /* would fold the tombstone, were it not for the older state */
+  MUST_OK(walmap_compact(p.map, NULL)); /* would reclaim the tombstone, were it not for the older state */
   MUST_OK(walmap_state_begin(p.state));
   set(&p, "a", "2");
   walmap_state_free(older);
@@ -167,7 +167,7 @@ static void test_damage(void **unused) {
   party_free(&strange);
 }
 
-/* A position whose check is right and whose tails are lies reads nothing that is no record. */
+/* A position whose check is right and whose commit points are lies reads nothing that is no record. */
 static void test_lying_position(void **unused) {
   (void)unused;
   party p = party_new(1, 0, 0);

@@ -5,9 +5,9 @@
 ** That compaction loses nothing and gives all is looked for by the tests of what uses it: test_map.c, test_races.c,
 ** test_threads.c, test_model.c. Here it is how the log lies afterwards.
 */
-#include "support.h"
+#include "../common/support.h"
 
-#include "map.h"
+#include "mvcc/map.h"
 
 typedef struct fixture {
   walmap *map;

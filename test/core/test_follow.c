@@ -4,7 +4,7 @@
 ** It follows a map beside random transactions, rollbacks, savepoints, compaction and restores, with states held open
 ** meanwhile, for maps of several shapes; and beside writers that do not wait.
 */
-#include "changes_kit.h"
+#include "../common/changes_kit.h"
 
 #include <pthread.h>
 
@@ -68,7 +68,7 @@ static void change_many(follow *f, bool restores) {
     walmap_txn_commit(txn);
 }
 
-/* A reader that comes and goes keeps compaction and folding from what it may see. */
+/* A reader that comes and goes keeps compaction and reclaiming from what it may see. */
 static void hold_or_let_go(follow *f) {
   if (random_below(&f->random, 10) != 0)
     return;

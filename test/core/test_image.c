@@ -4,7 +4,7 @@
 **
 ** Damage has test_image_damage.c, failing allocations test_image_faults.c, restoring test_image_restore.c.
 */
-#include "image_kit.h"
+#include "../common/image_kit.h"
 
 #include <sys/mman.h>
 

@@ -5,7 +5,7 @@
 ** Forgeries have right checksums and wrong content: each rule of "What a reader checks" in core/FORMAT.md has one here,
 ** and its error names the right place.
 */
-#include "image_kit.h"
+#include "../common/image_kit.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -66,7 +66,7 @@ static void test_shuffled_chunks(void **unused) {
   free(image.data);
 }
 
-/* Two chunks of the same bytes: only their places in the chain tell them apart. */
+/* Two chunks of the same bytes: only their addresses in the chain tell them apart. */
 static void test_equal_chunks(void **unused) {
   (void)unused;
   walmap__image_writer *writer;
@@ -158,7 +158,9 @@ static void test_texts(void **unused) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Forgeries of the worked example: the words at some places changed, the checksums right                             */
+/*
+** Forgeries of the worked example: the words at some addresses changed, the checksums right
+*/
 
 typedef struct change {
   size_t at, bytes; /* 4 or 8; 0 ends the list */

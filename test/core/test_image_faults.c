@@ -3,7 +3,7 @@
 **
 ** The sources are compiled into this test with allocation calls of its own, so the library's copies are not linked.
 */
-#include "image_kit.h"
+#include "../common/image_kit.h"
 
 #include <sys/mman.h>
 
@@ -88,10 +88,10 @@ static void *fault_mremap(void *at, size_t from_size, size_t to_size, int flags,
 #define free fault_free
 #define mmap fault_mmap
 #define munmap fault_munmap
-#include "image.c"
-#include "image_block.c"
-#include "image_reader.c"
-#include "image_writer.c"
+#include "image/block.c"
+#include "image/image.c"
+#include "image/reader.c"
+#include "image/writer.c"
 #undef calloc
 #undef realloc
 #undef free

@@ -5,7 +5,7 @@
 ** all tried on a map with content of its own. C6 beside writers is test_threads.c's, running out of
 ** memory test_oom.c's.
 */
-#include "image_kit.h"
+#include "../common/image_kit.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Maps                                                                                                               */

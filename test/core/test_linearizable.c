@@ -6,7 +6,7 @@
 */
 #include "linearizable.h"
 
-#include "yield.h"
+#include "base/yield.h"
 
 #include <pthread.h>
 

@@ -4,7 +4,7 @@
 **
 ** Transactions have test_txn.c, images test_image.c, failing allocations test_oom.c, threads test_threads.c.
 */
-#include "model.h"
+#include "../common/model.h"
 
 static walmap *open_default(void) {
   walmap *map;

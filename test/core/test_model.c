@@ -7,7 +7,7 @@
 #ifndef KEYS
 #define KEYS 220 /* few keys make short traces */
 #endif
-#include "model_states.h"
+#include "../common/model_states.h"
 
 static void run(walmap_options options, uint32_t huge_one_in, uint64_t seed, uint64_t steps) {
   world *w = world_new(options, huge_one_in, seed);

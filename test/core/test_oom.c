@@ -6,7 +6,7 @@
 ** if a refusal happened inside it, change nothing then, and work when it is tried again; what is committed must equal a
 ** model of it; and closing must give every byte back. Compaction is not automatic here, for it may pass over a refusal.
 */
-#include "model.h"
+#include "../common/model.h"
 
 #define KEYS 3000
 
@@ -207,7 +207,7 @@ static void script_huge_values(run *r) {
 
 /*
 ** A long value that was refused has had its segment, perhaps: short ones that come instead must not go there, where
-** places are for one record only. `txn` may be NULL. The model has no such key.
+** addresses are for one record only. `txn` may be NULL. The model has no such key.
 */
 static void short_ones_instead(run *r, walmap_txn *txn) {
   enum { TIMES = 20, LENGTH = 60000 }; /* more than 1 MiB */

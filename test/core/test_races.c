@@ -9,7 +9,7 @@
 **
 ** SCHEDULES=n holds each operation n times at each point that it passes, SEED=n chooses which times.
 */
-#include "held.h"
+#include "../common/held_thread.h"
 #include "race_operations.h"
 
 static uint64_t the_seed;
@@ -278,11 +278,11 @@ static uint64_t commit_begun(walmap *map) {
 /* One waits for what the other owns; each is held at one of these points, while the other goes as far as it can. */
 static void no_release_is_missed(void **unused) {
   (void)unused;
-  static const char *const points[][2] = {{"owner: will queue", NULL},
-                                          {"owner: looked in vain", NULL},
-                                          {"owner: will sleep", NULL},
-                                          {NULL, "owner: releasing"},
-                                          {NULL, "owner: released"}};
+  static const char *const points[][2] = {{"lock: will queue", NULL},
+                                          {"lock: looked in vain", NULL},
+                                          {"lock: will sleep", NULL},
+                                          {NULL, "lock: releasing"},
+                                          {NULL, "lock: released"}};
   for (unsigned i = 0; i < sizeof points / sizeof *points * 8; i++) {
     const char *waiter = points[i / 8][0], *owner = points[i / 8][1];
     walmap *map = open_waiting();
@@ -361,9 +361,9 @@ static bool is_to_be_copied(const walmap *map, uint32_t key) {
   const walmap__segment *s = g->job.at;
   if (!s)
     return false;
-  uint64_t from = s->pos0 + (g->job.offset >> 2);
-  uint64_t to = g->job.last->pos0 + (walmap__segment_used(g->job.last) >> 2);
-  return v.position >= from && v.position < to && walmap__log_entry(&g->log, v.place)->segment != g->job.copy;
+  uint64_t from = s->first_lsn + (g->job.offset >> 2);
+  uint64_t to = g->job.last->first_lsn + (walmap__segment_used(g->job.last) >> 2);
+  return v.lsn >= from && v.lsn < to && walmap__log_entry(&g->log, v.address)->segment != g->job.copy;
 }
 
 /* Begins a transaction that overwrites what is to be copied: enough for its end to pay for it. *one: such a key. */
@@ -382,7 +382,7 @@ static walmap_txn *overwrite_what_is_to_be_copied(walmap *map, walmap_session *s
     }
   }
   MUST(n >= 8);
-  walmap_txn_savepoint(txn, 0); /* nothing is put off any more */
+  walmap_txn_savepoint(txn, 0); /* nothing is deferred any more */
   return txn;
 }
 
@@ -440,7 +440,7 @@ static void undone_and_moved(void **unused) {
 /* A point that nobody was ever held at looks for nothing. Only a test of all schedules can say so, so it comes last. */
 static void all_points_were_met(void **unused) {
   (void)unused;
-  FILE *names = popen("sed -n 's/.*walmap__yield(\"\\([^\"]*\\)\").*/\\1/p' core/*.[ch] | sort -u", "r");
+  FILE *names = popen("sed -n 's/.*walmap__yield(\"\\([^\"]*\\)\").*/\\1/p' core/*/*.[ch] | sort -u", "r");
   assert_non_null(names);
   char name[100];
   int all = 0, missed = 0;

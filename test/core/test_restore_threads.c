@@ -3,7 +3,7 @@
 ** free for; whoever restores it, it is whole, or refused whole, and the error is the image's first
 */
 #define _GNU_SOURCE
-#include "support.h"
+#include "../common/support.h"
 
 #include <inttypes.h>
 #include <pthread.h>

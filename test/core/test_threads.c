@@ -4,12 +4,12 @@
 ** Each test runs for a time, not for a count, so that it takes as long under a sanitizer as without: LOAD_MS=n sets the
 ** time of each, SEED=n the order of operations (the threads' interleaving is the machine's).
 */
-#include "support.h"
+#include "../common/support.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
-#include "map.h"
+#include "mvcc/map.h"
 
 static uint64_t the_seed;
 
@@ -1022,11 +1022,11 @@ static void handed_over_while_asked(void **unused) {
     pthread_t asking = start(set_in_txn, &w);
     await(&a.is_asked);
     pthread_t sleeping = start(set_in_txn, &behind);
-    while (atomic_load(&walmap__shard_of(map, 0)->owner.n_asleep) == 0)
+    while (atomic_load(&walmap__shard_of(map, 0)->lock.n_asleep) == 0)
       sleep_ms(1);
     sleep_ms(5); /* longer than a waiter's patience */
     walmap_txn_commit(holder.txn);
-    MUST(atomic_load(&walmap__shard_of(map, 0)->owner.session) == asker.session);
+    MUST(atomic_load(&walmap__shard_of(map, 0)->lock.session) == asker.session);
     atomic_store(&a.may_answer, true);
     join(asking);
     MUST_RESULT(w.result, interrupted ? WALMAP_INTERRUPT : WALMAP_OK);
@@ -1062,7 +1062,7 @@ static void gives_way_while_asked(void **unused) {
     pthread_t asking = start(set_in_txn, &w);
     await(&a.is_asked);
     pthread_t closing = start(set_in_txn, &closes);
-    while (atomic_load(&walmap__shard_of(second, 0)->owner.n_asleep) == 0)
+    while (atomic_load(&walmap__shard_of(second, 0)->lock.n_asleep) == 0)
       sleep_ms(1);
     atomic_store(&a.may_answer, true);
     join(asking);

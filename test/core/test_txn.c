@@ -3,7 +3,7 @@
 **
 ** Several sessions take part in turn; with a busy_timeout of 0 nothing waits. What waits is in test_threads.c.
 */
-#include "model.h"
+#include "../common/model.h"
 
 static walmap *open_map(uint32_t shards) {
   walmap_options options;

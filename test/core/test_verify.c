@@ -4,9 +4,9 @@
 ** Every kind of damage is done to a sound map, must be told in the words that belong to it, and is taken back, after
 ** which the map must be sound again. That sound maps pass at every moment is also for test_model.c.
 */
-#include "support.h"
+#include "../common/support.h"
 
-#include "compact.h"
+#include "mvcc/compact.h"
 
 #include <pthread.h>
 
@@ -48,7 +48,7 @@ enum { KEYS = 3000, VALUE = 40 /* without padding */, PADDED = KEYS };
 static walmap *map;
 static walmap__shard *shard;
 static walmap__generation *g;
-static walmap_state *old; /* keeps deaths from being folded */
+static walmap_state *old; /* keeps garbage from being reclaimed */
 
 static void set(uint32_t key, char filler) {
   char value[VALUE];
@@ -58,7 +58,7 @@ static void set(uint32_t key, char filler) {
 
 static void remove_key(uint32_t key) { MUST_OK(walmap_remove(map, &key, sizeof key)); }
 
-/* Dead records, half of a compaction, and deaths that wait: superseded records and tombstones. */
+/* Dead records, half of a compaction, and garbage that wait: superseded records and tombstones. */
 static void make_map(void) {
   walmap_options options;
   walmap_options_init(&options);
@@ -76,7 +76,7 @@ static void make_map(void) {
   g = walmap__shard_generation(shard);
   map->options.auto_compact = 1; /* now, when there is much to do */
   for (int i = 0; i < 4; i++)
-    walmap__shard_tidy(shard, UINT64_MAX, true);
+    walmap__shard_reclaim(shard, UINT64_MAX, true);
   walmap__compact_some(shard, 200);
   map->options.auto_compact = 0;
   MUST(g->job.copy && g->job.offset > 0);
@@ -86,7 +86,7 @@ static void make_map(void) {
     set(key, 'c');
   for (uint32_t key = KEYS / 2 + 40; key < KEYS / 2 + 80; key++)
     remove_key(key);
-  MUST(g->deaths.end - g->deaths.first >= 120);
+  MUST(g->garbage.end - g->garbage.first >= 120);
 }
 
 /* Where a key's newest record is. */
@@ -96,7 +96,7 @@ static walmap__slot_ref slot_of(uint32_t key) {
   walmap__index_seek(&g->index, hash, &slot);
   while (walmap__index_next(&slot, hash) != 0) {
     walmap_entry e;
-    walmap__record *record = walmap__log_at(&g->log, walmap__slot_place(&slot));
+    walmap__record *record = walmap__log_at(&g->log, walmap__slot_address(&slot));
     walmap__record_entry(record, walmap__record_meta(record), &e);
     if (memcmp(e.key, &key, sizeof key) == 0)
       return slot;
@@ -107,7 +107,7 @@ static walmap__slot_ref slot_of(uint32_t key) {
 
 static uint32_t place_of(uint32_t key) {
   walmap__slot_ref slot = slot_of(key);
-  return walmap__slot_place(&slot);
+  return walmap__slot_address(&slot);
 }
 
 static walmap__record *record_of(uint32_t key) { return walmap__log_at(&g->log, place_of(key)); }
@@ -143,8 +143,8 @@ static void put_next(walmap__record *r, uint32_t place) { PUT(r->next, WALMAP__L
 
 static void flip_key(void) { PUT(((uint8_t *)record_of(LIVE))[WALMAP__RECORD_HEAD], 0xee); }
 static void padding(void) { PUT(((uint8_t *)record_of(PADDED))[WALMAP__RECORD_HEAD + sizeof(uint32_t) + 1], 1); }
-static void wild_slot(void) { PUT(slot_of(LIVE).bucket->place[slot_of(LIVE).slot], 0x7ffffff0); }
-static void crossed_slot(void) { PUT(slot_of(LIVE).bucket->place[slot_of(LIVE).slot], place_of(LIVE - 1)); }
+static void wild_slot(void) { PUT(slot_of(LIVE).bucket->address[slot_of(LIVE).slot], 0x7ffffff0); }
+static void crossed_slot(void) { PUT(slot_of(LIVE).bucket->address[slot_of(LIVE).slot], place_of(LIVE - 1)); }
 static void empty_slot(void) { PUT(slot_of(LIVE).bucket->tag[slot_of(LIVE).slot], 0); }
 static void lost_slot(void) {
   empty_slot();
@@ -162,8 +162,8 @@ static void short_used(void) { PUT(segment_of(LIVE)->used, walmap__segment_used(
 static void long_used(void) { PUT(segment_of(LIVE)->used, segment_of(LIVE)->capacity + 4); }
 static void low_position(void) {
   walmap__segment *s = atomic_load(&first_segment()->next);
-  PUT(s->pos0, s->pos0 - 1);
-  PUT(atomic_load(&g->log.table)->entries[s->id].pos0, s->pos0);
+  PUT(s->first_lsn, s->first_lsn - 1);
+  PUT(atomic_load(&g->log.table)->entries[s->id].first_lsn, s->first_lsn);
 }
 static void last_segment(void) { PUT(g->log.last, first_segment()); }
 static void ids(void) { PUT(g->log.n_ids, g->log.n_ids + 1); }
@@ -185,32 +185,34 @@ static void wrong_prev(void) {
   PUT(*prev, *prev + 1);
 }
 
-static void lost_death(void) { PUT(g->deaths.end, g->deaths.end - 1); }
-static uint32_t *oldest_death(void) { return &g->deaths.oldest->places[g->deaths.first - g->deaths.oldest->base]; }
+static void lost_garbage(void) { PUT(g->garbage.end, g->garbage.end - 1); }
+static uint32_t *oldest_death(void) {
+  return &g->garbage.oldest->addresses[g->garbage.first - g->garbage.oldest->base];
+}
 static void wrong_death(void) { PUT(*oldest_death(), place_of(LIVE)); }
 static void double_death(void) { PUT(oldest_death()[1], *oldest_death()); }
-static void death_link(void) { PUT(g->deaths.newest->previous, g->deaths.newest); }
-static void many_deaths(void) { PUT(g->deaths.oldest->capacity, 1); }
-static void death_batch(void) { PUT(g->deaths.batch_end, g->deaths.end + 1); }
+static void garbage_link(void) { PUT(g->garbage.newest->previous, g->garbage.newest); }
+static void much_garbage(void) { PUT(g->garbage.oldest->capacity, 1); }
+static void garbage_batch(void) { PUT(g->garbage.batch_end, g->garbage.end + 1); }
 
 static void copy_differs(void) { PUT(g->job.copy->base[WALMAP__RECORD_HEAD + 20], 0xee); }
 static void copy_elsewhere(void) { put_next(moved(), place_of(LIVE)); }
 static void left_behind(void) { PUT(g->job.offset, walmap__segment_used(g->job.at)); }
 static void job_outside(void) { PUT(g->job.at, g->log.last); }
 static void job_active(void) { PUT(g->job.last, NULL); }
-static void copy_place(void) { PUT(g->job.copy->pos0, g->job.copy->pos0 + 1); }
+static void copy_lsn(void) { PUT(g->job.copy->first_lsn, g->job.copy->first_lsn + 1); }
 
 static void entries(void) { PUT(g->len, g->len + 1); }
 static void bytes_of_log(void) { PUT(g->log.bytes, g->log.bytes + 4); }
 static void dead_of_log(void) { PUT(g->dead, g->dead + 4); }
 static void published(void) {
-  walmap__figures *two = map->figures[0];
-  walmap__figures *f = &two[atomic_load(&two[0].tail) != atomic_load(&map->tails[0])];
+  walmap__shard_stats *two = map->stats[0];
+  walmap__shard_stats *f = &two[atomic_load(&two[0].commit_point) != atomic_load(&map->commit_points[0])];
   PUT(f->len, atomic_load(&f->len) + 1);
 }
-static void tail(void) { PUT(map->tails[0], atomic_load(&map->tails[0]) + 1); }
+static void commit_point(void) { PUT(map->commit_points[0], atomic_load(&map->commit_points[0]) + 1); }
 static void limbo(void) { PUT(shard->limbo.last, NULL); }
-static void dropped(void) { PUT(g->floor, g->log.end + 1); }
+static void dropped(void) { PUT(g->tombstone_horizon, g->log.end + 1); }
 
 static const struct {
   const char *what;
@@ -245,23 +247,23 @@ static const struct {
     {"a successor of another key", wrong_next, "successor is none"},
     {"a successor that is nowhere", wild_next, "successor is none"},
     {"a way back", wrong_prev, "does not lead back"},
-    {"a death that is lost", lost_death, "deaths are in the queue"},
+    {"a garbage entry that is lost", lost_garbage, "are in the garbage queue"},
     {"a death that is none", wrong_death, "is none, or out of order"},
     {"a death that is there twice", double_death, "is none, or out of order"},
-    {"a link between deaths", death_link, "queue of deaths is linked wrongly"},
-    {"a chunk of deaths", many_deaths, "holds more than it can"},
-    {"a batch of deaths", death_batch, "begins after its end"},
+    {"a link between garbage chunks", garbage_link, "garbage queue is linked wrongly"},
+    {"a garbage chunk", much_garbage, "holds more than it can"},
+    {"a garbage batch", garbage_batch, "begins after its end"},
     {"a copy that differs", copy_differs, "a moved record and its copy differ"},
     {"a copy that is elsewhere", copy_elsewhere, "a moved record and its copy differ"},
     {"a record that was not copied", left_behind, "has left the record behind"},
     {"compaction outside of its run", job_outside, "outside of its run"},
     {"compaction of an endless run", job_active, "a run that is not of the log"},
-    {"the copy's position", copy_place, "compaction copies into segment"},
+    {"the copy's first LSN", copy_lsn, "compaction copies into segment"},
     {"the number of entries", entries, "entries: "},
     {"the bytes of the log", bytes_of_log, "bytes of log: "},
     {"the dead bytes of the log", dead_of_log, "dead bytes: "},
     {"figures that readers see", published, "entries published: "},
-    {"the tail", tail, "tail: "},
+    {"the commit point", commit_point, "commit point: "},
     {"the list of what waits", limbo, "waits to be freed"},
     {"tombstones that were dropped", dropped, "not written yet"},
 };

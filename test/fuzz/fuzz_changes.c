@@ -10,7 +10,7 @@
 **   - the changes since any position, applied to the map itself, change nothing (F1), and lead to a position that none
 **     come after
 */
-#include "../core/changes_kit.h"
+#include "../common/changes_kit.h"
 #include "image_mutator.h"
 
 static party map_of_an_input(void) {

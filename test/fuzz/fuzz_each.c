@@ -10,7 +10,7 @@
 #include "image_mutator.h"
 #include "sql_kit.h"
 
-#include "../../ext/codec.h"
+#include "codec/codec.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* What must hold                                                                                                     */

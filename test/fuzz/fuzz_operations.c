@@ -7,7 +7,7 @@
 ** TRACE=1 prints the calls.
 */
 #define KEYS 24
-#include "../core/model_states.h"
+#include "../common/model_states.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

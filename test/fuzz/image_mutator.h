@@ -6,7 +6,7 @@
 #ifndef TEST_FUZZ_IMAGE_MUTATOR_H
 #define TEST_FUZZ_IMAGE_MUTATOR_H
 
-#include "../core/image_kit.h"
+#include "../common/image_kit.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);

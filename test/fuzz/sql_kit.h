@@ -4,7 +4,7 @@
 #ifndef TEST_FUZZ_SQL_KIT_H
 #define TEST_FUZZ_SQL_KIT_H
 
-#include "../core/support.h"
+#include "../common/support.h"
 
 #include <sqlite3.h>
 

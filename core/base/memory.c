@@ -1,0 +1,392 @@
+/* memory.c - where a map's memory comes from (memory.h has the picture) */
+#define _GNU_SOURCE
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define CACHE_LINE ((size_t)64)
+
+/* Lies outside of the region: heads in all regions' first lines would fall into a few sets of a CPU's cache. */
+typedef struct walmap__region {
+  struct walmap__region *next, *previous;
+  uint8_t *base;
+  uint64_t used[WALMAP__REGION_PAGES / 64]; /* one bit a page; page 0 holds this head's address */
+  uint64_t serial;                          /* older regions have smaller ones */
+  uint16_t free_pages;
+  uint16_t longest; /* no free run is longer */
+  bool sparse;      /* its free pages are not held, and not counted */
+} walmap__region;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The default allocator                                                                                              */
+
+static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+/* Maps more than is asked for and cuts the ends off, which leaves an aligned block. */
+static void *map_aligned(size_t size, size_t align) {
+  if (size > SIZE_MAX - align)
+    return NULL;
+  size_t whole = size + align;
+  uint8_t *base = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED)
+    return NULL;
+  size_t head = (align - (uintptr_t)base % align) % align;
+  if (head > 0)
+    munmap(base, head);
+  munmap(base + head + size, whole - head - size);
+  return base + head;
+}
+
+static void *default_alloc(void *ctx, size_t size, size_t align) {
+  (void)ctx;
+  if (align >= WALMAP__REGION)
+    return map_aligned(round_up(size, WALMAP__PAGE), align);
+  void *block = NULL;
+  return posix_memalign(&block, align, size) == 0 ? block : NULL;
+}
+
+static void default_free(void *ctx, void *block, size_t size, size_t align) {
+  (void)ctx;
+  if (align >= WALMAP__REGION) {
+    munmap(block, round_up(size, WALMAP__PAGE));
+  } else {
+    free(block);
+  }
+}
+
+const walmap_allocator walmap__default_allocator = {default_alloc, default_free, NULL};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Regions                                                                                                            */
+
+static void *obtain(walmap__memory *m, size_t size, size_t align) {
+  void *block = m->allocator.alloc(m->allocator.ctx, size, align);
+  if (block)
+    atomic_fetch_add_explicit(&m->bytes, size, memory_order_relaxed);
+  return block;
+}
+
+static void give_back(walmap__memory *m, void *block, size_t size, size_t align) {
+  m->allocator.free(m->allocator.ctx, block, size, align);
+  atomic_fetch_sub_explicit(&m->bytes, size, memory_order_relaxed);
+}
+
+/* Huge pages are asked for, never required; a custom allocator decides for itself. */
+static void ask_for_huge_pages(const walmap__memory *m, void *block, size_t size) {
+#ifdef MADV_HUGEPAGE
+  if (m->own_allocator)
+    (void)madvise(block, size, MADV_HUGEPAGE);
+#else
+  (void)m, (void)block, (void)size;
+#endif
+}
+
+static void unlink_region(walmap__memory *m, walmap__region *region) {
+  if (region->previous) {
+    region->previous->next = region->next;
+  } else {
+    m->regions = region->next;
+  }
+  if (region->next)
+    region->next->previous = region->previous;
+}
+
+/* In the order of their making. */
+static void link_region(walmap__memory *m, walmap__region *region) {
+  walmap__region *before = NULL, *after = m->regions;
+  while (after && after->serial < region->serial) {
+    before = after;
+    after = after->next;
+  }
+  region->previous = before;
+  region->next = after;
+  if (before) {
+    before->next = region;
+  } else {
+    m->regions = region;
+  }
+  if (after)
+    after->previous = region;
+}
+
+static void count(walmap__memory *m, bool more, size_t pages) {
+  uint64_t bytes = pages * WALMAP__PAGE;
+  atomic_fetch_add_explicit(&m->bytes, more ? bytes : 0 - bytes, memory_order_relaxed);
+}
+
+/*
+** A dense region is held whole, and asks for a huge page. In a sparse one only the pages that are touched cost
+** anything.
+*/
+static walmap__region *new_region(walmap__memory *m, bool sparse) {
+  walmap__region *region = obtain(m, sizeof *region, CACHE_LINE);
+  if (!region)
+    return NULL;
+  memset(region, 0, sizeof *region);
+  region->base = obtain(m, WALMAP__REGION, WALMAP__REGION);
+  if (!region->base) {
+    give_back(m, region, sizeof *region, CACHE_LINE);
+    return NULL;
+  }
+  if (!sparse)
+    ask_for_huge_pages(m, region->base, WALMAP__REGION);
+  memcpy(region->base, &region, sizeof region);
+  region->used[0] = 1;
+  region->free_pages = region->longest = WALMAP__REGION_PAGES - 1;
+  region->sparse = sparse && m->own_allocator;
+  if (region->sparse)
+    count(m, false, region->free_pages);
+  region->serial = m->next_serial++;
+  m->n_regions++;
+  link_region(m, region);
+  return region;
+}
+
+static bool page_used(const walmap__region *region, unsigned page) {
+  return (region->used[page / 64] >> (page % 64)) & 1;
+}
+
+static void mark_pages(walmap__region *region, unsigned first, unsigned n, bool used) {
+  for (unsigned page = first; page < first + n; page++) {
+    uint64_t bit = (uint64_t)1 << (page % 64);
+    if (used) {
+      region->used[page / 64] |= bit;
+    } else {
+      region->used[page / 64] &= ~bit;
+    }
+  }
+  region->free_pages = (uint16_t)(used ? region->free_pages - n : region->free_pages + n);
+  if (!used)
+    region->longest = WALMAP__REGION_PAGES - 1; /* it may have joined others */
+}
+
+/* First page of the first free run of n pages, or 0. */
+static unsigned find_run(const walmap__region *region, unsigned n) {
+  unsigned run = 0;
+  for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
+    if (page % 64 == 0 && region->used[page / 64] == UINT64_MAX) {
+      run = 0;
+      page += 63;
+      continue;
+    }
+    run = page_used(region, page) ? 0 : run + 1;
+    if (run == n)
+      return page + 1 - n;
+  }
+  return 0;
+}
+
+/*
+** A full region leaves the list until a page of it is freed, so the search sees only regions with room. The oldest that
+** has a run long enough is taken, so that the younger ones run empty and are given back.
+*/
+static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *first) {
+  for (walmap__region *region = m->regions; region; region = region->next) {
+    if (region->free_pages < n || region->longest < n)
+      continue;
+    if ((*first = find_run(region, n)) != 0)
+      return region;
+    region->longest = (uint16_t)(n - 1);
+  }
+  return NULL;
+}
+
+/* Pages of the longest free run. */
+static unsigned longest_run(const walmap__region *region) {
+  unsigned run = 0, longest = 0;
+  for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
+    run = page_used(region, page) ? 0 : run + 1;
+    longest = run > longest ? run : longest;
+  }
+  return longest;
+}
+
+/* The kernel takes the free pages back, and gives zero ones when they are touched again. */
+static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
+#ifdef MADV_DONTNEED
+  (void)madvise(region->base + first * WALMAP__PAGE, n * WALMAP__PAGE, MADV_DONTNEED);
+#else
+  (void)region, (void)first, (void)n;
+#endif
+}
+
+static void make_sparse(walmap__memory *m, walmap__region *region) {
+  for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
+    if (!page_used(region, page))
+      drop_pages(region, page, 1);
+  }
+  region->sparse = true;
+  count(m, false, region->free_pages);
+}
+
+static void make_dense(walmap__memory *m, walmap__region *region) {
+  region->sparse = false;
+  count(m, true, region->free_pages);
+}
+
+static void *alloc_pages(walmap__memory *m, unsigned n) {
+  pthread_mutex_lock(&m->mutex);
+  unsigned first;
+  walmap__region *region = find_region(m, n, &first);
+  if (!region && (region = new_region(m, m->n_regions == 0)) != NULL)
+    first = 1;
+  void *block = NULL;
+  if (region) {
+    mark_pages(region, first, n, true);
+    if (region->sparse)
+      count(m, true, n);
+    if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2)
+      make_dense(m, region);
+    if (region->free_pages == 0)
+      unlink_region(m, region);
+    block = region->base + first * WALMAP__PAGE;
+  }
+  pthread_mutex_unlock(&m->mutex);
+  return block;
+}
+
+/* One system call instead of a page fault for each. Kernels that do not know it (Linux before 5.14) refuse. */
+static void touch_pages(const walmap__memory *m, walmap__region *region, size_t n) {
+#ifdef MADV_POPULATE_WRITE
+  if (m->own_allocator)
+    (void)madvise(region->base, n * WALMAP__PAGE, MADV_POPULATE_WRITE);
+#else
+  (void)m, (void)region, (void)n;
+#endif
+}
+
+void walmap__memory_expect(walmap__memory *m, uint64_t bytes) {
+  uint64_t pages = 1 + bytes / WALMAP__PAGE;
+  pthread_mutex_lock(&m->mutex);
+  if (m->n_regions == 0 && pages > 1) {
+    bool sparse = pages < WALMAP__REGION_PAGES / 2;
+    walmap__region *region = new_region(m, sparse);
+    if (region && sparse)
+      touch_pages(m, region, pages);
+  }
+  pthread_mutex_unlock(&m->mutex);
+}
+
+static void give_back_region(walmap__memory *m, walmap__region *region) {
+  if (region->sparse)
+    make_dense(m, region);
+  give_back(m, region->base, WALMAP__REGION, WALMAP__REGION);
+  give_back(m, region, sizeof *region, CACHE_LINE);
+}
+
+/*
+** A region that is emptied to a quarter becomes sparse, and dense again when it is half full. The last empty region is
+** kept: a map at the edge of one must not map and unmap with every step.
+*/
+static void free_pages(walmap__memory *m, void *block, unsigned n) {
+  size_t offset = (uintptr_t)block % WALMAP__REGION;
+  walmap__region *region;
+  memcpy(&region, (uint8_t *)block - offset, sizeof region);
+  unsigned first = (unsigned)(offset / WALMAP__PAGE);
+  pthread_mutex_lock(&m->mutex);
+  bool was_full = region->free_pages == 0;
+  mark_pages(region, first, n, false);
+  if (was_full)
+    link_region(m, region);
+  if (region->sparse) {
+    drop_pages(region, first, n);
+    count(m, false, n);
+  } else if (m->own_allocator && region->free_pages > WALMAP__REGION_PAGES / 4 * 3) {
+    make_sparse(m, region);
+  }
+  if (region->free_pages == WALMAP__REGION_PAGES - 1 && m->n_regions > 1) {
+    unlink_region(m, region);
+    m->n_regions--;
+    give_back_region(m, region);
+  }
+  pthread_mutex_unlock(&m->mutex);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Blocks                                                                                                             */
+
+static unsigned pages_of(size_t size) { return (unsigned)((size + WALMAP__PAGE - 1) / WALMAP__PAGE); }
+
+static bool is_small(size_t size) { return size < WALMAP__PAGE; }
+static bool is_run(size_t size) { return size <= WALMAP__MAX_RUN * WALMAP__PAGE; }
+
+static size_t large_align(size_t size) { return size >= WALMAP__REGION ? WALMAP__REGION : CACHE_LINE; }
+
+size_t walmap__memory_usable(size_t size) {
+  return is_small(size) || !is_run(size) ? size : pages_of(size) * WALMAP__PAGE;
+}
+
+void *walmap__memory_alloc(walmap__memory *m, size_t size) {
+  if (is_small(size))
+    return obtain(m, size, CACHE_LINE);
+  if (is_run(size))
+    return alloc_pages(m, pages_of(size));
+  void *block = obtain(m, size, large_align(size));
+  if (block && large_align(size) == WALMAP__REGION)
+    ask_for_huge_pages(m, block, size);
+  return block;
+}
+
+#ifdef WALMAP_DEBUG
+/* Whoever still reads what was freed must not find there what it looks for. */
+static void spoil(void *block, size_t size) { memset(block, 0xDB, size); }
+#else
+#define spoil(block, size) ((void)0)
+#endif
+
+void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
+  spoil(block, size);
+  if (is_small(size)) {
+    give_back(m, block, size, CACHE_LINE);
+  } else if (is_run(size)) {
+    free_pages(m, block, pages_of(size));
+  } else {
+    give_back(m, block, size, large_align(size));
+  }
+}
+
+size_t walmap__memory_fitting(walmap__memory *m, size_t size) {
+  if (is_small(size) || !is_run(size))
+    return size;
+  unsigned pages = pages_of(size), best = 0;
+  pthread_mutex_lock(&m->mutex);
+  for (walmap__region *region = m->regions; region && best < pages; region = region->next) {
+    if (region->longest <= best)
+      continue;
+    region->longest = (uint16_t)longest_run(region); /* it may have been a guess */
+    if (region->longest > best)
+      best = region->longest;
+  }
+  pthread_mutex_unlock(&m->mutex);
+  return best < pages && best >= (pages + 1) / 2 ? best * WALMAP__PAGE : size;
+}
+
+size_t walmap__memory_trim(walmap__memory *m, void *block, size_t from, size_t to) {
+  if (is_small(from) || !is_run(from))
+    return from;
+  if (to < WALMAP__PAGE)
+    to = WALMAP__PAGE;
+  unsigned old_pages = pages_of(from), new_pages = pages_of(to);
+  if (new_pages < old_pages) {
+    free_pages(m, (uint8_t *)block + new_pages * WALMAP__PAGE, old_pages - new_pages);
+  }
+  return new_pages * WALMAP__PAGE;
+}
+
+void walmap__memory_init(walmap__memory *m, const walmap_allocator *allocator) {
+  memset(m, 0, sizeof *m);
+  m->own_allocator = allocator->alloc == walmap__default_allocator.alloc;
+  m->allocator = *allocator;
+  pthread_mutex_init(&m->mutex, NULL);
+}
+
+void walmap__memory_destroy(walmap__memory *m) {
+  while (m->regions) {
+    walmap__region *region = m->regions;
+    unlink_region(m, region);
+    give_back_region(m, region);
+  }
+  pthread_mutex_destroy(&m->mutex);
+}

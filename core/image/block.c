@@ -1,0 +1,131 @@
+/*
+** block.c - memory for an image that grows without a copy and is given away whole
+**
+** A small block is malloc's. From HUGE_PAGE bytes on, where the system can, it is mapped at a multiple of the huge page
+** size with a request for huge pages: the first touch of memory is most of what an image costs, and huge pages cut it
+** to a quarter. A mapped block takes address space only, until it is written; so it may be asked for generously, and
+** grows by moving its pages, not its bytes.
+**
+** A prefix in front of the bytes says how walmap_image_free shall free them:
+**
+**     | prefix: 64 bytes | image ... capacity |
+**     ^ malloc'ed, or mapped                  ^ end of what was obtained
+*/
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* mremap, MADV_HUGEPAGE */
+#endif
+#include "image/image.h"
+
+#include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define FIRST_CAPACITY ((size_t)4032) /* with the prefix one page */
+
+typedef union prefix {
+  size_t mapped; /* bytes of the mapping, prefix included; 0: malloc'ed */
+  char cache_line[64];
+} prefix;
+
+static prefix *prefix_of(void *bytes) { return (prefix *)bytes - 1; }
+
+#if defined(__linux__)
+
+/* Address space of `size` bytes, a multiple of HUGE_PAGE, at such a multiple; NULL when there is none. */
+static void *map_aligned(size_t size) {
+  if (size > SIZE_MAX - HUGE_PAGE)
+    return NULL;
+  uint8_t *at =
+      mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED)
+    return NULL;
+  size_t before = (HUGE_PAGE - (uintptr_t)at % HUGE_PAGE) % HUGE_PAGE;
+  if (before > 0)
+    munmap(at, before);
+  if (before < HUGE_PAGE)
+    munmap(at + before + size, HUGE_PAGE - before);
+  return at + before;
+}
+
+/* Makes the block a mapping of `size` bytes, or changes it to that size. False: as before. */
+static bool map_block(walmap__image_block *block, size_t size) {
+  size_t old = block->bytes == NULL ? 0 : prefix_of(block->bytes)->mapped;
+  prefix *at = NULL;
+  if (old > 0 && mremap(prefix_of(block->bytes), old, size, 0) != MAP_FAILED) {
+    at = prefix_of(block->bytes); /* it grew where it is */
+  } else {
+    at = map_aligned(size);
+    if (at == NULL)
+      return false;
+    if (old > 0) {
+      /* Moves the pages over the fresh mapping, which keeps them aligned and so keeps huge pages whole. */
+      if (mremap(prefix_of(block->bytes), old, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+        munmap(at, size);
+        return false;
+      }
+    } else if (block->bytes != NULL) {
+      memcpy(at + 1, block->bytes, block->capacity);
+      free(prefix_of(block->bytes));
+    }
+  }
+  madvise(at, size, MADV_HUGEPAGE); /* only speed hangs on it */
+  at->mapped = size;
+  block->bytes = (uint8_t *)(at + 1);
+  block->capacity = size - sizeof(prefix);
+  return true;
+}
+
+#endif
+
+bool walmap__image_block_grow(walmap__image_block *block, size_t capacity) {
+  if (capacity <= block->capacity)
+    return true;
+  if (capacity < FIRST_CAPACITY)
+    capacity = FIRST_CAPACITY;
+  if (capacity < block->capacity * 2)
+    capacity = block->capacity * 2;
+  if (capacity > SIZE_MAX / 2 - HUGE_PAGE)
+    return false;
+#if defined(__linux__)
+  if (capacity >= HUGE_PAGE)
+    return map_block(block, (capacity + sizeof(prefix) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+#endif
+  prefix *at = realloc(block->bytes == NULL ? NULL : prefix_of(block->bytes), sizeof(prefix) + capacity);
+  if (at == NULL)
+    return false;
+  at->mapped = 0;
+  block->bytes = (uint8_t *)(at + 1);
+  block->capacity = capacity;
+  return true;
+}
+
+void *walmap__image_block_give(walmap__image_block *block, size_t used) {
+  prefix *at = prefix_of(block->bytes);
+  *block = (walmap__image_block){0};
+#if defined(__linux__)
+  if (at->mapped > 0) {
+    /* Only whole huge pages, which were never touched: to cut one apart costs more than it gives back. */
+    size_t keep = (used + sizeof(prefix) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (keep < at->mapped && munmap((uint8_t *)at + keep, at->mapped - keep) == 0)
+      at->mapped = keep;
+    return at + 1;
+  }
+#endif
+  prefix *smaller = realloc(at, sizeof(prefix) + used);
+  return (smaller == NULL ? at : smaller) + 1;
+}
+
+void walmap_image_free(void *image) {
+  if (image == NULL)
+    return;
+  prefix *at = prefix_of(image);
+#if defined(__linux__)
+  if (at->mapped > 0) {
+    munmap(at, at->mapped);
+    return;
+  }
+#endif
+  free(at);
+}

@@ -1,0 +1,278 @@
+/*
+** reader.c - reading an image: from memory or a stream to verified chunks, and chunks to records
+**
+** What is read here is hostile until it is checked, in the order that FORMAT.md gives under "What a reader checks".
+** Nothing is allocated for bytes that did not arrive.
+*/
+#include "image/format.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FIRST_BUFFER ((size_t)64 << 10)
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Errors                                                                                                             */
+
+#define SAY(why, ...) ((why) == NULL ? 0 : snprintf((why)->text, sizeof((why)->text), __VA_ARGS__))
+
+static int damaged(walmap_why *why, uint64_t at, const char *what) {
+  SAY(why, "image damaged at byte %" PRIu64 ": %s", at, what);
+  return WALMAP_CORRUPT;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Input                                                                                                              */
+
+/* Reads up to `size` bytes from the stream, less only at its end. */
+static int read_stream(walmap__image_decoder *decoder, uint8_t *to, size_t size, size_t *got, walmap_why *why) {
+  *got = 0;
+  while (*got < size) {
+    ptrdiff_t n = decoder->read(decoder->read_ctx, to + *got, size - *got);
+    if (n == 0)
+      break;
+    if (n < 0 || (size_t)n > size - *got) {
+      SAY(why, "the image's source failed at byte %" PRIu64, decoder->offset + *got);
+      return WALMAP_IO;
+    }
+    *got += (size_t)n;
+  }
+  return WALMAP_OK;
+}
+
+/* Up to one block, at decoder->offset: to `block` from a stream, where it is in memory. */
+static int take_block(walmap__image_decoder *decoder, uint8_t *room, const uint8_t **block, size_t *got,
+                      walmap_why *why) {
+  if (decoder->read != NULL) {
+    *block = room;
+    return read_stream(decoder, room, IMAGE_BLOCK, got, why);
+  }
+  size_t left = decoder->size - (size_t)decoder->offset;
+  *block = decoder->image + decoder->offset;
+  *got = left < IMAGE_BLOCK ? left : IMAGE_BLOCK;
+  return WALMAP_OK;
+}
+
+/* Reads `size` bytes of records into the buffer, which grows no faster than they arrive. */
+static int fill_buffer(walmap__image_decoder *decoder, uint64_t size, walmap_why *why) {
+  size_t filled = 0, got;
+  while (filled < size) {
+    if (filled == decoder->capacity) {
+      size_t larger = decoder->capacity == 0 ? FIRST_BUFFER : decoder->capacity * 2;
+      uint8_t *buffer = larger < decoder->capacity ? NULL : realloc(decoder->buffer, larger);
+      if (buffer == NULL)
+        return WALMAP_NOMEM;
+      decoder->buffer = buffer;
+      decoder->capacity = larger;
+    }
+    size_t want = decoder->capacity - filled;
+    if (want > size - filled)
+      want = (size_t)(size - filled);
+    int rc = read_stream(decoder, decoder->buffer + filled, want, &got, why);
+    if (rc != WALMAP_OK)
+      return rc;
+    filled += got;
+    decoder->offset += got;
+    if (got < want)
+      return damaged(why, decoder->offset, "it ends within a chunk");
+  }
+  return WALMAP_OK;
+}
+
+/* `size` bytes of records at decoder->offset, which moves on. */
+static int take_records(walmap__image_decoder *decoder, uint64_t size, const uint8_t **records, walmap_why *why) {
+  if (decoder->read != NULL) {
+    int rc = fill_buffer(decoder, size, why);
+    *records = decoder->buffer;
+    return rc;
+  }
+  if (size > decoder->size - decoder->offset)
+    return damaged(why, decoder->size, "it ends within a chunk");
+  *records = decoder->image + decoder->offset;
+  decoder->offset += size;
+  return WALMAP_OK;
+}
+
+/* The image's last byte was its input's. */
+static int expect_end(walmap__image_decoder *decoder, walmap_why *why) {
+  uint8_t extra;
+  size_t got = 0;
+  int rc = WALMAP_OK;
+  if (decoder->read != NULL)
+    rc = read_stream(decoder, &extra, 1, &got, why);
+  else
+    got = decoder->size - (size_t)decoder->offset;
+  if (rc == WALMAP_OK && got > 0)
+    rc = damaged(why, decoder->offset, "it goes on behind its end");
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Blocks                                                                                                             */
+
+/* Whether the block's check is right; then it seeds the next one's. */
+static bool check_block(walmap__image_decoder *decoder, const uint8_t *block) {
+  uint64_t check = image_check(block, decoder->check);
+  if (check != walmap__load64(block + IMAGE_CHECK))
+    return false;
+  decoder->check = check;
+  return true;
+}
+
+int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why) {
+  uint8_t room[IMAGE_BLOCK];
+  const uint8_t *header;
+  size_t got;
+  int rc = take_block(decoder, room, &header, &got, why);
+  if (rc != WALMAP_OK)
+    return rc;
+  if (got == 0) {
+    SAY(why, "not a walmap image: it is empty");
+    return WALMAP_CORRUPT;
+  }
+  if (memcmp(header, IMAGE_MAGIC, got < IMAGE_MAGIC_BYTES ? got : IMAGE_MAGIC_BYTES) != 0) {
+    SAY(why, "not a walmap image: it does not begin as one");
+    return WALMAP_CORRUPT;
+  }
+  if (got < IMAGE_BLOCK)
+    return damaged(why, got, "it ends within the header");
+  uint32_t version = image_load32(header + HEADER_VERSION), flags = image_load32(header + HEADER_FLAGS);
+  if (version != WALMAP_FORMAT_VERSION) {
+    SAY(why, "image has format version %" PRIu32 ", this library reads version %d", version, WALMAP_FORMAT_VERSION);
+    return WALMAP_CORRUPT;
+  }
+  if (!check_block(decoder, header))
+    return damaged(why, 0, "the header's check is wrong");
+  if (flags != 0 || image_load32(header + HEADER_RESERVED) != 0) {
+    SAY(why, "image uses features that this library does not know (flags 0x%" PRIx32 ")", flags);
+    return WALMAP_CORRUPT;
+  }
+  decoder->content = image_load32(header + HEADER_CONTENT);
+  decoder->offset = IMAGE_BLOCK;
+  return WALMAP_OK;
+}
+
+static int read_trailer(walmap__image_decoder *decoder, const uint8_t *trailer, walmap_why *why) {
+  if (image_load32(trailer + TRAILER_CHUNKS) != decoder->chunks)
+    return damaged(why, decoder->offset, "the trailer has another number of chunks");
+  if (walmap__load64(trailer + TRAILER_ENTRIES) != decoder->entries)
+    return damaged(why, decoder->offset, "the trailer has another number of entries");
+  if (walmap__load64(trailer + TRAILER_SIZE) != decoder->offset + IMAGE_BLOCK)
+    return damaged(why, decoder->offset, "the trailer has another size");
+  decoder->offset += IMAGE_BLOCK;
+  int rc = expect_end(decoder, why);
+  return rc == WALMAP_OK ? WALMAP_NOTFOUND : rc;
+}
+
+static int read_chunk(walmap__image_decoder *decoder, const uint8_t *frame, walmap__image_chunk *chunk,
+                      walmap_why *why) {
+  uint64_t size = walmap__load64(frame + FRAME_SIZE);
+  uint32_t records = image_load32(frame + FRAME_RECORDS);
+  if (records == 0 || size % 4 != 0 || size / WALMAP__RECORD_HEAD < records)
+    return damaged(why, decoder->offset, "a chunk of an impossible size");
+  decoder->offset += IMAGE_BLOCK;
+  int rc = take_records(decoder, size, &chunk->at, why);
+  if (rc != WALMAP_OK)
+    return rc;
+  chunk->end = chunk->at + size;
+  chunk->offset = decoder->offset;
+  chunk->checksum = walmap__load64(frame + FRAME_CHECKSUM);
+  chunk->records = records;
+  decoder->chunks++;
+  decoder->entries += records;
+  return WALMAP_OK;
+}
+
+int walmap__image_decoder_take(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why) {
+  uint8_t room[IMAGE_BLOCK];
+  const uint8_t *block;
+  size_t got;
+  int rc = take_block(decoder, room, &block, &got, why);
+  if (rc != WALMAP_OK)
+    return rc;
+  if (got < IMAGE_BLOCK)
+    return damaged(why, decoder->offset + got, "it ends before its trailer");
+  uint32_t tag = image_load32(block + FRAME_TAG);
+  if (tag != FRAME_TAG_VALUE && tag != TRAILER_TAG_VALUE)
+    return damaged(why, decoder->offset, "neither a chunk nor the trailer");
+  if (!check_block(decoder, block))
+    return damaged(why, decoder->offset, "the check is wrong, of a chunk's frame or the trailer");
+  return tag == FRAME_TAG_VALUE ? read_chunk(decoder, block, chunk, why) : read_trailer(decoder, block, why);
+}
+
+int walmap__image_chunk_verify(const walmap__image_chunk *chunk, walmap_why *why) {
+  size_t size = (size_t)(chunk->end - chunk->at);
+  if (walmap__checksum(chunk->at, size) != chunk->checksum)
+    return damaged(why, chunk->offset - size - IMAGE_BLOCK, "a chunk's checksum is wrong");
+  return WALMAP_OK;
+}
+
+int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why) {
+  int rc = walmap__image_decoder_take(decoder, chunk, why);
+  return rc == WALMAP_OK ? walmap__image_chunk_verify(chunk, why) : rc;
+}
+
+uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder) {
+  if (decoder->read != NULL || decoder->size < 2 * IMAGE_BLOCK)
+    return 0;
+  uint64_t entries = walmap__load64(decoder->image + decoder->size - IMAGE_BLOCK + TRAILER_ENTRIES);
+  /* Keys differ, so all but one record have a byte of payload at least, padded to four. */
+  uint64_t most = 1 + (decoder->size - 2 * IMAGE_BLOCK) / (WALMAP__RECORD_HEAD + 4);
+  return entries < most ? entries : most;
+}
+
+void walmap__image_decoder_start(walmap__image_decoder *decoder, const void *image, size_t size) {
+  *decoder = (walmap__image_decoder){.image = image != NULL ? image : (const uint8_t *)"", .size = size};
+}
+
+void walmap__image_decoder_start_read(walmap__image_decoder *decoder, walmap_read_fn read, void *read_ctx) {
+  *decoder = (walmap__image_decoder){.read = read, .read_ctx = read_ctx};
+}
+
+void walmap__image_decoder_stop(walmap__image_decoder *decoder) {
+  free(decoder->buffer);
+  decoder->buffer = NULL;
+  decoder->capacity = 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Records                                                                                                            */
+
+bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__image_record *record) {
+  size_t left = (size_t)(chunk->end - chunk->at);
+  if (left < WALMAP__EXTENDED_HEAD || walmap__load64(chunk->at) != (uint64_t)WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS)
+    return false;
+  uint64_t key_len = walmap__load64(chunk->at + WALMAP__RECORD_HEAD);
+  uint64_t value_len = walmap__load64(chunk->at + WALMAP__RECORD_HEAD + 8);
+  left -= WALMAP__EXTENDED_HEAD;
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return false;
+  /* A chunk is a multiple of 4, and so is what is left of it: a payload that fits, fits with its padding. */
+  if (!walmap__needs_extended(key_len, value_len) || key_len > left || value_len > left - key_len)
+    return false;
+  size_t payload = (size_t)(key_len + value_len), padded = (payload + 3) & ~(size_t)3;
+  if (!walmap__image_padding_is_zero(chunk->at + WALMAP__EXTENDED_HEAD + padded, padded - payload))
+    return false;
+  record->entry.key = chunk->at + WALMAP__EXTENDED_HEAD;
+  record->entry.key_len = (size_t)key_len;
+  record->entry.value = chunk->at + WALMAP__EXTENDED_HEAD + key_len;
+  record->entry.value_len = (size_t)value_len;
+  record->bytes = chunk->at;
+  record->size = WALMAP__EXTENDED_HEAD + padded;
+  return true;
+}
+
+void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why) {
+  size_t left = (size_t)(chunk->end - chunk->at);
+  const char *what = "a record with wrong lengths or padding";
+  if (left == 0)
+    what = "the chunk has fewer records than it says";
+  else if (chunk->records == 0)
+    what = "the chunk has more in it than the records it says";
+  else if (left < WALMAP__RECORD_HEAD)
+    what = "a record does not fit into its chunk";
+  else if (image_load32(chunk->at) >= WALMAP__PREV || image_load32(chunk->at + 4) != 0)
+    what = "a record with marks that images do not have";
+  (void)damaged(why, chunk->offset - left, what);
+}

@@ -1,0 +1,409 @@
+/* compact.c - taking dead records out of a shard's log (compact.h has the argument) */
+#include "mvcc/compact.h"
+
+#include <assert.h>
+
+/* Below this many dead bytes a shard's log is left alone: a few pages are not worth the work. */
+#define WORTHWHILE ((uint64_t)16 << 10)
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Choosing a run                                                                                                     */
+
+static size_t live_bytes(const walmap__segment *s) { return walmap__segment_used(s) - (size_t)s->dead_bytes; }
+
+static walmap__segment *next_of(const walmap__segment *s) {
+  return atomic_load_explicit(&s->next, memory_order_relaxed);
+}
+
+/*
+** K1's first two conditions. A segment may be sealed long before its last record is committed, so the time that counts
+** is noted at the first look: this runs only while all of the shard's records are committed.
+*/
+static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64_t now, uint64_t oldest) {
+  if (s == g->log.active)
+    return false;
+  if (s->sealed_time == 0)
+    s->sealed_time = now;
+  return oldest > s->sealed_time &&
+         walmap__generation_reclaimed_before(g, s->first_lsn + (walmap__segment_used(s) >> 2));
+}
+
+/* What is wanted: segments of which so many percent, from 1 on, are dead; or one of these. */
+enum { ANY_DEAD = 0, ALL = -1 };
+
+static bool is_wanted(const walmap__segment *s, int percent) {
+  if (percent > 0)
+    return s->dead_bytes * 100 >= walmap__segment_used(s) * (uint64_t)percent;
+  return percent == ALL || atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0;
+}
+
+typedef struct clock_reading {
+  uint64_t now, oldest;
+} clock_reading;
+
+/*
+** The caller's commit was a plain store, perhaps just now. Readers that are not found here have its commit point, by
+** E1.
+*/
+static clock_reading read_clock(walmap__shard *shard) {
+  walmap__epoch *epoch = &shard->map->epoch;
+  uint64_t now = walmap__epoch_now(epoch);
+  return (clock_reading){now, walmap__epoch_oldest(epoch)};
+}
+
+/* A run that is chosen, and how it may grow. */
+typedef struct growing {
+  clock_reading clock;
+  int percent;
+  size_t live, most; /* bytes that are to be copied, and may be */
+} growing;
+
+/*
+** Neighbours join the run, on both sides, while their live records fit into one new segment: those that are wanted, and
+** any that has no more of them than the run so far. So what small segments compaction leaves become one as the digits
+** of a binary counter do: a record is copied along only into a segment that holds at least twice as much.
+*/
+static bool joins(const walmap__generation *g, const growing *run, walmap__segment *s) {
+  if (!s || !(is_wanted(s, run->percent) || live_bytes(s) <= run->live) || run->live + live_bytes(s) > run->most)
+    return false;
+  return may_be_taken(g, s, run->clock.now, run->clock.oldest);
+}
+
+static size_t extend_run(walmap__generation *g, clock_reading clock, int percent) {
+  walmap__job *job = &g->job;
+  growing run = {clock, percent, live_bytes(job->first), walmap__log_segment_size(&g->log)};
+  for (walmap__segment *s; joins(g, &run, s = next_of(job->last)); job->last = s)
+    run.live += live_bytes(s);
+  for (walmap__segment *s; joins(g, &run, s = job->first->previous); job->first = s)
+    run.live += live_bytes(s);
+  return run.live;
+}
+
+/*
+** Whether the share of dead bytes is greater in a than in b. The products of two long segments need more than 64 bits.
+*/
+static bool is_deader(const walmap__segment *a, const walmap__segment *b) {
+  return (double)a->dead_bytes * (double)walmap__segment_used(b) >
+         (double)b->dead_bytes * (double)walmap__segment_used(a);
+}
+
+/* The segment with the greatest share of dead bytes, of those that are wanted. */
+static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, int percent) {
+  walmap__segment *best = NULL;
+  for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
+    if (!is_wanted(s, percent) || (best && !is_deader(s, best)))
+      continue;
+    if (may_be_taken(g, s, clock.now, clock.oldest))
+      best = s;
+  }
+  return best;
+}
+
+/*
+** Of all neighbours whose live records fit into one segment the two that have the fewest: the larger one, which the
+** other joins.
+*/
+static walmap__segment *smallest(const walmap__generation *g, clock_reading clock) {
+  size_t least = walmap__log_segment_size(&g->log) + 1;
+  walmap__segment *best = NULL, *s = atomic_load_explicit(&g->log.first, memory_order_relaxed), *next;
+  for (; s && (next = next_of(s)) != NULL; s = next) {
+    size_t live = live_bytes(s) + live_bytes(next);
+    if (live >= least || !may_be_taken(g, s, clock.now, clock.oldest) ||
+        !may_be_taken(g, next, clock.now, clock.oldest))
+      continue;
+    least = live;
+    best = live_bytes(s) > live_bytes(next) ? s : next;
+  }
+  return best;
+}
+
+/* The copy has room for what is live now: less is used when more dies meanwhile, and then it is trimmed. */
+static int start_job(walmap__generation *g, walmap__segment *first, clock_reading clock, int percent) {
+  walmap__job *job = &g->job;
+  *job = (walmap__job){.first = first, .last = first};
+  size_t live = extend_run(g, clock, percent);
+  job->at = job->first;
+  if (live == 0)
+    return WALMAP_OK;
+  int result;
+  job->copy = walmap__log_new_segment(&g->log, live, job->first->first_lsn, &result);
+  if (!job->copy) {
+    assert(result != WALMAP_OK);
+    *job = (walmap__job){0};
+  }
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Copying                                                                                                            */
+
+/* A live record that is to be copied; its bucket is on its way to the cache. */
+typedef struct candidate {
+  walmap__segment *segment;
+  walmap__record *record;
+  uint64_t hash;
+  uint32_t meta, address;
+  walmap_entry entry;
+} candidate;
+
+enum step { STEP_ON, STEP_DONE, STEP_BLOCKED };
+enum { COST_OF_COPY = 4, BATCH = 16 };
+
+static void prefetch_bucket(const walmap__generation *g, candidate *c) {
+  walmap__record_entry(c->record, c->meta, &c->entry);
+  c->hash = g->index.hash(c->entry.key, c->entry.key_len, g->index.seed);
+  walmap__index_prefetch(&g->index, c->hash);
+}
+
+/* Whoever asks for changes since a position at or before a tombstone that goes must be told (changes.h). */
+static void raise_tombstone_horizon(walmap__generation *g, uint64_t lsn) {
+  if (atomic_load_explicit(&g->tombstone_horizon, memory_order_relaxed) <= lsn)
+    atomic_store_explicit(&g->tombstone_horizon, lsn + 1, memory_order_release);
+}
+
+/* Passes over dead records from this offset on: 1 of the budget each. Returns the offset of what comes after them. */
+static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t offset, uint64_t *budget) {
+  size_t used = walmap__segment_used(s), tomb = SIZE_MAX;
+  while (*budget > 0 && offset != used) {
+    const walmap__record *record = (const walmap__record *)(s->base + offset);
+    uint32_t meta = walmap__record_meta(record);
+    if (!(meta & WALMAP__DEAD))
+      break;
+    if (meta & WALMAP__TOMB)
+      tomb = offset;
+    offset += walmap__record_size(record, meta);
+    --*budget;
+  }
+  if (tomb != SIZE_MAX)
+    raise_tombstone_horizon(g, s->first_lsn + (tomb >> 2)); /* the last one's will do */
+  return offset;
+}
+
+/*
+** Steps over the next records of the run, noting the live ones, until the budget is used up, the batch is full, or it
+** cannot go on. A copied record costs several times what a dead one does.
+*/
+static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, uint64_t *budget) {
+  walmap__job *job = &g->job;
+  for (*n = 0; *budget > 0 && *n < BATCH;) {
+    job->offset = pass_dead(g, job->at, job->offset, budget);
+    if (job->offset == walmap__segment_used(job->at)) {
+      if (job->at == job->last)
+        return STEP_DONE;
+      job->at = next_of(job->at);
+      job->offset = 0;
+      continue;
+    }
+    if (*budget == 0)
+      break;
+    walmap__record *record = (walmap__record *)(job->at->base + job->offset);
+    uint32_t meta = walmap__record_meta(record);
+    if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB))
+      return STEP_BLOCKED;
+    candidate *c = &batch[(*n)++];
+    *c = (candidate){job->at, record, 0, meta, walmap__address(job->at, job->offset), {NULL, 0, NULL, 0}};
+    prefetch_bucket(g, c);
+    job->offset += walmap__record_size(record, meta);
+    *budget -= COST_OF_COPY < *budget ? COST_OF_COPY : *budget;
+  }
+  return STEP_ON;
+}
+
+static void copy_record(walmap__generation *g, const candidate *c) {
+  walmap__segment *copy = g->job.copy;
+  walmap__slot_ref slot;
+  walmap__index_find_address(&g->index, c->hash, c->address, &slot);
+
+  size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
+  const walmap_entry *e = &c->entry;
+  size_t size = walmap__record_bytes(e->key_len, e->value_len, false);
+  uint8_t *value = walmap__record_write(copy->base + used, size, e->key, e->key_len, e->value_len, 0, 0);
+  walmap__copy_bytes(value, e->value, e->value_len);
+  uint32_t to = walmap__address(copy, used);
+  used += size;
+  uint32_t records = atomic_load_explicit(&copy->records, memory_order_relaxed);
+  atomic_store_explicit(&copy->records, records + 1, memory_order_relaxed);
+  atomic_store_explicit(&copy->used, used, memory_order_release);
+
+  walmap__segment_set_dirty(c->segment);
+  walmap__yield("compact: copied, not moved");
+  walmap__record_set_meta(c->record, c->meta | WALMAP__MOVED); /* before next */
+  walmap__yield("compact: moved, next not set");
+  walmap__record_set_next(c->record, to);
+  walmap__yield("compact: next set, slot not");
+  walmap__slot_set(&slot, to);
+}
+
+/* The run leaves the list. What it held more than the copy was dead, or `prev` words. */
+static void finish_job(walmap__shard *shard, walmap__generation *g) {
+  walmap__job *job = &g->job;
+  walmap__segment *copy = job->copy;
+  if (copy && walmap__segment_used(copy) == 0) {
+    walmap__log_free_segment(copy);
+    copy = NULL;
+  }
+  if (copy)
+    copy->capacity = walmap__memory_trim(g->log.memory, copy->base, copy->capacity, walmap__segment_used(copy));
+  uint64_t before = g->log.bytes;
+  walmap__log_replace(&g->log, job->first, job->last, copy);
+  if (copy)
+    copy->sealed_time = walmap__epoch_now(&shard->map->epoch); /* readers with a later time do not find the run */
+  uint64_t freed = before - g->log.bytes;
+  g->dead -= freed;
+  g->batch_dead -= freed;
+  *job = (walmap__job){0};
+}
+
+/* Nothing else changes the shard meanwhile: what was gathered is copied before anything is decided. */
+static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *budget) {
+  candidate batch[BATCH];
+  enum step step = STEP_ON;
+  while (*budget > 0 && step == STEP_ON) {
+    unsigned n;
+    step = gather(g, batch, &n, budget);
+    for (unsigned i = 0; i < n; i++)
+      copy_record(g, &batch[i]);
+  }
+  if (step == STEP_DONE)
+    finish_job(shard, g);
+  return step;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* A little, or all                                                                                                   */
+
+static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
+  return g->dead >= WORTHWHILE && g->dead * 100 >= g->log.bytes * percent;
+}
+
+/* More than twice as many as full ones would be, and SOME: a log that grows has 90 by the time that they are full. */
+static bool too_many_segments(const walmap__log *log) {
+  enum { SOME = 256 };
+  return log->n_segments > SOME + log->bytes / (WALMAP__MAX_SEGMENT / 2);
+}
+
+/* Starts a job, if there is something to do: whether it did. Walks all segments, which no budget pays for. */
+static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t percent) {
+  int half = (int)(percent + 1) / 2;
+  clock_reading clock = read_clock(shard);
+  walmap__segment *first = too_many_dead(g, percent) ? deadest(g, clock, half) : NULL;
+  if (!first && too_many_segments(&g->log))
+    first = smallest(g, clock);
+  return first && start_job(g, first, clock, half) == WALMAP_OK;
+}
+
+void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
+  enum { REST = 2048 }; /* work that goes by, after a look at the segments in vain, until the next one */
+  walmap__generation *g = walmap__shard_generation(shard);
+  uint32_t percent = shard->map->options.auto_compact;
+  if (!g || percent == 0)
+    return;
+  bool changed = false;
+  while (budget > 0) {
+    if (!g->job.first) {
+      if (!too_many_dead(g, percent) && !too_many_segments(&g->log))
+        break;
+      if (shard->compact_rest > budget) {
+        shard->compact_rest -= (uint32_t)budget;
+        break;
+      }
+      if (!find_job(shard, g, percent)) {
+        shard->compact_rest = REST;
+        break;
+      }
+    }
+    enum step step = run_job(shard, g, &budget);
+    if (step == STEP_BLOCKED)
+      break;
+    changed |= step == STEP_DONE;
+  }
+  if (changed)
+    walmap__store_stats(shard->map, shard);
+}
+
+/* Garbage that are in a batch, and then those that were not yet. */
+static void reclaim_all(walmap__shard *shard) {
+  walmap__shard_reclaim(shard, UINT64_MAX, true);
+  walmap__shard_reclaim(shard, UINT64_MAX, true);
+}
+
+static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, walmap__segment *s,
+                             clock_reading *clock) {
+  *clock = read_clock(shard);
+  return may_be_taken(g, s, clock->now, clock->oldest);
+}
+
+/*
+** One job after another, over the list as it was at the start. TOOBIG when ids are short. The clock is read for each,
+** since a run may begin with the copy of the one before.
+*/
+static int compact_list(walmap__shard *shard, walmap__generation *g, int percent) {
+  uint64_t unlimited = UINT64_MAX;
+  const walmap__segment *end = g->log.last;
+  walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  for (bool at_end = !s; !at_end;) {
+    const walmap__segment *last = s;
+    walmap__segment *next = next_of(s);
+    clock_reading clock;
+    if (is_wanted(s, percent) && may_be_taken_now(shard, g, s, &clock)) {
+      int result = start_job(g, s, clock, percent);
+      if (result != WALMAP_OK)
+        return result;
+      last = g->job.last;
+      next = next_of(last);
+      if (run_job(shard, g, &unlimited) == STEP_BLOCKED)
+        break;
+    }
+    at_end = last == end;
+    s = next;
+  }
+  return WALMAP_OK;
+}
+
+/* Seals all there is, so that it may be taken where nobody reads. */
+static void seal(walmap__shard *shard, walmap__generation *g) {
+  walmap__log_seal(&g->log);
+  clock_reading before = read_clock(shard);
+  walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  for (; s; s = next_of(s))
+    (void)may_be_taken(g, s, before.now, 0); /* notes the time */
+  walmap__epoch_advance(&shard->map->epoch);
+}
+
+/*
+** Ids that run short come back when what was copied is freed. If somebody reads it, the rest is left to another time.
+*/
+static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int percent) {
+  int result;
+  uint32_t ids;
+  do {
+    ids = g->log.n_ids;
+    result = compact_list(shard, g, percent);
+    reclaim_all(shard);
+  } while (result == WALMAP_TOOBIG && g->log.n_ids < ids);
+  return result == WALMAP_TOOBIG ? WALMAP_OK : result;
+}
+
+int walmap__compact_all(walmap__shard *shard) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g)
+    return WALMAP_OK;
+  reclaim_all(shard);
+  uint64_t unlimited = UINT64_MAX;
+  bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;
+  int result = WALMAP_OK, percent = too_many_segments(&g->log) ? ALL : ANY_DEAD;
+  if (!blocked && (g->dead > 0 || percent == ALL)) {
+    seal(shard, g);
+    result = compact_while_ids(shard, g, percent);
+  }
+  walmap__store_stats(shard->map, shard);
+  return result;
+}
+
+/* Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. */
+void walmap__shard_maintain(walmap__shard *shard) {
+  enum { RECLAIMED_PER_RECORD = 16, WORK_PER_RECORD = 32 }; /* 8 records copied, or 32 dead ones passed */
+  walmap__shard_reclaim(shard, shard->maintenance_debt * RECLAIMED_PER_RECORD, false);
+  walmap__compact_some(shard, shard->maintenance_debt * WORK_PER_RECORD);
+  shard->maintenance_debt = 0;
+}

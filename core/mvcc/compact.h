@@ -1,0 +1,67 @@
+/*
+** compact.h - taking dead records out of a shard's log
+**
+** A job takes a run of neighbouring sealed segments and copies their live records, a few at a time, into one new
+** segment, the copy, which covers the same positions: its first_lsn is the run's, and it holds no more than the run
+** did. The index leads to each record's copy from the moment it is made. When all are copied, the copy takes the run's
+** place in the list, and the run is retired.
+**
+** Segments are wanted for their dead bytes. So that they do not become many (each has an id, log.h), small neighbours
+** join the run as well, on both sides; and when they are many all the same, clean ones are merged.
+**
+** Guarantee (K1): at every moment each reader finds each entry of its state once, at its value. Why:
+**
+**   - A run is taken only if every reader began after each of its segments was sealed and committed (or came into the
+**     list), so every reader's commit point is past the run: where in the run's positions a record lies makes no
+**     difference to it.
+**   - A run is taken only if all garbage before its end are reclaimed. So a record in it is DEAD (nobody sees it), or
+**     live, or was superseded later than the run's end; then the job rests until that death is reclaimed too. What is
+**     copied is live, and drops its `prev`: all readers see it, so none looks further back. For the same reason no
+**     `next` or `prev` that anybody still follows leads into the run once it is retired.
+**   - By key: the index gives the record or its copy, which are identical.
+**   - By scan: the list leads to the run or to its copy, never to both. A scan in the run finds the copied records
+**     MOVED, and asks the copy whether it was superseded before the scan's commit point, because garbage are noted
+**     there from then on. The copy is not taken by a job itself while such a scan may live: it counts as sealed when it
+**     came into the list.
+**   - MOVED is stored before `next`, and scans load `next` before the flags, so a `next` that leads to a copy is never
+**     taken for a successor. Nor the other way round: a successor that was loaded may have been undone, and its record
+**     moved, before the flags were. But a record is copied when its `next` is 0, and keeps that one until it leads to
+**     the copy, since nothing else leads to it any more. So scans that see MOVED load `next` once more: it is 0, when
+**     the copy was not yet superseded, or the copy. (A `next` that was 0 before the flags were loaded tells enough:
+**     what superseded the record, or its copy, came later than the scan's commit point.)
+**
+** The owner of the shard runs jobs, when no transaction has changed the shard. Transactions and rollbacks find records
+** through the index, so a half-done job does not concern them.
+*/
+#ifndef WALMAP_COMPACT_H
+#define WALMAP_COMPACT_H
+
+#include "mvcc/map.h"
+
+/*
+** Works as the dead bytes, or the number of segments, demand, `budget` at most: 1 for a dead record, 4 for one that is
+** copied. To look for a run is not counted. Does nothing when memory is short.
+*/
+void walmap__compact_some(walmap__shard *shard, uint64_t budget);
+
+/* Compacts the whole shard, as far as readers allow. OK or NOMEM. */
+int walmap__compact_all(walmap__shard *shard);
+
+/* Pays the shard's maintenance debt: freeing, reclaiming, and compaction steps in proportion to what was written. */
+void walmap__shard_maintain(walmap__shard *shard);
+
+/* How many records a long one is paid for as: what it leaves dead some day is as much. */
+static inline uint64_t walmap__records_paid(size_t bytes) {
+  enum { LONG_BITS = 11 }; /* 2 KiB */
+  return 1 + (bytes >> LONG_BITS);
+}
+
+/* After a write of so many records, committed, by the shard's owner. Small debts are paid together. */
+static inline void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
+  enum { TOGETHER = 8 };
+  shard->maintenance_debt += records;
+  if (shard->maintenance_debt >= TOGETHER)
+    walmap__shard_maintain(shard);
+}
+
+#endif

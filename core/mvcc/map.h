@@ -1,0 +1,95 @@
+/*
+** map.h - a map: shards, and the commit points that say what is committed
+**
+** The commit point of a shard is the position up to which its log is committed. A state is a vector of all commit
+** points, taken at one point in time. Why the vector is one state (S1):
+**
+**   - A transaction that wrote one shard commits by one store of that shard's commit point.
+**   - One that wrote several makes `commits` odd, with the new commit points in `pending_commit_points`; that store is the
+**     commit. Then it stores the commit points and makes `commits` even again. One such commit runs at a time.
+**   - A reader takes, for an odd `commits`, the greater of commit point and pending commit point. It collects the
+**     vector twice, until nothing changed in between, `commits` included. Commit points only grow, so if both collections are
+**     equal, the vector was just that at the moment between them. It starts over only when somebody committed
+**     meanwhile: it waits for nobody, even if a committing thread is preempted half way.
+**   - A vector that was one state some time ago, and is found unchanged after an even `commits` was read, is one again:
+**     commit points only grow, so none of them was another in between, and no commit was on its way. That takes one
+**     look.
+*/
+#ifndef WALMAP_MAP_H
+#define WALMAP_MAP_H
+
+#include "shard/shard.h"
+
+/*
+** Figures of a shard as of a commit point. Two for each shard: a commit fills the one that is out of date and then
+** stores the commit point, so a reader finds the stats of the commit point that it collected, or else two commits have
+** passed and it collects anew.
+*/
+typedef struct walmap__shard_stats {
+  _Atomic uint64_t commit_point; /* 0: being filled */
+  _Atomic uint64_t len, bytes, dead;
+} walmap__shard_stats;
+
+typedef struct walmap__stats {
+  uint64_t len, bytes, dead;
+} walmap__stats;
+
+struct walmap {
+  walmap__epoch epoch;
+  walmap_options options;
+  uint64_t id; /* random: tells this map's positions from another's */
+  walmap__memory memory;
+  walmap__shard *shards;
+  _Atomic uint64_t *commit_points;
+  walmap__shard_stats (*stats)[2];
+  walmap__lock retry_token; /* of the transactions that take turns after deadlocks (txn.c) */
+
+  /* One cache line: what every read looks at, and what a commit of several shards changes. */
+  _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */
+  uint32_t n_shards;
+  uint32_t shard_shift;                    /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */
+  _Atomic uint64_t *pending_commit_points; /* 0: this shard is not part of the commit */
+  pthread_mutex_t committing;
+};
+
+static inline uint64_t walmap__hash_of(const walmap *map, const void *key, size_t key_len) {
+  return map->options.hash(key, key_len, map->options.seed);
+}
+
+static inline uint32_t walmap__shard_number(const walmap *map, uint64_t hash) {
+  return (uint32_t)(hash >> 1 >> map->shard_shift);
+}
+
+static inline walmap__shard *walmap__shard_of(const walmap *map, uint64_t hash) {
+  return &map->shards[walmap__shard_number(map, hash)];
+}
+
+/* The committed commit point of one shard, a commit on its way included (S1). */
+uint64_t walmap__commit_point_while_committing(walmap *map, uint32_t shard);
+static inline uint64_t walmap__commit_point(walmap *map, uint32_t shard) {
+  if (WALMAP__UNLIKELY(atomic_load_explicit(&map->commits, memory_order_acquire) & 1)) {
+    return walmap__commit_point_while_committing(map, shard);
+  }
+  return atomic_load_explicit(&map->commit_points[shard], memory_order_acquire);
+}
+
+/* The vector of all commit points (S1). `known`: what is there already was such a vector of this map, earlier. */
+void walmap__collect_commit_points(walmap *map, uint64_t *commit_points, bool known);
+
+/* Adds the shard's stats as of this commit point. False when they are not there any more, or being filled. */
+bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walmap__stats *stats);
+
+/* The sums of all shards' stats, of one committed state. */
+walmap__stats walmap__collect_stats(walmap *map);
+
+/* Those of one shard as of its commit point. The caller owns it. */
+walmap__stats walmap__committed_stats(walmap *map, uint32_t shard);
+
+/* Commits what the shard holds up to now, or the shards hold, in one step. The caller owns them. */
+void walmap__publish_one(walmap *map, const walmap__shard *shard);
+void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n);
+
+/* Notes the stats as of now for the commit point that would commit all that the shard holds. The caller owns it. */
+void walmap__store_stats(walmap *map, const walmap__shard *shard);
+
+#endif

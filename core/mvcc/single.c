@@ -1,0 +1,118 @@
+/* single.c - operations that are a transaction of their own, on one key */
+#include "mvcc/compact.h"
+#include "mvcc/write.h"
+
+/* Too great lengths are refused before a byte is looked at. */
+static WALMAP__ALWAYS_INLINE int start(walmap *map, const void *key, size_t key_len, size_t value_len,
+                                       walmap__write *w) {
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
+  uint64_t hash = walmap__hash_of(map, key, key_len);
+  walmap__shard *shard = walmap__shard_of(map, hash);
+  int result = walmap__lock_acquire(&shard->lock, &walmap__single_operation, map->options.busy_timeout);
+  if (result != WALMAP_OK)
+    return result;
+  result = walmap__write_start(w, shard, hash, key, key_len, true);
+  if (result != WALMAP_OK)
+    walmap__lock_release(&shard->lock);
+  return result;
+}
+
+static WALMAP__ALWAYS_INLINE int finish(const walmap__write *w, int result) {
+  walmap__lock_release(&w->shard->lock);
+  return result;
+}
+
+static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
+  walmap__shard *shard = w->shard;
+  walmap__publish_one(shard->map, shard);
+  walmap__shard_after_commit(shard, walmap__records_paid(w->bytes));
+  return finish(w, WALMAP_OK);
+}
+
+static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len) {
+  int result = walmap__write_prepare(w, value_len, false);
+  if (result != WALMAP_OK)
+    return finish(w, result);
+  walmap__copy_bytes(walmap__write_apply(w), value, value_len);
+  return commit(w);
+}
+
+static WALMAP__ALWAYS_INLINE int take_away(walmap__write *w) {
+  int result = walmap__write_prepare(w, 0, true);
+  if (result != WALMAP_OK)
+    return finish(w, result);
+  walmap__write_apply(w);
+  return commit(w);
+}
+
+int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len) {
+  walmap__write w;
+  int result = start(map, key, key_len, value_len, &w);
+  return result == WALMAP_OK ? set(&w, value, value_len) : result;
+}
+
+int walmap_remove(walmap *map, const void *key, size_t key_len) {
+  walmap__write w;
+  int result = start(map, key, key_len, 0, &w);
+  if (result != WALMAP_OK)
+    return result;
+  return walmap__write_present(&w, NULL) ? take_away(&w) : finish(&w, WALMAP_NOTFOUND);
+}
+
+static int tell(int result, bool did, bool *done) {
+  if (result == WALMAP_OK && done)
+    *done = did;
+  return result;
+}
+
+int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                         bool *done) {
+  walmap__write w;
+  int result = start(map, key, key_len, value_len, &w);
+  if (result != WALMAP_OK)
+    return result;
+  if (walmap__write_present(&w, NULL))
+    return tell(finish(&w, WALMAP_OK), false, done);
+  return tell(set(&w, value, value_len), true, done);
+}
+
+int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                  walmap_test_fn test, void *ctx, bool *done) {
+  walmap__write w;
+  walmap_entry e;
+  int result = start(map, key, key_len, value_len, &w);
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(&w, &e))
+    return finish(&w, WALMAP_NOTFOUND);
+  if (!test(ctx, e.value, e.value_len))
+    return tell(finish(&w, WALMAP_OK), false, done);
+  return tell(set(&w, value, value_len), true, done);
+}
+
+int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done) {
+  walmap__write w;
+  walmap_entry e;
+  int result = start(map, key, key_len, 0, &w);
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(&w, &e))
+    return finish(&w, WALMAP_NOTFOUND);
+  if (!test(ctx, e.value, e.value_len))
+    return tell(finish(&w, WALMAP_OK), false, done);
+  return tell(take_away(&w), true, done);
+}
+
+int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx) {
+  walmap__write w;
+  walmap_entry e = {NULL, 0, NULL, 0};
+  int result = start(map, key, key_len, 0, &w);
+  if (result != WALMAP_OK)
+    return result;
+  bool present = walmap__write_present(&w, &e);
+  const void *value = NULL;
+  size_t value_len = 0;
+  result = upsert(ctx, present ? e.value : NULL, e.value_len, &value, &value_len);
+  return result == WALMAP_OK ? set(&w, value, value_len) : finish(&w, result);
+}

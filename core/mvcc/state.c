@@ -1,0 +1,256 @@
+/* state.c - reading one committed state: by key, by hash, many keys at once; and single reads (state.h) */
+#include "mvcc/state.h"
+
+int walmap_state_new(walmap *map, walmap_state **out) {
+  walmap_state *s = walmap__memory_alloc(&map->memory, sizeof *s + map->n_shards * sizeof s->commit_points[0]);
+  if (!s)
+    return WALMAP_NOMEM;
+  s->map = map;
+  s->slot = NULL;
+  s->was_committed = false;
+  *out = s;
+  return WALMAP_OK;
+}
+
+void walmap_state_free(walmap_state *s) {
+  if (!s)
+    return;
+  if (s->slot)
+    walmap_state_end(s);
+  walmap__memory_free(&s->map->memory, s, sizeof *s + s->map->n_shards * sizeof s->commit_points[0]);
+}
+
+int walmap__state_enter(walmap_state *s) {
+  s->slot = walmap__epoch_enter(&s->map->epoch, &s->map->memory);
+  s->len = WALMAP__UNCOUNTED;
+  return s->slot ? WALMAP_OK : WALMAP_NOMEM;
+}
+
+int walmap_state_begin(walmap_state *s) {
+  int result = walmap__state_enter(s);
+  if (result != WALMAP_OK)
+    return result;
+  walmap__collect_commit_points(s->map, s->commit_points, s->was_committed);
+  s->was_committed = true;
+  return WALMAP_OK;
+}
+
+void walmap_state_end(walmap_state *s) {
+  walmap__epoch_leave(s->slot);
+  s->slot = NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* By key                                                                                                             */
+
+/* NOTFOUND when the key has no version at the commit point. */
+static WALMAP__ALWAYS_INLINE int look_up(const walmap__generation *g, uint64_t hash, const void *key, size_t key_len,
+                                         uint64_t commit_point, walmap_entry *entry) {
+  if (!g)
+    return WALMAP_NOTFOUND;
+  walmap__slot_ref ref;
+  walmap__version version = walmap__index_find(&g->index, hash, key, key_len, true, &ref);
+  if (!version.record || !walmap__version_at(g, &version, commit_point))
+    return WALMAP_NOTFOUND;
+  walmap__record_entry(version.record, version.meta, entry);
+  return WALMAP_OK;
+}
+
+int walmap_state_get(walmap_state *s, const void *key, size_t key_len, walmap_entry *entry) {
+  uint64_t hash = walmap__hash_of(s->map, key, key_len);
+  walmap__shard *shard = walmap__shard_of(s->map, hash);
+  uint64_t commit_point = s->commit_points[shard->id];
+  return look_up(walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, entry);
+}
+
+void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each, void *ctx) {
+  walmap__shard *shard = walmap__shard_of(s->map, hash);
+  uint64_t commit_point = s->commit_points[shard->id];
+  walmap__generation *g = walmap__shard_at(shard, commit_point);
+  if (!g)
+    return;
+  walmap__slot_ref ref;
+  uint32_t address;
+  walmap__index_seek(&g->index, hash, &ref);
+  while ((address = walmap__index_next(&ref, hash)) != 0) {
+    walmap__version version = walmap__log_version(&g->log, address);
+    walmap_entry entry;
+    walmap__record_entry(version.record, version.meta, &entry);
+    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash || !walmap__version_at(g, &version, commit_point))
+      continue;
+    walmap__record_entry(version.record, version.meta, &entry);
+    if (!each(ctx, &entry))
+      return;
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Many keys                                                                                                          */
+
+/* One lookup on its way. Each step ends at what the next one will load, which is prefetched meanwhile. */
+typedef struct probe {
+  walmap__generation *g;
+  uint64_t hash, commit_point;
+  walmap__bucket *bucket;
+} probe;
+
+enum { GROUP = 16 };
+
+static void prefetch_bucket(walmap_state *s, const walmap_entry *e, probe *p) {
+  p->hash = walmap__hash_of(s->map, e->key, e->key_len);
+  walmap__shard *shard = walmap__shard_of(s->map, p->hash);
+  p->commit_point = s->commit_points[shard->id];
+  p->g = walmap__shard_at(shard, p->commit_point);
+  if (!p->g)
+    return;
+  p->bucket = walmap__index_home_bucket(&p->g->index, p->hash);
+  __builtin_prefetch(p->bucket);
+}
+
+size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
+  size_t found = 0;
+  probe probes[GROUP];
+  for (size_t first = 0; first < n; first += GROUP) {
+    size_t group = n - first < GROUP ? n - first : GROUP;
+    walmap_entry *e = entries + first;
+    for (size_t i = 0; i < group; i++)
+      prefetch_bucket(s, &e[i], &probes[i]);
+    for (size_t i = 0; i < group; i++) {
+      const probe *p = &probes[i];
+      if (p->g)
+        walmap__index_prefetch_record(&p->g->index, p->bucket, p->hash, e[i].key_len);
+    }
+    for (size_t i = 0; i < group; i++) {
+      if (look_up(probes[i].g, probes[i].hash, e[i].key, e[i].key_len, probes[i].commit_point, &e[i]) == WALMAP_OK) {
+        found++;
+      } else {
+        e[i] = (walmap_entry){NULL, 0, NULL, 0};
+      }
+    }
+  }
+  return found;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Scans                                                                                                              */
+
+static void enter_segment(walmap_cursor *c, const walmap__segment *segment, uint64_t commit_point) {
+  c->segment = segment;
+  c->at = segment->base;
+  c->end = segment->base + walmap__segment_before(segment, commit_point);
+}
+
+/* To the next segment with something before the commit point, of this shard or a later one. */
+static bool next_segment(walmap_cursor *c) {
+  walmap_state *s = c->state;
+  for (;;) {
+    const walmap__segment *segment = c->segment;
+    walmap__yield("scan: segment done");
+    if (segment) {
+      segment = atomic_load_explicit(&segment->next, memory_order_acquire);
+    } else {
+      if (c->shard == s->map->n_shards)
+        return false;
+      walmap__generation *g = walmap__shard_at(&s->map->shards[c->shard], s->commit_points[c->shard]);
+      if (g)
+        segment = atomic_load_explicit(&g->log.first, memory_order_acquire);
+    }
+    if (segment && segment->first_lsn < s->commit_points[c->shard]) {
+      enter_segment(c, segment, s->commit_points[c->shard]);
+      return true;
+    }
+    c->segment = NULL;
+    c->shard++;
+  }
+}
+
+void walmap_cursor_start(walmap_cursor *c, walmap_state *s) { *c = (walmap_cursor){s, NULL, NULL, NULL, 0}; }
+
+bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
+  for (;;) {
+    while (c->at < c->end) {
+      const walmap__record *record = (const walmap__record *)c->at;
+      uint32_t next = walmap__record_next(record);
+      walmap__yield("scan: next read");
+      uint32_t meta = walmap__record_meta(record); /* after next, as in walmap__record_visible */
+      c->at = walmap__record_end(record, meta);
+      if (next == 0 && !(meta & (WALMAP__TOMB | WALMAP__DEAD))) {
+        walmap__record_entry(record, meta, entry);
+        return true;
+      }
+      const walmap__segment *segment = c->segment;
+      if (!(meta & WALMAP__DEAD) && walmap__record_visible(segment->log, record, c->state->commit_points[c->shard])) {
+        walmap__record_entry(record, meta, entry);
+        return true;
+      }
+    }
+    if (!next_segment(c))
+      return false;
+  }
+}
+
+static uint64_t count_shard(walmap_state *s, uint32_t shard) {
+  walmap_cursor c = {s, NULL, NULL, NULL, shard};
+  walmap_entry entry;
+  uint64_t n = 0;
+  while (walmap_cursor_next(&c, &entry) && c.shard == shard)
+    n++;
+  return n;
+}
+
+uint64_t walmap_state_len(walmap_state *s) {
+  if (s->len == WALMAP__UNCOUNTED) {
+    walmap__stats stats = {0, 0, 0};
+    for (uint32_t i = 0; i < s->map->n_shards; i++) {
+      if (!walmap__load_stats(s->map, i, s->commit_points[i], &stats))
+        stats.len += count_shard(s, i); /* two commits have passed the commit point (map.h) */
+    }
+    s->len = stats.len;
+  }
+  return s->len;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/*
+** Single reads: one shard's commit point is a state of that shard, and one key lies in one shard
+*/
+
+/* On OK the entry stays readable until the slot is left; on an error there is no slot. */
+static WALMAP__ALWAYS_INLINE int read_one(walmap *map, const void *key, size_t key_len, walmap_entry *entry,
+                                          walmap__slot **slot) {
+  uint64_t hash = walmap__hash_of(map, key, key_len);
+  walmap__shard *shard = walmap__shard_of(map, hash);
+  *slot = walmap__epoch_enter(&map->epoch, &map->memory);
+  if (!*slot)
+    return WALMAP_NOMEM;
+  uint64_t commit_point = walmap__commit_point(map, shard->id);
+  int result = look_up(walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, entry);
+  if (result != WALMAP_OK)
+    walmap__epoch_leave(*slot);
+  return result;
+}
+
+int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn view, void *ctx) {
+  walmap__slot *slot;
+  walmap_entry entry;
+  int result = read_one(map, key, key_len, &entry, &slot);
+  if (result != WALMAP_OK)
+    return result;
+  (void)view(ctx, entry.value, entry.value_len);
+  walmap__epoch_leave(slot);
+  return WALMAP_OK;
+}
+
+int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_t buffer_size, size_t *value_len) {
+  walmap__slot *slot;
+  walmap_entry entry;
+  int result = read_one(map, key, key_len, &entry, &slot);
+  if (result != WALMAP_OK)
+    return result;
+  size_t n = entry.value_len < buffer_size ? entry.value_len : buffer_size;
+  walmap__copy_late(buffer, entry.value, n);
+  if (value_len)
+    *value_len = entry.value_len;
+  walmap__epoch_leave(slot);
+  return WALMAP_OK;
+}

@@ -1,0 +1,403 @@
+/* txn.c - transactions: begin and end, reads and writes (undo.c has marks and savepoints) */
+#include "mvcc/txn.h"
+#include "mvcc/compact.h"
+#include "mvcc/state.h"
+#include "mvcc/undo.h"
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Making                                                                                                             */
+
+static size_t txn_bytes(const walmap *map) {
+  return sizeof(walmap_txn) + map->n_shards * (sizeof(walmap__txn_shard) + sizeof(walmap__shard *));
+}
+
+int walmap_txn_new(walmap *map, walmap_session *session, walmap_txn **out) {
+  walmap_txn *txn = walmap__memory_alloc(&map->memory, txn_bytes(map));
+  if (!txn)
+    return WALMAP_NOMEM;
+  memset(txn, 0, txn_bytes(map));
+  txn->map = map;
+  txn->session = session;
+  txn->locked = (walmap__shard **)(txn->txn_shards + map->n_shards);
+  for (uint32_t i = 0; i < map->n_shards; i++)
+    txn->txn_shards[i].level = -1;
+  *out = txn;
+  return WALMAP_OK;
+}
+
+void walmap_txn_free(walmap_txn *txn) {
+  if (!txn)
+    return;
+  if (txn->begun)
+    walmap_txn_rollback(txn);
+  walmap__undo_free(txn);
+  walmap__deferred_free(&txn->map->memory, txn->deferred);
+  walmap__memory_free(&txn->map->memory, txn, txn_bytes(txn->map));
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Turns                                                                                                              */
+
+/*
+** O2: whoever met a deadlock tries again at once, as a rule, and meets the same shards in the hands of the same other.
+** So its next transactions take turns with those of others whom it happened to: then they do not fail each other. A
+** turn is asked for while nothing of the map is owned. It is a courtesy, and nothing hangs on it: who waits for long
+** goes without.
+*/
+enum { RETRIES_WITH_TOKEN = 64, RETRY_TOKEN_TIMEOUT = 10 /* ms */ };
+
+static void take_retry_token(walmap_txn *txn) {
+  uint32_t timeout =
+      txn->map->options.busy_timeout < RETRY_TOKEN_TIMEOUT ? txn->map->options.busy_timeout : RETRY_TOKEN_TIMEOUT;
+  txn->has_retry_token = walmap__lock_acquire(&txn->map->retry_token, &walmap__single_operation, timeout) == WALMAP_OK;
+  txn->retries_with_token = txn->has_retry_token ? txn->retries_with_token - 1 : 0;
+}
+
+static void release_retry_token(walmap_txn *txn) {
+  if (txn->has_retry_token)
+    walmap__lock_release(&txn->map->retry_token);
+  txn->has_retry_token = false;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Begin and end                                                                                                      */
+
+void walmap_txn_begin(walmap_txn *txn) {
+  txn->begun = true;
+  txn->level = 0;
+}
+
+bool walmap_txn_is_begun(const walmap_txn *txn) { return txn->begun; }
+
+/*
+** The pointers that the transaction has handed out end with it (walmap_txn_get), and with them what they may lead to.
+*/
+static void free_deferred(walmap__shard *shard) {
+  if (!shard->defer_free)
+    return;
+  shard->defer_free = false;
+  walmap__shard_reclaim(shard, UINT64_MAX, true); /* what is in a batch */
+  walmap__shard_reclaim(shard, UINT64_MAX, true); /* what was not yet */
+}
+
+/*
+** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a commit point that
+** is the log's end is what compaction starts from.
+*/
+static void end(walmap_txn *txn) {
+  walmap__shard *changed[WALMAP_MAX_SHARDS];
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < txn->n_locked; i++) {
+    if (txn->txn_shards[txn->locked[i]->id].written > 0)
+      changed[n++] = txn->locked[i];
+  }
+  if (n > 0) {
+    walmap__undo_retire_generations(txn);
+    if (n == 1) {
+      walmap__publish_one(txn->map, changed[0]);
+    } else {
+      walmap__publish_many(txn->map, changed, n);
+    }
+  }
+  for (uint32_t i = 0; i < txn->n_locked; i++) {
+    walmap__shard *shard = txn->locked[i];
+    walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
+    free_deferred(shard);
+    if (txn_shard->written > 0)
+      walmap__shard_after_commit(shard, txn_shard->written);
+    *txn_shard = (walmap__txn_shard){.level = -1};
+    walmap__lock_release(&shard->lock);
+  }
+  txn->n_locked = 0;
+  walmap__txn_forget_found(txn);
+  release_retry_token(txn);
+  txn->begun = false;
+  walmap__undo_forget(txn);
+}
+
+void walmap_txn_commit(walmap_txn *txn) {
+  walmap__deferred_flush(txn->deferred);
+  walmap__session_committed(txn->session);
+  end(txn);
+}
+
+void walmap_txn_rollback(walmap_txn *txn) {
+  walmap_txn_rollback_to(txn, -1);
+  end(txn);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Ownership                                                                                                          */
+
+int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard) {
+  walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
+  if (txn_shard->locked)
+    return WALMAP_OK;
+  if (WALMAP__UNLIKELY(txn->retries_with_token > 0) && txn->n_locked == 0 && !txn->has_retry_token)
+    take_retry_token(txn);
+  int result = walmap__lock_acquire(&shard->lock, txn->session, txn->map->options.busy_timeout);
+  if (result == WALMAP_DEADLOCK)
+    txn->retries_with_token = RETRIES_WITH_TOKEN;
+  if (result != WALMAP_OK)
+    return result;
+  txn_shard->locked = true;
+  txn->locked[txn->n_locked++] = shard;
+  return WALMAP_OK;
+}
+
+int walmap__txn_lock_all(walmap_txn *txn) {
+  int result = WALMAP_OK;
+  for (uint32_t i = 0; i < txn->map->n_shards && result == WALMAP_OK; i++) {
+    result = walmap__txn_lock(txn, &txn->map->shards[i]);
+  }
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Reads                                                                                                              */
+
+int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry) {
+  uint64_t hash = walmap__hash_of(txn->map, key, key_len);
+  walmap__shard *shard = walmap__shard_of(txn->map, hash);
+  int result = walmap__txn_lock(txn, shard);
+  if (result != WALMAP_OK)
+    return result;
+  walmap__deferred_flush(txn->deferred);
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g)
+    return WALMAP_NOTFOUND;
+  walmap__write *found = &txn->found;
+  found->shard = NULL;
+  found->old = walmap__index_find(&g->index, hash, key, key_len, false, &found->slot);
+  if (!found->old.record || (found->old.meta & WALMAP__TOMB))
+    return WALMAP_NOTFOUND;
+  found->shard = shard;
+  found->generation = g;
+  found->hash = hash;
+  walmap__record_entry(found->old.record, found->old.meta, entry);
+  return WALMAP_OK;
+}
+
+int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, void *ctx) {
+  walmap__shard *shard = walmap__shard_of(txn->map, hash);
+  int result = walmap__txn_lock(txn, shard);
+  walmap__deferred_flush(txn->deferred);
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (result != WALMAP_OK || !g)
+    return result;
+  walmap__slot_ref slot;
+  uint32_t address;
+  walmap__index_seek(&g->index, hash, &slot);
+  while ((address = walmap__index_next(&slot, hash)) != 0) {
+    walmap__record *record = walmap__log_at(&g->log, address);
+    uint32_t meta = walmap__record_meta(record);
+    walmap_entry entry;
+    walmap__record_entry(record, meta, &entry);
+    if ((meta & WALMAP__TOMB) || walmap__hash_of(txn->map, entry.key, entry.key_len) != hash)
+      continue;
+    if (!each(ctx, &entry))
+      break;
+  }
+  return WALMAP_OK;
+}
+
+/* The ends of all logs take the commit points' place: what is uncommitted here is the transaction's own. */
+int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
+  int result = walmap__txn_lock_all(txn);
+  if (result == WALMAP_OK)
+    result = walmap__state_enter(state);
+  if (result != WALMAP_OK)
+    return result;
+  state->was_committed = false;
+  walmap__deferred_flush(txn->deferred);
+  state->len = 0;
+  for (uint32_t i = 0; i < txn->map->n_shards; i++) {
+    const walmap__generation *g = walmap__shard_generation(&txn->map->shards[i]);
+    state->commit_points[i] = walmap__shard_end(&txn->map->shards[i]);
+    state->len += g ? g->len : 0;
+  }
+  return WALMAP_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Writes                                                                                                             */
+
+/* Whether the key is the one that was just got: as a rule, where it is changed because of what it was. */
+static bool was_found(const walmap_txn *txn, const void *key, size_t key_len) {
+  const walmap__version *old = &txn->found.old;
+  return txn->found.shard && walmap__record_has_key(old->record, old->meta, key, key_len);
+}
+
+/* For the key that was just got. */
+static void start_at_found(const walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
+  *w = txn->found;
+  w->key = key;
+  w->key_len = key_len;
+}
+
+static int lock_shard_of(walmap_txn *txn, const void *key, size_t key_len, uint64_t *hash, walmap__shard **shard) {
+  *hash = walmap__hash_of(txn->map, key, key_len);
+  *shard = walmap__shard_of(txn->map, *hash);
+  return walmap__txn_lock(txn, *shard);
+}
+
+static int start_at(walmap_txn *txn, walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key,
+                    size_t key_len) {
+  walmap__deferred_flush(txn->deferred);
+  return walmap__write_start(w, shard, hash, key, key_len, false);
+}
+
+/* Too great lengths are refused before a byte is looked at. */
+static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
+  if (was_found(txn, key, key_len)) {
+    start_at_found(txn, w, key, key_len);
+    return WALMAP_OK;
+  }
+  uint64_t hash;
+  walmap__shard *shard;
+  int result = lock_shard_of(txn, key, key_len, &hash, &shard);
+  return result == WALMAP_OK ? start_at(txn, w, shard, hash, key, key_len) : result;
+}
+
+/*
+** The mark first: when the write is prepared, nothing may fail any more (write.h). One that nothing follows does no
+** harm.
+*/
+static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
+  walmap__txn_forget_found(txn);
+  int result = walmap__txn_mark(txn, w->shard);
+  if (result == WALMAP_OK)
+    result = walmap__write_prepare(w, value_len, remove);
+  if (result == WALMAP_OK)
+    txn->txn_shards[w->shard->id].written += walmap__records_paid(w->bytes);
+  return result;
+}
+
+static int defer_write(walmap_txn *txn, walmap__shard *shard, uint64_t hash, const void *key, size_t key_len,
+                       size_t value_len, void **value) {
+  walmap__txn_forget_found(txn);
+  if (!txn->deferred && !(txn->deferred = walmap__deferred_new(&txn->map->memory)))
+    return WALMAP_NOMEM;
+  int result = walmap__txn_mark(txn, shard);
+  if (result == WALMAP_OK)
+    result = walmap__deferred_reserve(txn->deferred, shard, hash, key_len, value_len);
+  if (result != WALMAP_OK)
+    return result;
+  txn->txn_shards[shard->id].written++;
+  *value = walmap__deferred_add(txn->deferred, shard, hash, key, key_len, value_len);
+  return WALMAP_OK;
+}
+
+int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {
+  if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
+  walmap__write w;
+  int result = WALMAP_OK;
+  if (was_found(txn, key, key_len)) {
+    start_at_found(txn, &w, key, key_len);
+  } else {
+    uint64_t hash;
+    walmap__shard *shard;
+    result = lock_shard_of(txn, key, key_len, &hash, &shard);
+    if (result != WALMAP_OK)
+      return result;
+    if (walmap__deferred_pays(walmap__shard_generation(shard), key_len, value_len))
+      return defer_write(txn, shard, hash, key, key_len, value_len, value);
+    result = start_at(txn, &w, shard, hash, key, key_len);
+  }
+  if (result == WALMAP_OK)
+    result = prepare(txn, &w, value_len, false);
+  if (result == WALMAP_OK)
+    *value = walmap__write_apply(&w);
+  return result;
+}
+
+int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t key_len, size_t value_len,
+                          void **value) {
+  walmap__write w;
+  int result = start(txn, &w, key, key_len, value_len);
+  if (result != WALMAP_OK)
+    return result;
+  if (walmap__write_present(&w, NULL) != present)
+    return present ? WALMAP_NOTFOUND : WALMAP_EXISTS;
+  result = prepare(txn, &w, value_len, false);
+  if (result == WALMAP_OK)
+    *value = walmap__write_apply(&w);
+  return result;
+}
+
+int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len) {
+  void *to;
+  int result = walmap_txn_reserve(txn, key, key_len, value_len, &to);
+  if (result == WALMAP_OK)
+    walmap__copy_bytes(to, value, value_len);
+  return result;
+}
+
+int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
+  walmap__write w;
+  int result = start(txn, &w, key, key_len, 0);
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(&w, NULL))
+    return WALMAP_NOTFOUND;
+  result = prepare(txn, &w, 0, true);
+  if (result == WALMAP_OK)
+    walmap__write_apply(&w);
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Figures                                                                                                            */
+
+/* The committed sums, with the present stats of the shards that the transaction has written in address of theirs. */
+static walmap__stats stats_of(walmap_txn *txn) {
+  walmap__deferred_flush(txn->deferred);
+  walmap__stats stats = walmap__collect_stats(txn->map);
+  for (uint32_t i = 0; i < txn->n_locked; i++) {
+    const walmap__shard *shard = txn->locked[i];
+    if (txn->txn_shards[shard->id].written == 0)
+      continue;
+    const walmap__generation *now = walmap__shard_generation(shard);
+    walmap__stats committed = walmap__committed_stats(txn->map, shard->id);
+    stats.len += now->len - committed.len;
+    stats.bytes += now->log.bytes - committed.bytes;
+    stats.dead += now->dead - committed.dead;
+  }
+  return stats;
+}
+
+uint64_t walmap_txn_len(walmap_txn *txn) { return stats_of(txn).len; }
+uint64_t walmap_txn_size(walmap_txn *txn) { return stats_of(txn).bytes; }
+uint64_t walmap_txn_reclaimable(walmap_txn *txn) { return stats_of(txn).dead; }
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Compaction                                                                                                         */
+
+/*
+** A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. From one
+** that it only owns it may have got pointers, so the copied records are freed at its end.
+*/
+int walmap_compact(walmap *map, walmap_txn *txn) {
+  if (txn)
+    walmap__txn_forget_found(txn);
+  walmap_session *session = txn ? txn->session : &walmap__single_operation;
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    walmap__shard *shard = &map->shards[i];
+    bool locked = txn && txn->txn_shards[i].locked;
+    if (locked && (txn->txn_shards[i].written > 0 || txn->txn_shards[i].level != -1))
+      continue;
+    int result = locked ? WALMAP_OK : walmap__lock_acquire(&shard->lock, session, map->options.busy_timeout);
+    if (result != WALMAP_OK)
+      return result;
+    shard->defer_free = locked;
+    result = walmap__compact_all(shard);
+    if (!locked)
+      walmap__lock_release(&shard->lock);
+    if (result != WALMAP_OK)
+      return result;
+  }
+  return WALMAP_OK;
+}

@@ -1,0 +1,62 @@
+/*
+** txn.h - a write transaction: the shards that it owns, and how to undo what it wrote
+**
+** A mark is what a shard was like when the transaction, or a savepoint, first wrote it: where its log ended, its
+** generation and stats. Undoing a mark walks the log from there and points the index at each record's `prev` again;
+** the records stay, dead. Marks are made only at the first write of a shard after a savepoint, so a savepoint costs
+** nothing by itself, and SQLite's many statement savepoints stay cheap.
+**
+**   level   0       1         1        2
+**   marks [shard 3][shard 3][shard 5][shard 3]      level of savepoint n is n + 1; 0 is the begin
+*/
+#ifndef WALMAP_TXN_H
+#define WALMAP_TXN_H
+
+#include "mvcc/deferred.h"
+
+typedef struct walmap__mark {
+  walmap__generation *generation;
+  walmap__segment *segment; /* the log's last one; NULL: none */
+  size_t offset;            /* bytes used in it */
+  uint64_t lsn;
+  uint64_t garbage_end, len, bytes, dead;
+  uint32_t shard;
+  int level, previous_level; /* of the shard's mark before this one; -1: none */
+} walmap__mark;
+
+/* What the transaction knows of one shard. */
+typedef struct walmap__txn_shard {
+  bool locked;
+  int level;        /* of its last mark; -1: not written */
+  uint64_t written; /* records, undone ones included; long ones count more (walmap__records_paid) */
+} walmap__txn_shard;
+
+struct walmap_txn {
+  walmap *map;
+  walmap_session *session;
+  bool begun;
+  bool has_retry_token;        /* it owns the map's turn */
+  uint32_t retries_with_token; /* so many transactions are still to take turns */
+  int level;                   /* of the innermost savepoint + 1; 0: none */
+  walmap__mark *marks;
+  uint32_t n_marks, max_marks;
+  walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */
+  walmap__deferred *deferred; /* NULL until it pays for the first time */
+  uint32_t n_locked;
+  walmap__shard **locked; /* in the order of their being taken */
+  walmap__txn_shard txn_shards[];
+};
+
+/* Takes ownership: OK, BUSY, DEADLOCK, INTERRUPT. */
+int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard);
+
+/* All shards, in order. On an error those taken so far stay owned. */
+int walmap__txn_lock_all(walmap_txn *txn);
+
+/* To be called when records or the index may have changed since. */
+static inline void walmap__txn_forget_found(walmap_txn *txn) { txn->found.shard = NULL; }
+
+/* To be called before each change of an owned shard that has a generation. NOMEM. */
+int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard);
+
+#endif

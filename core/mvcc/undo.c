@@ -1,0 +1,215 @@
+/* undo.c - marks and savepoints of a transaction, and undoing (txn.h has the picture) */
+#include "mvcc/undo.h"
+
+#include <assert.h>
+
+#define FIRST_MARKS 16
+#define KEPT_MARKS 1024 /* a transaction object keeps room for so many between transactions */
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Marks                                                                                                              */
+
+static int reserve_mark(walmap_txn *txn) {
+  if (txn->n_marks < txn->max_marks)
+    return WALMAP_OK;
+  uint32_t max = txn->max_marks ? txn->max_marks * 2 : FIRST_MARKS;
+  walmap__mark *marks = walmap__memory_alloc(&txn->map->memory, max * sizeof *marks);
+  if (!marks)
+    return WALMAP_NOMEM;
+  if (txn->n_marks > 0)
+    memcpy(marks, txn->marks, txn->n_marks * sizeof *marks);
+  walmap__undo_free(txn);
+  txn->marks = marks;
+  txn->max_marks = max;
+  return WALMAP_OK;
+}
+
+int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
+  walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
+  if (txn_shard->level == txn->level)
+    return WALMAP_OK;
+  if (reserve_mark(txn) != WALMAP_OK)
+    return WALMAP_NOMEM;
+  walmap__generation *g = walmap__shard_generation(shard);
+  walmap__segment *last = g->log.last;
+  txn->marks[txn->n_marks++] = (walmap__mark){
+      .generation = g,
+      .segment = last,
+      .offset = last ? walmap__segment_used(last) : 0,
+      .lsn = g->log.end,
+      .garbage_end = g->garbage.end,
+      .len = g->len,
+      .bytes = g->log.bytes,
+      .dead = g->dead,
+      .shard = shard->id,
+      .level = txn->level,
+      .previous_level = txn_shard->level,
+  };
+  txn_shard->level = txn->level;
+  return WALMAP_OK;
+}
+
+void walmap__undo_free(walmap_txn *txn) {
+  if (txn->marks)
+    walmap__memory_free(&txn->map->memory, txn->marks, txn->max_marks * sizeof *txn->marks);
+  txn->marks = NULL;
+  txn->max_marks = 0;
+}
+
+void walmap__undo_forget(walmap_txn *txn) {
+  txn->n_marks = 0;
+  if (txn->max_marks > KEPT_MARKS)
+    walmap__undo_free(txn);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Undoing                                                                                                            */
+
+/* It may be large, so it is freed at the transaction's end if nobody reads it: the next write may be far. */
+static void retire(walmap__shard *shard, walmap__generation *g) {
+  walmap__limbo_add(&shard->limbo, &g->retired);
+  shard->defer_free = true;
+}
+
+void walmap__undo_retire_generations(walmap_txn *txn) {
+  for (uint32_t i = 0; i < txn->n_marks; i++) {
+    const walmap__mark *mark = &txn->marks[i];
+    if (mark->previous_level != -1)
+      continue; /* only the shard's first mark */
+    walmap__shard *shard = &txn->map->shards[mark->shard];
+    walmap__generation *g = walmap__shard_generation(shard);
+    while (g != mark->generation) {
+      g = g->previous;
+      retire(shard, g);
+    }
+  }
+}
+
+/*
+** Positions that the dropped ones used are not used again: a state of this transaction may have its commit point there.
+*/
+static void drop_newer_generations(walmap__shard *shard, const walmap__mark *mark) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (g == mark->generation)
+    return;
+  walmap__log_seal(&mark->generation->log);
+  mark->generation->log.end = g->log.end;
+  atomic_store_explicit(&shard->generation, mark->generation, memory_order_release);
+  while (g != mark->generation) {
+    walmap__generation *previous = g->previous;
+    retire(shard, g);
+    g = previous;
+  }
+}
+
+/* The record before this one is its key's newest again. */
+static void revive(walmap__generation *g, uint32_t address) {
+  walmap__record *record = walmap__log_at(&g->log, address);
+  uint32_t meta = walmap__record_meta(record);
+  walmap__record_set_next(record, 0);
+  if (!(meta & WALMAP__TOMB))
+    walmap__log_entry(&g->log, address)->segment->dead_bytes -= walmap__record_size(record, meta);
+}
+
+/*
+** Of several records of a key, only the first has a `prev` before the mark, or none: it decides what the index holds
+** again. Readers follow `prev` past all of them meanwhile, since all lie past their commit points.
+*/
+static void undo_record(walmap__generation *g, walmap__segment *segment, walmap__record *record, uint32_t meta,
+                        uint64_t mark_lsn) {
+  uint32_t prev = walmap__record_prev(record, meta);
+  if (prev == 0 || walmap__log_lsn(&g->log, prev) < mark_lsn) {
+    walmap_entry e;
+    walmap__record_entry(record, meta, &e);
+    uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+    walmap__slot_ref slot;
+    walmap__version newest = walmap__index_find(&g->index, hash, e.key, e.key_len, false, &slot);
+    assert(newest.record); /* the record is not undone yet, so the index holds its key */
+    (void)newest;
+    if (prev != 0) {
+      walmap__slot_set(&slot, prev);
+      walmap__yield("undo: slot set back, next not");
+      revive(g, prev);
+    } else {
+      walmap__index_remove(&g->index, hash, &slot);
+    }
+  }
+  bool counted = (meta & WALMAP__TOMB) || walmap__record_next(record) != 0;
+  if (!counted)
+    segment->dead_bytes += walmap__record_size(record, meta);
+  walmap__segment_set_dirty(segment);
+  walmap__record_set_meta(record, meta | WALMAP__DEAD);
+}
+
+static void undo(walmap_txn *txn, const walmap__mark *mark) {
+  walmap__shard *shard = &txn->map->shards[mark->shard];
+  walmap__generation *g = mark->generation;
+  drop_newer_generations(shard, mark);
+  walmap__segment *segment = mark->segment;
+  if (!segment)
+    segment = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  size_t offset = mark->offset;
+  for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed), offset = 0) {
+    size_t used = walmap__segment_used(segment);
+    while (offset < used) {
+      walmap__record *record = (walmap__record *)(segment->base + offset);
+      uint32_t meta = walmap__record_meta(record);
+      if (!(meta & WALMAP__DEAD))
+        undo_record(g, segment, record, meta, mark->lsn);
+      offset += walmap__record_size(record, meta);
+    }
+  }
+  walmap__garbage_truncate(&g->garbage, g->log.memory, mark->garbage_end);
+  g->len = mark->len;
+  g->dead = mark->dead + (g->log.bytes - mark->bytes);
+  txn->txn_shards[mark->shard].level = mark->previous_level;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Savepoints                                                                                                         */
+
+void walmap_txn_savepoint(walmap_txn *txn, int n) {
+  walmap__deferred_flush(txn->deferred);
+  walmap_txn_release(txn, n);
+  txn->level = n + 1;
+}
+
+/*
+** Marks above the level now belong to it, and those of a shard that already has one there are not needed any more: so
+** marks do not pile up over the statements of a long transaction.
+*/
+void walmap_txn_release(walmap_txn *txn, int n) {
+  if (txn->level <= n)
+    return;
+  txn->level = n;
+  uint32_t first = txn->n_marks;
+  while (first > 0 && txn->marks[first - 1].level > n)
+    first--;
+  for (uint32_t i = first; i < txn->n_marks; i++) {
+    walmap__mark *mark = &txn->marks[i];
+    if (mark->previous_level <= n)
+      txn->txn_shards[mark->shard].level = mark->previous_level;
+  }
+  uint32_t kept = first;
+  for (uint32_t i = first; i < txn->n_marks; i++) {
+    walmap__mark mark = txn->marks[i];
+    walmap__txn_shard *txn_shard = &txn->txn_shards[mark.shard];
+    if (txn_shard->level == n)
+      continue;
+    mark.previous_level = txn_shard->level;
+    mark.level = n;
+    txn_shard->level = n;
+    txn->marks[kept++] = mark;
+  }
+  txn->n_marks = kept;
+}
+
+void walmap_txn_rollback_to(walmap_txn *txn, int n) {
+  if (txn->level <= n)
+    return;
+  walmap__txn_forget_found(txn);
+  walmap__deferred_discard(txn->deferred);
+  while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n)
+    undo(txn, &txn->marks[--txn->n_marks]);
+  txn->level = n + 1;
+}

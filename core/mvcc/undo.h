@@ -1,0 +1,14 @@
+/* undo.h - marks and savepoints of a transaction (txn.h has the picture) */
+#ifndef WALMAP_UNDO_H
+#define WALMAP_UNDO_H
+
+#include "mvcc/txn.h"
+
+/* At the end: generations that a restore in this transaction has replaced are freed when no reader sees them. */
+void walmap__undo_retire_generations(walmap_txn *txn);
+
+/* Drops all marks: the transaction has ended. */
+void walmap__undo_forget(walmap_txn *txn);
+void walmap__undo_free(walmap_txn *txn);
+
+#endif

@@ -1,0 +1,116 @@
+/*
+** write.h - one change of one key, in a shard that the caller owns
+**
+** In three steps, so that failing changes nothing: start looks the key up; prepare obtains everything that the change
+** needs; apply cannot fail. The change is visible to the owner at once, to readers when the commit point moves past it.
+**
+** All of it is inline. A write waits for two cache misses, of the bucket and of the old record; where it has few enough
+** instructions, the CPU is at the next write's misses before this one's are over.
+*/
+#ifndef WALMAP_WRITE_H
+#define WALMAP_WRITE_H
+
+#include "mvcc/map.h"
+
+typedef struct walmap__write {
+  walmap__shard *shard;
+  walmap__generation *generation;
+  const void *key;
+  size_t key_len;
+  uint64_t hash;
+  walmap__slot_ref slot;
+  walmap__version old;     /* newest version of the key, a tombstone too */
+  size_t value_len, bytes; /* of the record that replaces it */
+  bool remove;
+} walmap__write;
+
+/* Looks the key up, as walmap__index_find. NOMEM only when the shard's first generation must be made. */
+static WALMAP__ALWAYS_INLINE int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash,
+                                                     const void *key, size_t key_len, bool rest) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (WALMAP__UNLIKELY(!g) && !(g = walmap__generation_first(shard)))
+    return WALMAP_NOMEM;
+  w->shard = shard;
+  w->generation = g;
+  w->key = key;
+  w->key_len = key_len;
+  w->hash = hash;
+  w->old = walmap__index_find(&g->index, hash, key, key_len, rest, &w->slot);
+  return WALMAP_OK;
+}
+
+/* Whether the key is present; then *entry (may be NULL) is its present entry. */
+static inline bool walmap__write_present(const walmap__write *w, walmap_entry *entry) {
+  if (!w->old.record || (w->old.meta & WALMAP__TOMB))
+    return false;
+  if (entry)
+    walmap__record_entry(w->old.record, w->old.meta, entry);
+  return true;
+}
+
+/*
+** Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. The log comes last,
+** so that nothing can fail after it: a segment that was made for a long record must get that one (log.h).
+*/
+static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
+  if (value_len > WALMAP_MAX_LENGTH)
+    return WALMAP_TOOBIG;
+  walmap__generation *g = w->generation;
+  w->remove = remove;
+  w->value_len = value_len;
+  w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record != NULL);
+  int result = WALMAP_OK;
+  if (!w->old.record) {
+    result = walmap__index_reserve(&g->index, w->hash, 1);
+  } else if (!walmap__garbage_reserve(&g->garbage, g->log.memory, 2)) {
+    result = WALMAP_NOMEM;
+  }
+  return result == WALMAP_OK ? walmap__log_reserve(&g->log, w->bytes) : result;
+}
+
+/* For apply. The old record dies; a tombstone did so when it was written. */
+static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w, uint32_t by) {
+  walmap__generation *g = w->generation;
+  const walmap__version *old = &w->old;
+  walmap__segment *segment = walmap__log_entry(&g->log, old->address)->segment;
+  walmap__segment_set_dirty(segment);
+  walmap__yield("write: dirty, next not set");
+  walmap__record_set_next(old->record, by);
+  walmap__yield("write: next set, slot not");
+  if (old->meta & WALMAP__TOMB)
+    return;
+  size_t size = walmap__record_size(old->record, old->meta);
+  segment->dead_bytes += size;
+  g->dead += size - (old->meta & WALMAP__PREV ? 4 : 0); /* its prev word was counted when it was written */
+  g->len--;
+  walmap__garbage_push(&g->garbage, old->address);
+}
+
+/* Does what was prepared. Returns where the value's bytes go. */
+static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
+  walmap__generation *g = w->generation;
+  bool prev = w->old.record != NULL;
+  uint32_t flags = (prev ? WALMAP__PREV : 0) | (w->remove ? WALMAP__TOMB : 0);
+  uint32_t address;
+  if (flags != 0)
+    walmap__segment_set_dirty(g->log.active);
+  void *record = walmap__log_append(&g->log, w->bytes, &address);
+  void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, w->old.address);
+  if (prev) {
+    walmap__write_supersede(w, address);
+    walmap__slot_set(&w->slot, address);
+  } else {
+    walmap__index_add(&g->index, w->hash, address);
+  }
+  if (w->remove) {
+    g->log.active->dead_bytes += w->bytes;
+    g->dead += w->bytes;
+    walmap__garbage_push(&g->garbage, address);
+  } else {
+    g->dead += prev ? 4 : 0;
+    g->len++;
+  }
+  return value;
+}
+
+#endif

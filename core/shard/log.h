@@ -1,0 +1,226 @@
+/*
+** log.h - one shard's append-only log: segments, addresses, positions
+**
+**    first                                                 active
+**   [segment 3] -> [segment 1] -> [segment 7] -> ... -> [segment 4]
+**    first_lsn = 1       first_lsn = 257     first_lsn = 900             first_lsn = ...
+**
+** A place (32 bits: segment id, offset in units of 4 bytes) says where a record lies; 0 is no place. A position (64
+** bits, units of 4 bytes) says when it was written: positions only grow and are never used twice by records that a
+** reader could mix up. position = segment's first_lsn + offset. Keeping the two apart lets ids be used again, and
+** lets compaction put the live records of a run of segments into a new one that covers the same positions (compact.c).
+**
+** Segments never move once published. They grow with the log, from first_segment to 127 pages, so that an empty map is
+** small and a large one has few; a record that is larger gets a segment of its own, in which nothing else may begin: a
+** place cannot tell what lies past the first MiB. A sealed segment gives back the pages that it did not use. Those that
+** stay small are merged by compaction. The last ids are left to it, so that it can make room where all others are
+** taken.
+**
+** Threads: the shard's owner writes; readers use the inline functions, protected by their epoch (epoch.h).
+*/
+#ifndef WALMAP_LOG_H
+#define WALMAP_LOG_H
+
+#include "shard/record.h"
+#include "sync/epoch.h"
+
+#define WALMAP__OFFSET_BITS 18
+#define WALMAP__MAX_SEGMENTS ((uint32_t)1 << (32 - WALMAP__OFFSET_BITS))
+#define WALMAP__MAX_SEGMENT (WALMAP__MAX_RUN * WALMAP__PAGE)
+
+/* Things unlinked, to be freed when no reader can see them any more; oldest first (shard.c frees them). */
+typedef struct walmap__limbo {
+  walmap__retired *first, **last;
+} walmap__limbo;
+
+static inline void walmap__limbo_init(walmap__limbo *limbo) {
+  limbo->first = NULL;
+  limbo->last = &limbo->first;
+}
+
+static inline void walmap__limbo_add(walmap__limbo *limbo, walmap__retired *item) {
+  item->next = NULL;
+  *limbo->last = item;
+  limbo->last = &item->next;
+}
+
+typedef struct walmap__segment {
+  walmap__retired retired;
+  struct walmap__log *log;
+  uint8_t *base;
+  size_t capacity;
+  uint64_t first_lsn;
+  _Atomic size_t used;      /* bytes */
+  _Atomic uint32_t records; /* in them; stored after `used`, so whoever loads it first has no more than are there */
+  _Atomic(struct walmap__segment *) next;
+  struct walmap__segment *previous; /* owner only */
+  uint32_t id;
+  _Atomic bool dirty;   /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
+  uint64_t dead_bytes;  /* superseded by a commit or by the running transaction: a hint for compaction; owner only */
+  uint64_t sealed_time; /* time when it was sealed and committed, or listed; 0: not noted yet (compact.c); owner only */
+} walmap__segment;
+
+typedef struct walmap__segment_entry {
+  uint8_t *base;
+  uint64_t first_lsn;
+  walmap__segment *segment; /* NULL: the id is free */
+} walmap__segment_entry;
+
+typedef struct walmap__segment_table {
+  walmap__retired retired;
+  uint32_t capacity;
+  walmap__segment_entry entries[];
+} walmap__segment_table;
+
+typedef struct walmap__log {
+  _Atomic(walmap__segment_table *) table;
+  _Atomic(walmap__segment *) first;
+  walmap__segment *active; /* NULL: the next append makes one */
+  walmap__segment *last;   /* of the list; equal to active, if that is not NULL */
+  uint64_t end;            /* position of the next record; never goes back, whatever compaction unlinks */
+  size_t min_segment;
+  size_t expected;     /* bytes: the first segment is as large, if it can */
+  uint32_t next_id;    /* where the search for a free id starts */
+  uint32_t n_ids;      /* that are taken: by segments in the list, in a job of compaction, or not yet freed */
+  uint32_t n_segments; /* in the list */
+  uint64_t bytes;      /* of all records in the list */
+  walmap__memory *memory;
+  walmap__limbo *limbo;
+} walmap__log;
+
+void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
+                      size_t min_segment);
+
+/* Before the first append: so many bytes of records are expected. */
+static inline void walmap__log_expect(walmap__log *log, uint64_t bytes) {
+  log->expected = bytes < WALMAP__MAX_SEGMENT ? (size_t)bytes : WALMAP__MAX_SEGMENT;
+}
+
+/* Frees all segments that are linked, and the table. No reader may be left. */
+void walmap__log_destroy(walmap__log *log);
+
+/*
+** What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction; at
+** first what is expected. From a page on it is up to half less, so that regions have no rest (memory.h).
+*/
+size_t walmap__log_segment_size(const walmap__log *log);
+
+/* For walmap__log_reserve: the active segment is full, or there is none. */
+int walmap__log_new_active(walmap__log *log, size_t bytes);
+
+/* Ends the active segment, so that compaction may take it. */
+void walmap__log_seal(walmap__log *log);
+
+/*
+** Filling a log that nobody reads yet, by several segments at a time (partition.h):
+**   add_segment   one more at the end of the list, with room for `bytes`. NULL with *result set
+**   fill_segment  so many bytes and records were written to it
+**   settle        when all are filled: gives positions, the order of the list; the last one is active
+*/
+walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result);
+void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t records);
+void walmap__log_settle(walmap__log *log);
+
+/* A segment outside of the list, with an id of its own: for compaction to fill. NULL with *result set. */
+walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_t first_lsn, int *result);
+
+/* Frees it at once: no reader may know it. */
+void walmap__log_free_segment(walmap__segment *segment);
+
+/* Takes the run first..last out of the list and puts `by` in its place (NULL: nothing); the run is retired. */
+void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segment *last, walmap__segment *by);
+
+static inline uint32_t walmap__address(const walmap__segment *segment, size_t offset) {
+  return segment->id << WALMAP__OFFSET_BITS | (uint32_t)(offset >> 2);
+}
+
+static inline size_t walmap__address_offset(uint32_t address) {
+  return (size_t)(address & (((uint32_t)1 << WALMAP__OFFSET_BITS) - 1)) << 2;
+}
+
+static inline walmap__segment_entry *walmap__log_entry(const walmap__log *log, uint32_t address) {
+  walmap__segment_table *table = atomic_load_explicit(&log->table, memory_order_acquire);
+  return &table->entries[address >> WALMAP__OFFSET_BITS];
+}
+
+static inline walmap__record *walmap__log_at(const walmap__log *log, uint32_t address) {
+  return (walmap__record *)(walmap__log_entry(log, address)->base + walmap__address_offset(address));
+}
+
+/* Fetches the cache line behind the one that the record begins in. */
+static inline void walmap__log_prefetch_rest(const walmap__log *log, uint32_t address) {
+  enum { CACHE_LINE = 64 };
+  __builtin_prefetch((const uint8_t *)walmap__log_at(log, address) + CACHE_LINE);
+}
+
+static inline uint64_t walmap__log_lsn(const walmap__log *log, uint32_t address) {
+  return walmap__log_entry(log, address)->first_lsn + (walmap__address_offset(address) >> 2);
+}
+
+/* One version of a key: its record, and where and when it was written. */
+typedef struct walmap__version {
+  walmap__record *record; /* NULL: there is none */
+  uint32_t address, meta;
+  uint64_t lsn;
+} walmap__version;
+
+static inline walmap__version walmap__log_version(const walmap__log *log, uint32_t address) {
+  const walmap__segment_entry *entry = walmap__log_entry(log, address);
+  size_t offset = walmap__address_offset(address);
+  walmap__record *record = (walmap__record *)(entry->base + offset);
+  return (walmap__version){record, address, walmap__record_meta(record), entry->first_lsn + (offset >> 2)};
+}
+
+/* Bytes in use, as a reader may see them. */
+static inline size_t walmap__segment_used(const walmap__segment *segment) {
+  return atomic_load_explicit(&segment->used, memory_order_acquire);
+}
+
+/* Bytes of it that a reader with this commit point may look at. */
+static inline size_t walmap__segment_before(const walmap__segment *segment, uint64_t commit_point) {
+  if (segment->first_lsn >= commit_point)
+    return 0;
+  uint64_t before_commit_point = (commit_point - segment->first_lsn) << 2;
+  size_t used = walmap__segment_used(segment);
+  return before_commit_point < used ? (size_t)before_commit_point : used;
+}
+
+/*
+** Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. If they are more
+** than WALMAP__MAX_SEGMENT, it must follow: the room would else be taken for that of many.
+*/
+static inline int walmap__log_reserve(walmap__log *log, size_t bytes) {
+  const walmap__segment *active = log->active;
+  if (WALMAP__LIKELY(active && active->capacity - atomic_load_explicit(&active->used, memory_order_relaxed) >= bytes))
+    return WALMAP_OK;
+  return walmap__log_new_active(log, bytes);
+}
+
+/* What was written behind the active segment's end, into what was reserved, belongs to the log now. */
+static inline void walmap__log_advance(walmap__log *log, size_t bytes, uint32_t records) {
+  walmap__segment *segment = log->active;
+  size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
+  atomic_store_explicit(&segment->used, used + bytes, memory_order_release);
+  records += atomic_load_explicit(&segment->records, memory_order_relaxed);
+  atomic_store_explicit(&segment->records, records, memory_order_release);
+  log->bytes += bytes;
+  log->end += bytes >> 2;
+}
+
+/* Room for a record of so many bytes, reserved before. */
+static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t *address) {
+  walmap__segment *segment = log->active;
+  size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
+  *address = walmap__address(segment, used);
+  walmap__log_advance(log, bytes, 1);
+  walmap__yield("log: record not written");
+  return segment->base + used;
+}
+
+static inline void walmap__segment_set_dirty(walmap__segment *segment) {
+  if (!atomic_load_explicit(&segment->dirty, memory_order_relaxed)) {
+    atomic_store_explicit(&segment->dirty, true, memory_order_release);
+  }
+}
+
+#endif

@@ -1,0 +1,176 @@
+/*
+** record.h - the bytes of one log record
+**
+**   u32 meta | u32 next | [u64 key length | u64 value length] | key | value | zeros to a multiple of 4 | [u32 prev]
+**                          only if EXTENDED                                                              only if PREV
+**
+**   meta   bits 0-17   value length            28  PREV   a previous record of the key is linked at the end
+**          bits 18-27  key length, or          29  TOMB   the key is removed; no value
+**                      1023 = EXTENDED         30  MOVED  `next` is an identical copy made by compaction
+**                                              31  DEAD   no reader can see the record any more
+**   next   address of the record that superseded this one (or of its copy, if MOVED); 0 while there is none
+**   prev   address of the record that this one superseded
+**
+** All integers are little-endian, so that an image can be a copy of the log. EXTENDED is used only where the lengths do
+** not fit. meta and next are written again during the record's life, by the shard's owner alone and one word at a time;
+** the other bytes never change once the record can be reached by readers.
+*/
+#ifndef WALMAP_RECORD_H
+#define WALMAP_RECORD_H
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "walmap.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define WALMAP__LE32(x) __builtin_bswap32(x)
+#define WALMAP__LE64(x) __builtin_bswap64(x)
+#else
+#define WALMAP__LE32(x) (x)
+#define WALMAP__LE64(x) (x)
+#endif
+
+#define WALMAP__VALUE_BITS 18
+#define WALMAP__KEY_EXTENDED 1023u
+#define WALMAP__PREV ((uint32_t)1 << 28)
+#define WALMAP__TOMB ((uint32_t)1 << 29)
+#define WALMAP__MOVED ((uint32_t)1 << 30)
+#define WALMAP__DEAD ((uint32_t)1 << 31)
+
+#define WALMAP__RECORD_HEAD ((size_t)8)
+#define WALMAP__EXTENDED_HEAD ((size_t)24)
+
+typedef struct walmap__record {
+  _Atomic uint32_t meta;
+  _Atomic uint32_t next;
+} walmap__record;
+
+static inline uint32_t walmap__record_meta(const walmap__record *r) {
+  return WALMAP__LE32(atomic_load_explicit(&r->meta, memory_order_acquire));
+}
+static inline void walmap__record_set_meta(walmap__record *r, uint32_t meta) {
+  atomic_store_explicit(&r->meta, WALMAP__LE32(meta), memory_order_release);
+}
+static inline uint32_t walmap__record_next(const walmap__record *r) {
+  return WALMAP__LE32(atomic_load_explicit(&r->next, memory_order_acquire));
+}
+static inline void walmap__record_set_next(walmap__record *r, uint32_t address) {
+  atomic_store_explicit(&r->next, WALMAP__LE32(address), memory_order_release);
+}
+
+static inline uint64_t walmap__load64(const void *at) {
+  uint64_t x;
+  memcpy(&x, at, 8);
+  return WALMAP__LE64(x);
+}
+static inline void walmap__store64(void *at, uint64_t x) {
+  x = WALMAP__LE64(x);
+  memcpy(at, &x, 8);
+}
+
+static inline bool walmap__meta_extended(uint32_t meta) {
+  return ((meta >> WALMAP__VALUE_BITS) & WALMAP__KEY_EXTENDED) == WALMAP__KEY_EXTENDED;
+}
+
+/* Whether these lengths need the EXTENDED form. */
+static inline bool walmap__needs_extended(uint64_t key_len, uint64_t value_len) {
+  return key_len >= WALMAP__KEY_EXTENDED || value_len >= (uint32_t)1 << WALMAP__VALUE_BITS;
+}
+
+/* Bytes of a record with these lengths. */
+static inline size_t walmap__record_bytes(size_t key_len, size_t value_len, bool prev) {
+  size_t head = walmap__needs_extended(key_len, value_len) ? WALMAP__EXTENDED_HEAD : WALMAP__RECORD_HEAD;
+  return head + ((key_len + value_len + 3) & ~(size_t)3) + (prev ? 4 : 0);
+}
+
+/* Bytes of the record at r, whose meta is given. */
+static inline size_t walmap__record_size(const walmap__record *r, uint32_t meta) {
+  size_t tail = (meta & WALMAP__PREV) >> 26; /* 4 or 0 */
+  if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
+    const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
+    return WALMAP__EXTENDED_HEAD + ((walmap__load64(at) + walmap__load64(at + 8) + 3) & ~(uint64_t)3) + tail;
+  }
+  size_t payload = (meta & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1)) + ((meta >> WALMAP__VALUE_BITS) & 1023);
+  return WALMAP__RECORD_HEAD + ((payload + 3) & ~(size_t)3) + tail;
+}
+
+/*
+** Where the next record starts: walmap__record_size for walks, which are no faster than one of these after the other.
+*/
+static WALMAP__ALWAYS_INLINE const uint8_t *walmap__record_end(const walmap__record *r, uint32_t meta) {
+  if (WALMAP__UNLIKELY(walmap__meta_extended(meta)))
+    return (const uint8_t *)r + walmap__record_size(r, meta);
+  const uint8_t *payload = (const uint8_t *)r + WALMAP__RECORD_HEAD + ((meta & WALMAP__PREV) >> 26);
+  size_t value = (meta & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1)) + 3;
+  WALMAP__MEANWHILE(payload);
+  WALMAP__MEANWHILE(value);
+  return payload + ((value + ((meta >> WALMAP__VALUE_BITS) & 1023)) & ~(size_t)3);
+}
+
+/* Key and value where they lie. */
+static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, walmap_entry *e) {
+  const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
+  if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
+    e->key_len = walmap__load64(at);
+    e->value_len = walmap__load64(at + 8);
+    at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
+  } else {
+    e->key_len = (meta >> WALMAP__VALUE_BITS) & 1023;
+    e->value_len = meta & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1);
+  }
+  e->key = at;
+  e->value = at + e->key_len;
+}
+
+static WALMAP__ALWAYS_INLINE bool walmap__record_has_key(const walmap__record *r, uint32_t meta, const void *key,
+                                                         size_t key_len) {
+  const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
+  size_t len = (meta >> WALMAP__VALUE_BITS) & WALMAP__KEY_EXTENDED;
+  if (WALMAP__UNLIKELY(len == WALMAP__KEY_EXTENDED)) {
+    len = walmap__load64(at);
+    at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
+  }
+  return len == key_len && walmap__same_bytes(at, key, key_len);
+}
+
+/* Place of the record that r superseded, 0 if none. `size` is walmap__record_size(r, meta). */
+static inline uint32_t walmap__record_prev(const walmap__record *r, uint32_t meta) {
+  if (!(meta & WALMAP__PREV))
+    return 0;
+  uint32_t address;
+  memcpy(&address, (const uint8_t *)r + walmap__record_size(r, meta) - 4, 4);
+  return WALMAP__LE32(address);
+}
+
+/*
+** Writes a record's bytes but for the value's, which start at the returned address. `size` is walmap__record_bytes() of
+** the record, `flags` are meta's flag bits, with PREV if and only if prev is not 0. The record is not yet reachable, so
+** plain stores will do.
+*/
+static inline uint8_t *walmap__record_write(void *to, size_t size, const void *key, size_t key_len, size_t value_len,
+                                            uint32_t flags, uint32_t prev) {
+  walmap__record *r = to;
+  uint8_t *at = (uint8_t *)to + WALMAP__RECORD_HEAD;
+  uint8_t *end = (uint8_t *)to + size;
+  const uint32_t last = WALMAP__LE32(prev), zero = 0;
+  uint32_t meta = flags | (uint32_t)key_len << WALMAP__VALUE_BITS | (uint32_t)value_len;
+  if (prev != 0) {
+    end -= 4;
+    memcpy(end, &last, 4);
+  }
+  memcpy(end - 4, &zero, 4); /* the padding's zeros; what else this hits is written below, or by the caller */
+  if (WALMAP__UNLIKELY(walmap__needs_extended(key_len, value_len))) {
+    meta = flags | WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS;
+    walmap__store64(at, key_len);
+    walmap__store64(at + 8, value_len);
+    at += WALMAP__EXTENDED_HEAD - WALMAP__RECORD_HEAD;
+  }
+  walmap__copy_bytes(at, key, key_len);
+  atomic_store_explicit(&r->next, 0, memory_order_relaxed);
+  atomic_store_explicit(&r->meta, WALMAP__LE32(meta), memory_order_relaxed);
+  return at + key_len;
+}
+
+#endif

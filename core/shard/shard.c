@@ -1,0 +1,214 @@
+/* shard.c - generations, garbage, and freeing what no reader sees (shard.h has the picture) */
+#include "shard/shard.h"
+
+#define MIN_BATCH 32           /* garbage that pay for a look at all readers */
+#define BATCH_BYTES (16 << 10) /* or so many bytes: where records are long, a few of them must not wait for many */
+#define REST 2048              /* reclaiming that goes by until the next look, after one that found an old reader */
+
+void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_context *context) {
+  memset(shard, 0, sizeof *shard);
+  walmap__limbo_init(&shard->limbo);
+  shard->id = id;
+  shard->memory = context->memory;
+  shard->epoch = context->epoch;
+  shard->options = context->options;
+  shard->map = context->map;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Generations                                                                                                        */
+
+void walmap__generation_free(walmap__memory *memory, walmap__generation *g) {
+  if (g->job.copy)
+    walmap__log_free_segment(g->job.copy);
+  walmap__index_destroy(&g->index);
+  walmap__log_destroy(&g->log);
+  walmap__garbage_destroy(&g->garbage, memory);
+  walmap__memory_free(memory, g, sizeof *g);
+}
+
+static void free_retired_generation(walmap__memory *memory, walmap__retired *self) {
+  walmap__generation_free(memory, (walmap__generation *)self);
+}
+
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes) {
+  walmap__generation *g = walmap__memory_alloc(shard->memory, sizeof *g);
+  if (!g)
+    return NULL;
+  memset(g, 0, sizeof *g);
+  g->retired.free = free_retired_generation;
+  g->start = start;
+  walmap__log_init(&g->log, shard->memory, &shard->limbo, start + 1, shard->options->first_segment);
+  walmap__log_expect(&g->log, bytes);
+  if (walmap__index_init(&g->index, &g->log, shard->memory, &shard->limbo, shard->options, capacity) != WALMAP_OK) {
+    walmap__memory_free(shard->memory, g, sizeof *g);
+    return NULL;
+  }
+  return g;
+}
+
+/* What is expected costs memory before anything is there, and is only a hint: beyond so much the index grows. */
+static uint64_t expected_entries(const walmap__shard *shard) {
+  enum { MOST = 1 << 24 }; /* of a map: 128 MiB of index */
+  uint64_t capacity = shard->options->capacity;
+  return (capacity < MOST ? capacity : MOST) / shard->options->shards;
+}
+
+/* Where there is no memory for what is expected, what comes must not lack it too: it begins small. */
+walmap__generation *walmap__generation_first(walmap__shard *shard) {
+  enum { A_RECORD = 32 }; /* bytes: a guess, for entries that are expected and not yet seen */
+  uint64_t capacity = expected_entries(shard);
+  walmap__generation *g = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, capacity, capacity * A_RECORD);
+  if (!g && capacity > 0)
+    g = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, 0, 0);
+  if (g)
+    atomic_store_explicit(&shard->generation, g, memory_order_release);
+  return g;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/*
+** Garbage
+*/
+
+/* The hash of a dead record that will need it, as soon as it is known. */
+typedef struct known_hash {
+  uint32_t address; /* 0: of none */
+  uint64_t hash;
+} known_hash;
+
+static uint64_t hash_of(const walmap__generation *g, const walmap__record *record, uint32_t meta) {
+  walmap_entry e;
+  walmap__record_entry(record, meta, &e);
+  return g->index.hash(e.key, e.key_len, g->index.seed);
+}
+
+/* Whether it is a tombstone that is the newest record of its key. */
+static bool is_last(const walmap__record *record, uint32_t meta) {
+  return (meta & WALMAP__TOMB) && walmap__record_next(record) == 0;
+}
+
+static void reclaim(walmap__generation *g, uint32_t address, const known_hash *known) {
+  walmap__record *record = walmap__log_at(&g->log, address);
+  uint32_t meta = walmap__record_meta(record);
+  if (is_last(record, meta)) {
+    uint64_t hash = known->address == address ? known->hash : hash_of(g, record, meta);
+    walmap__slot_ref ref;
+    walmap__index_find_address(&g->index, hash, address, &ref);
+    walmap__index_remove(&g->index, hash, &ref);
+  }
+  walmap__yield("reclaim: not yet dead");
+  walmap__record_set_meta(record, meta | WALMAP__DEAD);
+}
+
+/* The bucket that reclaim will look into. */
+static void prefetch_bucket(const walmap__generation *g, uint32_t address, known_hash *known) {
+  const walmap__record *record = walmap__log_at(&g->log, address);
+  uint32_t meta = walmap__record_meta(record);
+  if (!is_last(record, meta))
+    return;
+  *known = (known_hash){address, hash_of(g, record, meta)};
+  walmap__index_prefetch(&g->index, known->hash);
+}
+
+/*
+** `n` entries of a run of `all`. The misses of those to come are under way meanwhile: the record's, then its bucket's.
+*/
+static void reclaim_run(walmap__generation *g, const uint32_t *addresses, uint64_t n, uint64_t all) {
+  enum { RECORD_AHEAD = 8, BUCKET_AHEAD = 4 };
+  known_hash known[BUCKET_AHEAD] = {{0, 0}}; /* of the next entries, each at its number */
+  for (uint64_t i = 0; i < n; i++) {
+    if (i + RECORD_AHEAD < all)
+      __builtin_prefetch(walmap__log_at(&g->log, addresses[i + RECORD_AHEAD]), 1);
+    known_hash *mine = &known[i % BUCKET_AHEAD];
+    reclaim(g, addresses[i], mine);
+    if (i + BUCKET_AHEAD < all)
+      prefetch_bucket(g, addresses[i + BUCKET_AHEAD], mine); /* has the same place in `known` */
+  }
+}
+
+static void reclaim_batch(walmap__generation *g, uint64_t budget) {
+  walmap__garbage *d = &g->garbage;
+  while (d->first < d->batch_end && budget > 0) {
+    uint64_t all, n;
+    const uint32_t *addresses = walmap__garbage_run(d, &all);
+    n = d->batch_end - d->first < all ? d->batch_end - d->first : all;
+    n = budget < n ? budget : n;
+    reclaim_run(g, addresses, n, all);
+    walmap__garbage_pop(d, g->log.memory, n);
+    budget -= n;
+  }
+}
+
+bool walmap__generation_reclaimed_before(const walmap__generation *g, uint64_t lsn) {
+  if (g->garbage.first == g->garbage.end)
+    return true;
+  uint32_t address = walmap__garbage_oldest(&g->garbage);
+  walmap__record *record = walmap__log_at(&g->log, address);
+  bool tomb = walmap__record_meta(record) & WALMAP__TOMB;
+  uint64_t died_at = walmap__log_lsn(&g->log, tomb ? address : walmap__record_next(record));
+  return died_at >= lsn;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Freeing                                                                                                            */
+
+static void free_waiting(walmap__shard *shard) {
+  walmap__retired *first = shard->waiting;
+  shard->waiting = NULL;
+  walmap__retired_free(shard->memory, first);
+}
+
+/* A batch is closed by advancing the clock: what it holds was unlinked, or died, before that. */
+static void close_batches(walmap__shard *shard, walmap__generation *g, bool force) {
+  walmap__garbage *d = &g->garbage;
+  uint64_t n = d->end - d->first;
+  bool enough = n >= MIN_BATCH || force || g->dead - g->batch_dead >= BATCH_BYTES;
+  bool garbage = d->first == d->batch_end && n > 0 && enough;
+  bool memory = !shard->waiting && shard->limbo.first;
+  if (!garbage && !memory)
+    return;
+  uint64_t time = walmap__epoch_advance(shard->epoch);
+  walmap__yield("epoch: advanced");
+  if (garbage) {
+    d->batch_end = d->end;
+    d->batch_time = time;
+    g->batch_dead = g->dead;
+  }
+  if (memory) {
+    shard->waiting = shard->limbo.first;
+    shard->waiting_time = time;
+    walmap__limbo_init(&shard->limbo);
+  }
+}
+
+void walmap__shard_reclaim(walmap__shard *shard, uint64_t budget, bool force) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g)
+    return;
+  close_batches(shard, g, force);
+  walmap__garbage *d = &g->garbage;
+  if (d->first == d->batch_end && !shard->waiting)
+    return;
+  if (shard->reclaim_rest > budget && !force) {
+    shard->reclaim_rest -= (uint32_t)budget;
+    return;
+  }
+  uint64_t oldest = walmap__epoch_oldest(shard->epoch);
+  walmap__yield("epoch: oldest known");
+  if (d->first < d->batch_end && oldest > d->batch_time)
+    reclaim_batch(g, budget);
+  if (shard->waiting && oldest > shard->waiting_time && !shard->defer_free)
+    free_waiting(shard);
+  bool held = oldest <= (shard->waiting ? shard->waiting_time : d->batch_time);
+  shard->reclaim_rest = held ? REST : 0;
+}
+
+void walmap__shard_destroy(walmap__shard *shard) {
+  free_waiting(shard);
+  shard->waiting = shard->limbo.first;
+  free_waiting(shard);
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (g)
+    walmap__generation_free(shard->memory, g);
+}

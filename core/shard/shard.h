@@ -1,0 +1,158 @@
+/*
+** shard.h - one shard: its owner, and generations of log + index
+**
+**   shard -> generation -> previous generation -> ...
+**              |  start, log, index, garbage, counters, compaction job
+**
+** A generation is what a shard holds between two restores. It begins at position `start` and is visible to a reader
+** whose commit point is greater; a reader with an older commit point goes on to the previous one. So replacing all
+** content is committed, and rolled back, by the same commit point as everything else.
+**
+** Visibility (V1). Let P be a reader's commit point for the shard: every record before P was committed when the reader
+** began. The version of a key at P is found from the index's newest record by following `prev` to the first record with
+** position < P; a tombstone there means absent. A scan meets records in the log's order and takes a record at p < P
+** unless it is a tombstone, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy
+** is asked instead). Both hold because `next`, the flags and the index are written before the commit point that commits
+** them is, and are changed by the shard's owner alone.
+**
+** Garbage. A superseded record, and a tombstone itself, is queued in the order of the positions at which it died. When
+** every reader that may have a commit point before that has gone (epoch.h), the entry is reclaimed: the record gets
+** DEAD, and a tombstone that is still the newest record of its key leaves the index. So DEAD means: no reader can see
+** it, now or later.
+**
+** Threads: everything but the inline readers' part is for the owner of the shard.
+*/
+#ifndef WALMAP_SHARD_H
+#define WALMAP_SHARD_H
+
+#include "shard/garbage.h"
+#include "shard/index.h"
+#include "sync/lock.h"
+
+/* A run of segments whose live records are being copied, a few at a time (compact.c). first NULL: there is no job. */
+typedef struct walmap__job {
+  walmap__segment *first, *last, *copy;
+  walmap__segment *at;
+  size_t offset;
+} walmap__job;
+
+typedef struct walmap__generation {
+  walmap__retired retired;
+  uint64_t start;
+  struct walmap__generation *previous;
+  walmap__log log;
+  walmap__index index;
+  walmap__garbage garbage;
+  walmap__job job;
+  _Atomic uint64_t tombstone_horizon; /* past every tombstone that compaction has dropped (changes.h) */
+  uint64_t len;                       /* live entries */
+  uint64_t dead;       /* bytes that compaction would free: records that died, and `prev` words of live ones */
+  uint64_t batch_dead; /* `dead` when a batch of garbage was closed last, without what compaction has freed since */
+} walmap__generation;
+
+typedef struct walmap__shard {
+  _Alignas(64) walmap__lock lock;
+  _Atomic(walmap__generation *) generation; /* NULL: empty, nothing was written yet */
+  walmap__limbo limbo;                      /* unlinked since the last batch */
+  walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
+  uint64_t waiting_time;
+  bool defer_free; /* what is unlinked, as long as its owner owns it: a transaction that may hold pointers into it */
+  uint32_t id;
+  uint64_t maintenance_debt; /* records written for which walmap__shard_maintain has not yet worked, long ones more */
+  uint32_t reclaim_rest, compact_rest; /* commits until readers are looked at again, after a look in vain */
+  walmap__memory *memory;
+  walmap__epoch *epoch;
+  const walmap_options *options;
+  struct walmap *map; /* for mvcc/; the files of shard/ do not look into it */
+} walmap__shard;
+
+/* What a shard has of its map. Everything outlives the shard. */
+typedef struct walmap__shard_context {
+  walmap__memory *memory;
+  walmap__epoch *epoch;
+  const walmap_options *options;
+  struct walmap *map;
+} walmap__shard_context;
+
+void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_context *context);
+void walmap__shard_destroy(walmap__shard *shard);
+
+/*
+** An empty generation that is not linked yet. `start` is the position that its first record comes after. It gets room
+** for `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest).
+*/
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes);
+void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
+
+/* Makes and links the shard's first generation, for options.capacity. NULL without memory. */
+walmap__generation *walmap__generation_first(walmap__shard *shard);
+
+/*
+** Frees what no reader can see any more, unless the shard keeps it, and reclaims garbage, at most `budget` of them.
+** `force`: even where it hardly pays. Only when all of the shard's records are committed.
+*/
+void walmap__shard_reclaim(walmap__shard *shard, uint64_t budget, bool force);
+
+/* True when every death before this position is reclaimed. */
+bool walmap__generation_reclaimed_before(const walmap__generation *generation, uint64_t lsn);
+
+/* The present one, for the owner. */
+static inline walmap__generation *walmap__shard_generation(const walmap__shard *shard) {
+  return atomic_load_explicit(&shard->generation, memory_order_relaxed);
+}
+
+/* Position of the next record: the commit point that would commit all that is there. */
+#define WALMAP__FIRST_LSN 1
+static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
+  walmap__generation *generation = walmap__shard_generation(shard);
+  return generation ? generation->log.end : WALMAP__FIRST_LSN;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Readers                                                                                                            */
+
+/* The generation that a reader with this commit point sees; NULL: an empty one. */
+static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, uint64_t commit_point) {
+  walmap__generation *g = atomic_load_explicit(&shard->generation, memory_order_acquire);
+  while (g && g->start >= commit_point)
+    g = g->previous;
+  return g;
+}
+
+/* V1: from the newest version of a key to the one at `tail`; false when absent then. */
+static inline bool walmap__version_at(const walmap__generation *g, walmap__version *version, uint64_t commit_point) {
+  while (WALMAP__UNLIKELY(version->lsn >= commit_point)) {
+    walmap__yield("reader: goes to prev");
+    uint32_t address = walmap__record_prev(version->record, version->meta);
+    if (address == 0)
+      return false;
+    *version = walmap__log_version(&g->log, address);
+  }
+  return !(version->meta & WALMAP__TOMB);
+}
+
+/*
+** V1: whether a scan at `tail` takes this record, whose position is less than it.
+**
+** What was loaded as `next` before MOVED was seen may be a successor that was undone since, so it is loaded again (K1):
+** once a record is MOVED, it leads to the copy, or does not lead anywhere yet.
+*/
+static inline bool walmap__record_visible(const walmap__log *log, const walmap__record *record, uint64_t commit_point) {
+  for (;;) {
+    uint32_t next = walmap__record_next(record);
+    walmap__yield("scan: next read");
+    uint32_t meta = walmap__record_meta(record); /* after next: a next that is a copy's comes with MOVED (K1) */
+    if (meta & (WALMAP__TOMB | WALMAP__DEAD))
+      return false;
+    if (next == 0)
+      return true;
+    if (!(meta & WALMAP__MOVED))
+      return walmap__log_lsn(log, next) >= commit_point;
+    next = walmap__record_next(record);
+    if (next == 0)
+      return true;
+    record = walmap__log_at(log, next);
+  }
+}
+
+#endif

@@ -1,0 +1,281 @@
+/* lock.c - waiting for shards, and deadlocks (lock.h has the argument) */
+#define _GNU_SOURCE
+#include "sync/lock.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define LOOKS 200                    /* before queueing: some microseconds, as long as an operation may take */
+#define MORE_LOOKS 2000              /* in the queue, before falling asleep: as long as a short transaction may take */
+#define POLL_NS INT64_C(10000000)    /* how often `interrupt` is asked */
+#define PATIENCE_NS INT64_C(1000000) /* after that a waiter is served first */
+
+struct walmap_session {
+  bool (*interrupt)(void *ctx);
+  void *ctx;
+  struct walmap__waiter *waiter; /* NULL: it does not wait. Guarded by the mutex */
+  uint64_t age;                  /* O2; less is older; 0: it never had to wait. Others read it only while it waits */
+};
+
+walmap_session walmap__single_operation;
+
+typedef enum outcome {
+  NONE,
+  HANDED_OVER, /* it owns the shard, and is out of the queue */
+  GIVES_WAY    /* it is in a circle, and the youngest there */
+} outcome;
+
+typedef struct walmap__waiter {
+  struct walmap__waiter *next, *previous;
+  walmap__lock *lock;
+  walmap_session *session;
+  pthread_cond_t wake;
+  int64_t since;
+  bool woken;               /* since it last looked */
+  _Atomic(outcome) outcome; /* decided by others, under the mutex */
+} walmap__waiter;
+
+static pthread_mutex_t waiting = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t n_waited; /* sessions that had to wait since they last committed; guarded by the mutex */
+
+int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out) {
+  walmap_session *session = calloc(1, sizeof *session);
+  if (!session)
+    return WALMAP_NOMEM;
+  session->interrupt = interrupt;
+  session->ctx = ctx;
+  *out = session;
+  return WALMAP_OK;
+}
+
+/* It owns nothing, but somebody who followed a chain while it still did may be looking at it. */
+void walmap_session_free(walmap_session *session) {
+  pthread_mutex_lock(&waiting);
+  pthread_mutex_unlock(&waiting);
+  free(session);
+}
+
+void walmap__session_committed(walmap_session *session) { session->age = 0; }
+
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
+/*
+** O1: follows the chain from the shard that `me` wants. The youngest session of the circle if it leads back to `me`,
+** otherwise NULL.
+*/
+static walmap_session *youngest_in_circle(const walmap__lock *lock, walmap_session *me) {
+  walmap_session *youngest = me;
+  for (;;) {
+    walmap_session *session = atomic_load(&lock->session);
+    if (session == me)
+      return youngest;
+    if (!session || session == &walmap__single_operation || !session->waiter)
+      return NULL;
+    if (session->waiter->lock == lock || atomic_load(&session->waiter->outcome) == GIVES_WAY)
+      return NULL; /* it has what it waited for, or gives up what it has */
+    if (session->age > youngest->age)
+      youngest = session;
+    lock = session->waiter->lock;
+  }
+}
+
+static void join_queue(walmap__lock *lock, walmap__waiter *w) {
+  w->previous = lock->last;
+  if (lock->last) {
+    lock->last->next = w;
+  } else {
+    lock->first = w;
+  }
+  lock->last = w;
+}
+
+static void leave_queue(walmap__lock *lock, walmap__waiter *w) {
+  if (w->previous) {
+    w->previous->next = w->next;
+  } else {
+    lock->first = w->next;
+  }
+  if (w->next) {
+    w->next->previous = w->previous;
+  } else {
+    lock->last = w->previous;
+  }
+}
+
+static void wake(walmap__waiter *w) {
+  w->woken = true;
+  pthread_cond_signal(&w->wake);
+}
+
+/* Looks at the shard for a while: true when it was free, and is the session's now. `w`: NULL before it queues. */
+static bool look_on(walmap__lock *lock, walmap_session *session, const walmap__waiter *w, int looks) {
+  enum { UNTIL_YIELD = 32 }; /* looks; the owner may be waiting for this CPU */
+  for (int i = 1; i <= looks; i++) {
+    if (w && atomic_load_explicit(&w->outcome, memory_order_relaxed) != NONE)
+      return false;
+    if (atomic_load_explicit(&lock->session, memory_order_relaxed) == NULL && walmap__lock_try(lock, session))
+      return true;
+    if (w && i % UNTIL_YIELD == 0) {
+      sched_yield();
+    } else {
+      pause_cpu();
+    }
+  }
+  return false;
+}
+
+static struct timespec timespec_of(int64_t ns) {
+  return (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+}
+
+#if defined(__APPLE__)
+/* No condition goes by the monotonic clock there, but one may wait for a length of time. */
+static void init_condition(pthread_cond_t *condition) { pthread_cond_init(condition, NULL); }
+
+static void wait_until(pthread_cond_t *condition, int64_t when) {
+  int64_t left = when - now_ns();
+  struct timespec t = timespec_of(left > 0 ? left : 0);
+  pthread_cond_timedwait_relative_np(condition, &waiting, &t);
+}
+#else
+static void init_condition(pthread_cond_t *condition) {
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(condition, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+}
+
+static void wait_until(pthread_cond_t *condition, int64_t when) {
+  struct timespec t = timespec_of(when);
+  pthread_cond_timedwait(condition, &waiting, &t);
+}
+#endif
+
+/* Called with the mutex held, like all below. False when it was not woken, but `when` has come. */
+static bool sleep_until(walmap__waiter *w, int64_t when) {
+  walmap__yield("lock: will sleep");
+  w->woken = false;
+  wait_until(&w->wake, when);
+  return w->woken;
+}
+
+/* DEADLOCK when the session must give way; if it is another one of a circle, that one is told. */
+static int break_circle(const walmap__lock *lock, walmap_session *me) {
+  walmap_session *youngest = me == &walmap__single_operation ? NULL : youngest_in_circle(lock, me);
+  if (youngest == me)
+    return WALMAP_DEADLOCK;
+  if (youngest) {
+    atomic_store(&youngest->waiter->outcome, GIVES_WAY);
+    wake(youngest->waiter);
+  }
+  return WALMAP_OK;
+}
+
+static bool look_on_in_queue(walmap__lock *lock, walmap__waiter *w) {
+  pthread_mutex_unlock(&waiting);
+  bool taken = look_on(lock, w->session, w, MORE_LOOKS);
+  pthread_mutex_lock(&waiting);
+  return taken;
+}
+
+/* The callback may take its time, and may use other maps, for which others wait under the same mutex. */
+static bool is_interrupted(const walmap_session *me) {
+  if (!me->interrupt)
+    return false;
+  pthread_mutex_unlock(&waiting);
+  bool is = me->interrupt(me->ctx);
+  pthread_mutex_lock(&waiting);
+  return is;
+}
+
+/*
+** The mutex is given up while it looks on, asks for an interrupt, and is asleep. So what others decide is looked at
+** after each of these, under the mutex; and so is the shard before it falls asleep, since whoever releases it wakes
+** only those that are counted as asleep. The caller takes the waiter out of the queue.
+*/
+static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline) {
+  walmap_session *me = w->session;
+  int result = break_circle(lock, me);
+  bool woken = deadline > w->since; /* then it is worth while to look on */
+  while (result == WALMAP_OK) {
+    if (woken && look_on_in_queue(lock, w))
+      return WALMAP_OK;
+    if (w->outcome == GIVES_WAY)
+      return WALMAP_DEADLOCK;
+    if (w->outcome == HANDED_OVER)
+      return WALMAP_OK;
+    int64_t now = now_ns();
+    if (now >= deadline) {
+      result = WALMAP_BUSY;
+    } else if (is_interrupted(me)) {
+      result = WALMAP_INTERRUPT;
+    } else if (w->outcome == NONE) {
+      walmap__yield("lock: looked in vain");
+      atomic_fetch_add(&lock->n_asleep, 1); /* before the last try, see walmap__lock_release */
+      if (walmap__lock_try(lock, me)) {
+        atomic_fetch_sub(&lock->n_asleep, 1);
+        return WALMAP_OK;
+      }
+      int64_t poll = now + POLL_NS;
+      woken = sleep_until(w, me->interrupt && poll < deadline ? poll : deadline);
+      atomic_fetch_sub(&lock->n_asleep, 1);
+    }
+  }
+  return result;
+}
+
+int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t timeout) {
+  if (look_on(lock, session, NULL, LOOKS))
+    return WALMAP_OK;
+  walmap__yield("lock: will queue");
+  walmap__waiter w = {.lock = lock, .session = session, .since = now_ns()};
+  init_condition(&w.wake);
+  pthread_mutex_lock(&waiting);
+  join_queue(lock, &w);
+  if (session != &walmap__single_operation) {
+    session->waiter = &w;
+    if (session->age == 0)
+      session->age = ++n_waited;
+  }
+  int result = wait_in_queue(lock, &w, w.since + (int64_t)timeout * 1000000);
+  if (w.outcome != HANDED_OVER)
+    leave_queue(lock, &w);
+  if (result != WALMAP_OK && lock->first)
+    wake(lock->first); /* the last release may have woken us in vain */
+  if (session != &walmap__single_operation)
+    session->waiter = NULL;
+  pthread_mutex_unlock(&waiting);
+  pthread_cond_destroy(&w.wake);
+  if (result != WALMAP_OK && w.outcome == HANDED_OVER)
+    walmap__lock_release(lock); /* it came while the wait was being interrupted */
+  return result;
+}
+
+/* The shard was just released, and somebody sleeps until it is (or did). */
+void walmap__lock_hand_over(walmap__lock *lock) {
+  pthread_mutex_lock(&waiting);
+  walmap__waiter *w = lock->first;
+  if (w && now_ns() - w->since > PATIENCE_NS) {
+    if (atomic_load(&w->outcome) == NONE && walmap__lock_try(lock, w->session)) {
+      leave_queue(lock, w);
+      atomic_store(&w->outcome, HANDED_OVER);
+      wake(w);
+    }
+  } else if (w && !w->woken) {
+    wake(w);
+  }
+  pthread_mutex_unlock(&waiting);
+}

@@ -1,0 +1,256 @@
+/* bulk_load.c - from an image to new generations of all shards (bulk_load.h) */
+#define _GNU_SOURCE
+#include "transfer/bulk_load.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MAX_WORKERS 4
+#define WORTH_A_THREAD ((size_t)1 << 20) /* bytes of image for each: a ms of work, against some 50 us for a thread */
+
+typedef struct worker {
+  walmap__bulk_load *build;
+  walmap__partition_buffers *buffers;
+  uint64_t before; /* entries in the chunks before the one that it is at */
+  uint32_t chunk;  /* that one's number, from 1 */
+  uint32_t number; /* the worker's, from 0 */
+  int result;
+  walmap_why why;
+} worker;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Generations                                                                                                        */
+
+void walmap__bulk_load_drop(walmap__bulk_load *b) {
+  for (uint32_t i = 0; i < b->map->n_shards; i++) {
+    if (b->shards[i].generation)
+      walmap__generation_free(&b->map->memory, b->shards[i].generation);
+    b->shards[i].generation = NULL;
+  }
+}
+
+static int make_generations(walmap__bulk_load *b, uint64_t entries, size_t image, uint32_t workers) {
+  uint64_t bytes = image / b->map->n_shards / workers / 16 * 15; /* a little less, for a segment too long stays so */
+  if (bytes >= WALMAP__PAGE)                                     /* smaller blocks are no pages */
+    walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
+  for (uint32_t i = 0; i < b->map->n_shards; i++) {
+    walmap__shard *shard = &b->map->shards[i];
+    walmap__loading_shard *loading_shard = &b->shards[i];
+    loading_shard->generation =
+        walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
+    if (!loading_shard->generation)
+      return WALMAP_NOMEM;
+    walmap__limbo_init(&loading_shard->limbo);
+    loading_shard->generation->log.limbo = loading_shard->generation->index.limbo = &loading_shard->limbo;
+  }
+  return WALMAP_OK;
+}
+
+/*
+** Not by way of the shards' limbos: an image that is refused is followed by no write, which would free what is there.
+*/
+static void free_outgrown(walmap__bulk_load *b) {
+  for (uint32_t i = 0; i < b->map->n_shards; i++) {
+    walmap__loading_shard *loading_shard = &b->shards[i];
+    walmap__retired_free(&b->map->memory, loading_shard->limbo.first);
+    if (loading_shard->generation)
+      loading_shard->generation->log.limbo = loading_shard->generation->index.limbo = &b->map->shards[i].limbo;
+  }
+}
+
+static void settle(walmap__bulk_load *b) {
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    walmap__log_settle(&b->shards[i].generation->log);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Chunks                                                                                                             */
+
+static int refuse(worker *w, uint64_t number, const char *what) {
+  snprintf(w->why.text, sizeof w->why.text, "image refused: entry %llu: %s", (unsigned long long)number, what);
+  return WALMAP_CORRUPT;
+}
+
+static int told(worker *w, int result, uint32_t number) {
+  return result == WALMAP_CORRUPT ? refuse(w, w->before + number, "its key appears twice") : result;
+}
+
+static WALMAP__ALWAYS_INLINE int take(worker *w, const walmap__image_record *record, uint32_t number) {
+  const walmap__bulk_load *b = w->build;
+  uint64_t hash = walmap__hash_of(b->map, record->entry.key, record->entry.key_len);
+  if (b->check) {
+    walmap_entry entry = record->entry; /* a copy, so that the other can be in registers */
+    const char *refused = b->check(b->ctx, &entry);
+    if (refused)
+      return refuse(w, w->before + number, refused);
+  }
+  uint32_t shard = walmap__shard_number(b->map, hash);
+  int result = walmap__partition_buffers_add(w->buffers, shard, record->bytes, record->size, hash, &number);
+  return told(w, result, number);
+}
+
+static int add_chunk(worker *w, walmap__image_chunk chunk) {
+  walmap__image_record record;
+  uint32_t records = chunk.records, number = 0;
+  int result = walmap__image_chunk_verify(&chunk, &w->why);
+  while (result == WALMAP_OK && (result = walmap__image_record_next(&chunk, &record, &w->why)) == WALMAP_OK)
+    result = take(w, &record, records - chunk.records);
+  if (result != WALMAP_NOTFOUND)
+    return result;
+  result = walmap__partition_buffers_empty(w->buffers, &number);
+  return told(w, result, number);
+}
+
+static int next_chunk(worker *w, walmap__image_chunk *chunk) {
+  walmap__bulk_load *b = w->build;
+  int result = WALMAP_NOTFOUND;
+  pthread_mutex_lock(&b->mutex);
+  if (!b->is_over) {
+    w->chunk = b->decoder.chunks + 1;
+    w->before = b->decoder.entries;
+    result = walmap__image_decoder_take(&b->decoder, chunk, &w->why);
+    b->is_over = result != WALMAP_OK;
+  }
+  pthread_mutex_unlock(&b->mutex);
+  return result;
+}
+
+static void give_up(walmap__bulk_load *b) {
+  pthread_mutex_lock(&b->mutex);
+  b->is_over = true;
+  pthread_mutex_unlock(&b->mutex);
+}
+
+static int add_chunks(worker *w) {
+  walmap__image_chunk chunk;
+  int result;
+  while ((result = next_chunk(w, &chunk)) == WALMAP_OK && (result = add_chunk(w, chunk)) == WALMAP_OK) {
+  }
+  if (result == WALMAP_NOTFOUND)
+    return WALMAP_OK;
+  give_up(w->build);
+  return result;
+}
+
+static void *work(void *arg) {
+  worker *w = arg;
+  walmap *map = w->build->map;
+  uint32_t first = w->number * (map->n_shards / MAX_WORKERS) % map->n_shards;
+  w->buffers = malloc(sizeof *w->buffers);
+  w->result =
+      w->buffers ? walmap__partition_buffers_init(w->buffers, w->build->shards, map->n_shards, first) : WALMAP_NOMEM;
+  if (w->result == WALMAP_OK) {
+    w->result = add_chunks(w);
+    walmap__partition_buffers_finish(w->buffers);
+  }
+  free(w->buffers);
+  return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Workers                                                                                                            */
+
+/*
+** A thread that cannot be had, or has no memory for its bins, is not missed: the first worker does what others don't.
+*/
+static void run_workers(worker *workers, uint32_t n) {
+  pthread_t threads[MAX_WORKERS];
+  bool started[MAX_WORKERS] = {false};
+  for (uint32_t i = 1; i < n; i++)
+    started[i] = pthread_create(&threads[i], NULL, work, &workers[i]) == 0;
+  work(&workers[0]);
+  for (uint32_t i = 1; i < n; i++) {
+    if (started[i])
+      pthread_join(threads[i], NULL);
+  }
+}
+
+/* The one whose error is the first in the image: chunks before it have been walked to their ends. NULL: none has. */
+static const worker *first_failed(const worker *workers, uint32_t n) {
+  const worker *first = NULL;
+  for (uint32_t i = 0; i < n; i++) {
+    const worker *w = &workers[i];
+    bool missed = i > 0 && w->chunk == 0; /* it never began */
+    if (w->result != WALMAP_OK && !missed && (!first || w->chunk < first->chunk))
+      first = w;
+  }
+  return first;
+}
+
+static int start(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
+  int result = walmap__image_decoder_header(&b->decoder, why);
+  if (result != WALMAP_OK)
+    return result;
+  uint32_t content = b->map->options.content;
+  if (b->decoder.content != content) {
+    snprintf(why->text, sizeof why->text, "image refused: its content number is %lu, this map's is %lu",
+             (unsigned long)b->decoder.content, (unsigned long)content);
+    return WALMAP_CORRUPT;
+  }
+  return make_generations(b, walmap__image_decoder_hint(&b->decoder), b->decoder.size, n);
+}
+
+static int fill(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
+  worker workers[MAX_WORKERS];
+  for (uint32_t i = 0; i < n; i++)
+    workers[i] = (worker){.build = b, .number = i};
+  run_workers(workers, n);
+  const worker *failed = first_failed(workers, n);
+  if (!failed)
+    return WALMAP_OK;
+  *why = failed->why;
+  return failed->result;
+}
+
+static int build(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
+  walmap_why unread;
+  if (!why)
+    why = &unread;
+  pthread_mutex_init(&b->mutex, NULL);
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    pthread_mutex_init(&b->shards[i].mutex, NULL);
+  int result = start(b, n, why);
+  if (result == WALMAP_OK)
+    result = fill(b, n, why);
+  free_outgrown(b);
+  if (result == WALMAP_OK) {
+    settle(b);
+    b->entries = b->decoder.entries;
+  } else {
+    walmap__bulk_load_drop(b);
+  }
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    pthread_mutex_destroy(&b->shards[i].mutex);
+  pthread_mutex_destroy(&b->mutex);
+  walmap__image_decoder_stop(&b->decoder);
+  return result;
+}
+
+/* Those that this thread, and thus the workers, may run on: a container or taskset may leave fewer than there are. */
+static size_t processors(void) {
+#ifdef CPU_COUNT
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+    return (size_t)CPU_COUNT(&allowed);
+#endif
+  long n = sysconf(_SC_NPROCESSORS_ONLN);
+  return n > 0 ? (size_t)n : 1;
+}
+
+int walmap__bulk_load_from_memory(walmap__bulk_load *b, const void *image, size_t size, walmap_why *why) {
+  size_t n = size / WORTH_A_THREAD, most = processors();
+  if (n > MAX_WORKERS)
+    n = MAX_WORKERS;
+  if (n > most)
+    n = most;
+  walmap__image_decoder_start(&b->decoder, image, size);
+  return build(b, n > 0 ? (uint32_t)n : 1, why);
+}
+
+/* A stream has one reader. */
+int walmap__bulk_load_from_stream(walmap__bulk_load *b, walmap_read_fn read, void *read_ctx, walmap_why *why) {
+  walmap__image_decoder_start_read(&b->decoder, read, read_ctx);
+  return build(b, 1, why);
+}

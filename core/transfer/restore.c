@@ -1,0 +1,95 @@
+/*
+** restore.c - an image becomes the content of a map, inside a transaction
+**
+** Each shard gets a new generation, built beside the present one, which readers do not know. When the whole image has
+** proved good, the generations are linked; they are visible past the present commit points, so the commit shows them
+** and a rollback drops them (shard.h). Until then an error frees them, and nothing has happened.
+*/
+#include "mvcc/txn.h"
+#include "transfer/bulk_load.h"
+
+/* A shard that was never written gets an empty generation first, for a rollback to come back to. */
+static int mark_all(walmap_txn *txn) {
+  for (uint32_t i = 0; i < txn->map->n_shards; i++) {
+    walmap__shard *shard = &txn->map->shards[i];
+    if (!walmap__shard_generation(shard)) {
+      walmap__generation *empty = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, 0, 0);
+      if (!empty)
+        return WALMAP_NOMEM;
+      atomic_store_explicit(&shard->generation, empty, memory_order_release);
+    }
+    int result = walmap__txn_mark(txn, shard);
+    if (result != WALMAP_OK)
+      return result;
+  }
+  return WALMAP_OK;
+}
+
+static void link_all(walmap_txn *txn, const walmap__bulk_load *b) {
+  walmap__txn_forget_found(txn);
+  for (uint32_t i = 0; i < txn->map->n_shards; i++) {
+    walmap__shard *shard = &txn->map->shards[i];
+    b->shards[i].generation->previous = walmap__shard_generation(shard);
+    atomic_store_explicit(&shard->generation, b->shards[i].generation, memory_order_release);
+    txn->txn_shards[i].written++;
+  }
+}
+
+/* The new generations begin at the logs' ends, so nothing may be written to the present ones from here on. */
+static int lock_and_flush(walmap_txn *txn) {
+  int result = walmap__txn_lock_all(txn);
+  walmap__deferred_flush(txn->deferred);
+  return result;
+}
+
+static int finish(walmap_txn *txn, walmap__bulk_load *b, int result, uint64_t *entries) {
+  if (result != WALMAP_OK)
+    return result;
+  result = mark_all(txn);
+  if (result != WALMAP_OK) {
+    walmap__bulk_load_drop(b);
+    return result;
+  }
+  link_all(txn, b);
+  if (entries)
+    *entries = b->entries;
+  return WALMAP_OK;
+}
+
+int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_check_fn check, void *ctx,
+                       uint64_t *entries, walmap_why *why) {
+  walmap__bulk_load b = {.map = txn->map, .check = check, .ctx = ctx};
+  int result = lock_and_flush(txn);
+  if (result == WALMAP_OK)
+    result = walmap__bulk_load_from_memory(&b, image, size, why);
+  return finish(txn, &b, result, entries);
+}
+
+int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
+                            uint64_t *entries, walmap_why *why) {
+  walmap__bulk_load b = {.map = txn->map, .check = check, .ctx = ctx};
+  int result = lock_and_flush(txn);
+  if (result == WALMAP_OK)
+    result = walmap__bulk_load_from_stream(&b, read, read_ctx, why);
+  return finish(txn, &b, result, entries);
+}
+
+int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entries, walmap_why *why) {
+  walmap_session *session = NULL;
+  walmap_txn *txn = NULL;
+  int result = walmap_session_new(NULL, NULL, &session);
+  if (result == WALMAP_OK)
+    result = walmap_txn_new(map, session, &txn);
+  if (result == WALMAP_OK) {
+    walmap_txn_begin(txn);
+    result = walmap_txn_restore(txn, image, size, NULL, NULL, entries, why);
+    if (result == WALMAP_OK) {
+      walmap_txn_commit(txn);
+    } else {
+      walmap_txn_rollback(txn);
+    }
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  return result;
+}

@@ -1,0 +1,144 @@
+/* verify.c - a shard as a whole: garbage, stats, what waits to be freed; and walmap_verify (verify.h has the order) */
+#include "verify/verify.h"
+#include "mvcc/txn.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool walmap__fault(const walmap__inspection *in, const char *format, ...) {
+  if (!in->why)
+    return false;
+  char *text = in->why->text;
+  size_t size = sizeof in->why->text;
+  int n = snprintf(text, size, "shard %u: ", (unsigned)in->shard->id);
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text + n, size - (size_t)n, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/*
+** Garbage
+*/
+
+static bool check_chunks(const walmap__inspection *in) {
+  const walmap__garbage *d = &in->g->garbage;
+  const walmap__garbage_chunk *before = NULL;
+  for (const walmap__garbage_chunk *c = d->oldest; c; before = c, c = c->next) {
+    if (c->previous != before)
+      return walmap__fault(in, "the garbage queue is linked wrongly");
+    uint64_t end = c->next ? c->next->base : d->end;
+    if (end < c->base || end - c->base > c->capacity)
+      return walmap__fault(in, "a chunk of the garbage queue holds more than it can");
+  }
+  if (before != d->newest)
+    return walmap__fault(in, "the garbage queue is linked wrongly");
+  if (d->first > d->batch_end || d->batch_end > d->end ||
+      (d->first < d->end && (!d->oldest || d->oldest->base > d->first)))
+    return walmap__fault(in, "the garbage queue begins after its end");
+  return true;
+}
+
+/* When it died, twice the position: a tombstone at its own, right after what it supersedes. 0: it is not dead. */
+static uint64_t time_of_death(const walmap__inspection *in, uint32_t address) {
+  uint32_t meta, next_meta;
+  const walmap__record *record = walmap__inspect_address(in, address, &meta);
+  if (!record || meta & (WALMAP__DEAD | WALMAP__MOVED))
+    return 0;
+  if (meta & WALMAP__TOMB)
+    return 2 * walmap__log_lsn(&in->g->log, address) + 1;
+  uint32_t next = walmap__record_next(record);
+  return walmap__inspect_address(in, next, &next_meta) ? 2 * walmap__log_lsn(&in->g->log, next) : 0;
+}
+
+static bool check_deaths(const walmap__inspection *in) {
+  if (!check_chunks(in))
+    return false;
+  const walmap__garbage *d = &in->g->garbage;
+  const walmap__garbage_chunk *c = d->oldest;
+  uint64_t latest = 0;
+  for (uint64_t i = d->first; i < d->end; i++) {
+    while (c->next && i >= c->next->base)
+      c = c->next;
+    uint64_t time = time_of_death(in, c->addresses[i - c->base]);
+    if (time <= latest)
+      return walmap__fault(in, "death %llu of the queue is none, or out of order", (unsigned long long)i);
+    latest = time;
+  }
+  if (d->end - d->first != in->recount.waiting)
+    return walmap__fault(in, "%llu records are in the garbage queue, but %llu wait to be reclaimed",
+                         (unsigned long long)(d->end - d->first), (unsigned long long)in->recount.waiting);
+  return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Figures                                                                                                            */
+
+static bool same(const walmap__inspection *in, const char *what, uint64_t told, uint64_t counted) {
+  return told == counted || walmap__fault(in, "%s: %llu, but %llu were counted", what, (unsigned long long)told,
+                                          (unsigned long long)counted);
+}
+
+static bool check_figures(const walmap__inspection *in) {
+  const walmap__generation *g = in->g;
+  const walmap__recount *c = &in->recount;
+  return same(in, "entries", g->len, c->live) && same(in, "bytes of log", g->log.bytes, c->bytes) &&
+         same(in, "dead bytes", g->dead, c->dead) && same(in, "slots of the index", c->slots, c->newest);
+}
+
+/* What readers are told: the commit point, and the stats that go with it. */
+static bool check_published(const walmap__inspection *in) {
+  uint32_t id = in->shard->id;
+  walmap__stats told = walmap__committed_stats((walmap *)in->map, id);
+  const walmap__recount *c = &in->recount;
+  return same(in, "commit point", atomic_load(&in->map->commit_points[id]), walmap__shard_end(in->shard)) &&
+         same(in, "entries published", told.len, c->live) && same(in, "bytes published", told.bytes, c->bytes) &&
+         same(in, "dead bytes published", told.dead, c->dead);
+}
+
+static bool check_limbo(const walmap__inspection *in) {
+  const walmap__limbo *limbo = &in->shard->limbo;
+  walmap__retired *const *last = &limbo->first;
+  while (*last)
+    last = &(*last)->next;
+  return last == limbo->last || walmap__fault(in, "the list of what waits to be freed is linked wrongly");
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+static bool check_generation(walmap__inspection *in) {
+  const walmap__generation *g = in->g;
+  if (atomic_load(&g->tombstone_horizon) > g->log.end)
+    return walmap__fault(in, "tombstones were dropped that are not written yet");
+  return walmap__verify_segments(in) && walmap__verify_index(in) && walmap__verify_records(in) && check_deaths(in) &&
+         check_figures(in);
+}
+
+/* `committed`: no transaction has changed it. A shard that nobody has written has no generation, and stats of 0. */
+static int check_shard(walmap *map, const walmap__shard *shard, bool committed, walmap_why *why) {
+  walmap__inspection in = {.map = map, .shard = shard, .g = walmap__shard_generation(shard), .why = why};
+  bool good = check_limbo(&in) && (!in.g || check_generation(&in)) && (!committed || check_published(&in));
+  return good ? WALMAP_OK : WALMAP_CORRUPT;
+}
+
+int walmap_verify(walmap *map, walmap_txn *txn, walmap_why *why) {
+  if (txn)
+    walmap__deferred_flush(txn->deferred);
+  walmap_session *session = txn ? txn->session : &walmap__single_operation;
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    walmap__shard *shard = &map->shards[i];
+    bool locked = txn && txn->txn_shards[i].locked;
+    bool committed = !locked || txn->txn_shards[i].written == 0;
+    int result = locked ? WALMAP_OK : walmap__lock_acquire(&shard->lock, session, map->options.busy_timeout);
+    if (result != WALMAP_OK)
+      return result;
+    result = check_shard(map, shard, committed, why);
+    if (!locked)
+      walmap__lock_release(&shard->lock);
+    if (result != WALMAP_OK)
+      return result;
+  }
+  return WALMAP_OK;
+}

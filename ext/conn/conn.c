@@ -1,0 +1,250 @@
+/*
+** conn.c - connections, their uses of maps and their tables: see conn.h
+**
+** A connection is found by its handle in a process-wide list, because loading the extension a second time must find the
+** first one's (SQLite below 3.44 has no place of its own for that). The wm_conn goes with its last reference: those of
+** modules and functions are let go by sqlite3_close, after all statements and tables are gone; sqlite3_drop_modules
+** before 3.45 lets go of a module before its tables, which therefore hold references too.
+*/
+#include "conn/conn.h"
+
+#include "conn/error.h"
+
+#include <pthread.h>
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static wm_conn *all;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Connections                                                                                                        */
+
+/*
+** sqlite3_interrupt() ends a wait for a shard. Before version 3.41 SQLite does not tell of it; but it ends a statement
+** that is begun within the running one.
+*/
+static bool is_interrupted(void *conn) {
+  sqlite3 *db = ((wm_conn *)conn)->db;
+#if SQLITE_VERSION_NUMBER >= 3041000
+  if (sqlite3_libversion_number() >= 3041000)
+    return sqlite3_is_interrupted(db) != 0;
+#endif
+  return sqlite3_exec(db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
+}
+
+static wm_conn *known(sqlite3 *db) {
+  wm_conn *conn = all;
+  while (conn != NULL && conn->db != db)
+    conn = conn->next;
+  return conn;
+}
+
+static void destroy(wm_conn *conn) {
+  conn->hooks->tear_down(conn);
+  walmap_session_free(conn->session);
+  sqlite3_free(conn);
+}
+
+static int create(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
+  wm_conn *conn = sqlite3_malloc(sizeof *conn);
+  if (conn == NULL)
+    return SQLITE_NOMEM;
+  memset(conn, 0, sizeof *conn);
+  conn->db = db;
+  conn->hooks = hooks;
+  conn->references = 1;
+  int rc = wm_error_code(walmap_session_new(is_interrupted, conn, &conn->session));
+  if (rc == SQLITE_OK)
+    rc = hooks->set_up(conn);
+  if (rc != SQLITE_OK) {
+    destroy(conn);
+    return rc;
+  }
+  *out = conn;
+  return SQLITE_OK;
+}
+
+int wm_conn_find(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
+  int rc = SQLITE_OK;
+  pthread_mutex_lock(&mutex);
+  wm_conn *conn = known(db);
+  if (conn != NULL) {
+    conn->references++;
+  } else if ((rc = create(db, hooks, &conn)) == SQLITE_OK) {
+    conn->next = all;
+    all = conn;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (rc == SQLITE_OK)
+    *out = conn;
+  return rc;
+}
+
+void wm_conn_retain(wm_conn *conn) { conn->references++; }
+
+void wm_conn_release(void *data) {
+  wm_conn *conn = data;
+  if (--conn->references > 0)
+    return;
+  pthread_mutex_lock(&mutex);
+  wm_conn **at = &all;
+  while (*at != conn)
+    at = &(*at)->next;
+  *at = conn->next;
+  pthread_mutex_unlock(&mutex);
+  destroy(conn);
+}
+
+static int take_encoding(void *is_utf16, int columns, char **values, char **names) {
+  (void)columns, (void)names;
+  if (values != NULL && values[0] != NULL)
+    *(bool *)is_utf16 = strcmp(values[0], "UTF-8") != 0;
+  return 0;
+}
+
+/* A value's own encoding does not tell: it changes when the value is read in another one. */
+bool wm_conn_is_utf16(const wm_conn *conn) {
+  bool is_utf16 = true; /* when in doubt, for then more is read than needed */
+  sqlite3_exec(conn->db, "PRAGMA encoding", take_encoding, &is_utf16, NULL);
+  return is_utf16;
+}
+
+const char *wm_conn_schema_name(const wm_conn *conn, const char *schema) {
+  return sqlite3_stricmp(schema, sqlite3_db_name(conn->db, 0)) == 0 ? "main" : schema;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/*
+** Attachments
+*/
+
+int wm_conn_attach(wm_conn *conn, wm_map *map, wm_attachment **out) {
+  for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next) {
+    if (attachment->map == map) {
+      attachment->references++;
+      *out = attachment;
+      return WALMAP_OK;
+    }
+  }
+  wm_attachment *attachment = sqlite3_malloc(sizeof *attachment);
+  if (attachment == NULL)
+    return WALMAP_NOMEM;
+  memset(attachment, 0, sizeof *attachment);
+  int result = walmap_txn_new(map->map, conn->session, &attachment->txn);
+  if (result != WALMAP_OK) {
+    sqlite3_free(attachment);
+    return result;
+  }
+  wm_registry_retain(map);
+  atomic_fetch_add(&map->attachments, 1);
+  attachment->conn = conn;
+  attachment->map = map;
+  attachment->references = 1;
+  attachment->next = conn->attachments;
+  conn->attachments = attachment;
+  *out = attachment;
+  return WALMAP_OK;
+}
+
+void wm_attachment_retain(wm_attachment *attachment) { attachment->references++; }
+
+void wm_attachment_release(wm_attachment *attachment) {
+  if (--attachment->references > 0)
+    return;
+  wm_attachment **at = &attachment->conn->attachments;
+  while (*at != attachment)
+    at = &(*at)->next;
+  *at = attachment->next;
+  walmap_txn_free(attachment->txn);
+  wm_read_state_free_pool(attachment);
+  atomic_fetch_sub(&attachment->map->attachments, 1);
+  wm_registry_release(attachment->map);
+  sqlite3_free(attachment);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Tables                                                                                                             */
+
+/* Those that are running are not among them: who runs them sees that the table has changed (call.c, upsert.c). */
+static void finalize(wm_table *table) {
+  table->conn->hooks->forget_expressions(table);
+  sqlite3_stmt *statement = table->statement;
+  table->statement = NULL; /* first, for finalizing may disconnect the table */
+  sqlite3_finalize(statement);
+  table->conn->hooks->forget_expressions(table);
+}
+
+wm_table *wm_table_new(wm_attachment *attachment, const char *schema, const char *name) {
+  wm_table *table = sqlite3_malloc(sizeof *table);
+  if (table == NULL)
+    return NULL;
+  memset(table, 0, sizeof *table);
+  table->conn = attachment->conn;
+  table->references = 1;
+  table->schema = sqlite3_mprintf("%s", schema);
+  table->name = sqlite3_mprintf("%s", name);
+  table->attachment = attachment;
+  wm_attachment_retain(attachment);
+  if (table->schema == NULL || table->name == NULL) {
+    wm_table_release(table);
+    return NULL;
+  }
+  return table;
+}
+
+void wm_table_retain(wm_table *table) { table->references++; }
+
+void wm_table_release(wm_table *table) {
+  if (--table->references > 0)
+    return;
+  wm_attachment_release(table->attachment);
+  sqlite3_free(table->schema);
+  sqlite3_free(table->name);
+  sqlite3_free(table);
+}
+
+wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name) {
+  schema = wm_conn_schema_name(conn, schema);
+  for (wm_table *table = conn->tables; table != NULL; table = table->next) {
+    if (sqlite3_stricmp(table->name, name) == 0 && sqlite3_stricmp(table->schema, schema) == 0)
+      return table;
+  }
+  return NULL;
+}
+
+void wm_table_list(wm_table *table) {
+  wm_conn *conn = table->conn;
+  wm_table_retain(table);
+  table->listed = true;
+  table->next = conn->tables;
+  conn->tables = table;
+  conn->changes++;
+}
+
+void wm_table_unlist(wm_table *table) {
+  wm_conn *conn = table->conn;
+  wm_table **at = &conn->tables;
+  while (*at != table)
+    at = &(*at)->next;
+  *at = table->next;
+  table->listed = false;
+  conn->changes++;
+  finalize(table);
+  wm_table_release(table);
+}
+
+void wm_table_rename(wm_table *table, char **name) {
+  char *old = table->name;
+  table->name = *name;
+  *name = old;
+  table->conn->changes++;
+  finalize(table);
+}
+
+void wm_conn_finalize(wm_conn *conn) {
+  conn->hooks->forget_names(conn);
+  for (wm_table *table = conn->tables; table != NULL; table = table->next)
+    finalize(table);
+}

@@ -1,0 +1,136 @@
+/*
+** conn.h - what the extension knows of one database connection
+**
+**   wm_conn    one per sqlite3*: the session (who waits for whom), the connection's walmap tables, its maps
+**   wm_table   one per walmap table of the connection, from CREATE or first use to DROP, across reconnects
+**   wm_attachment     one per (connection, map): the transaction on the map, the read state. Two tables of one map
+**   share it
+**
+** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must
+** last lives in them. Everything here is used under the connection's mutex only.
+**
+** Below it are codec/ and walmap.h. What the folders above keep for a connection hangs in pointers of these structs;
+** conn.c tells those folders of events by the functions of wm_conn_hooks, so that it need not know them.
+*/
+#ifndef WM_CONN_H
+#define WM_CONN_H
+
+#include "conn/read_state.h"
+#include "conn/registry.h"
+
+#include <sqlite3ext.h>
+
+typedef struct wm_conn wm_conn;
+typedef struct wm_attachment wm_attachment;
+typedef struct wm_table wm_table;
+
+/* The name of the module, and of each connection's default map. */
+#define WM_MODULE "walmap"
+
+struct wm_attachment {
+  wm_conn *conn;
+  wm_map *map;
+  walmap_txn *txn;     /* made with the use; begun by wm_attachment_begin */
+  int levels;          /* savepoint levels that txn holds */
+  unsigned generation; /* counts begins, commits and rollbacks: a read state from another generation is outdated */
+  unsigned writes;     /* counts the transaction's changes, undone ones included */
+  unsigned undone;     /* counts rollbacks, to savepoints too: they take changes out of the transaction's states */
+
+  /* Owned by read_state.c. */
+  wm_read_state *current; /* the committed state that open statements share, or NULL */
+  wm_read_state *own;     /* what the transaction saw when `writes` was `own_writes`, or NULL */
+  unsigned own_writes;
+  wm_read_state *pool;
+
+  struct wm_reader *readers; /* which statements have for their functions (read.c) */
+
+  int references;      /* of tables and begun states */
+  wm_attachment *next; /* in conn->uses */
+};
+
+struct wm_table {
+  wm_conn *conn;
+  wm_attachment *attachment;
+  char *schema, *name;       /* the schema as wm_conn_schema_name has it */
+  sqlite3_stmt *statement;   /* the way into xUpdate, kept while it does not run (call.c) */
+  struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
+  int calls;                 /* how many pieces of such work are running, one inside the other: the table must stay */
+  struct wm_upsert *upserts; /* prepared expressions, kept while they do not run (upsert.c) */
+  int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
+  bool listed;               /* in conn->tables */
+  wm_table *next;
+};
+
+struct wm_conn {
+  sqlite3 *db;
+  const struct wm_conn_hooks *hooks;
+  walmap_session *session;
+  wm_table *tables;
+  wm_attachment *attachments;
+  int references;   /* of modules, functions and sqlite3_vtab objects */
+  unsigned changes; /* counts changes of `tables`, and disconnected objects of them: each outdates resolved names */
+
+  struct wm_ddl *ddl;           /* schema changes of the running transaction (ddl.c) */
+  struct wm_control *control;   /* the control table's part in the running transaction (control.c) */
+  struct wm_cursor *cursors;    /* the pool of cursor.c */
+  int pooled_cursors;           /* their number */
+  struct wm_reader *readers;    /* the pool of read.c */
+  struct wm_resolved *resolved; /* the last names looked up (resolve.c) */
+  sqlite3_stmt *canary;         /* expires when these names may have got another meaning (resolve.c) */
+  bool registered;              /* the module "walmap" is registered (vtab.c) */
+  wm_conn *next;                /* in the process-wide list */
+};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Connections. sqlite3_walmap_init passes the wm_conn as user data to every module and function, each with one
+** reference, and wm_conn_release as their destructor.                                                                */
+
+/* What the folders above do at events of a connection. */
+typedef struct wm_conn_hooks {
+  int (*set_up)(wm_conn *conn);                 /* the connection is new: makes their parts. An SQLite code */
+  void (*tear_down)(wm_conn *conn);             /* frees their parts, also after set_up has failed half way */
+  void (*forget_names)(wm_conn *conn);          /* finalizes the statement that is kept beside resolved names */
+  void (*forget_expressions)(wm_table *table);  /* finalizes the table's expressions, but for those in use */
+  void (*end_reads)(wm_attachment *attachment); /* a transaction on the map has begun or ended */
+} wm_conn_hooks;
+
+/* Finds the connection, or makes it with these hooks, and takes a reference. An SQLite code. */
+int wm_conn_find(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out);
+void wm_conn_retain(wm_conn *conn);
+void wm_conn_release(void *conn);
+
+/*
+** Whether the connection's databases order text by UTF-16 bytes. It runs a statement. As long as the main database is
+** empty, the answer may change (PRAGMA encoding, a backup into it). So ask in xBestIndex: after such a change SQLite
+** prepares all statements again.
+*/
+bool wm_conn_is_utf16(const wm_conn *conn);
+
+/*
+** The schema's name as a wm_table has it: its own, but always "main" for the main database, which may have been given
+** another name (SQLITE_DBCONFIG_MAINDBNAME) and answers to both.
+*/
+const char *wm_conn_schema_name(const wm_conn *conn, const char *schema);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Attachments and tables, for schema/                                                                                */
+
+/* The connection's use of the map, made if need be, with a reference. A WALMAP code. */
+int wm_conn_attach(wm_conn *conn, wm_map *map, wm_attachment **out);
+void wm_attachment_retain(wm_attachment *attachment);
+void wm_attachment_release(wm_attachment *attachment);
+
+/* A new table, not listed, with a reference; `use` gets a reference. NULL when memory is out. */
+wm_table *wm_table_new(wm_attachment *attachment, const char *schema, const char *name);
+void wm_table_retain(wm_table *table);
+void wm_table_release(wm_table *table);
+
+wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name); /* NULL when there is none */
+void wm_table_list(wm_table *table); /* adds it to conn->tables, which gets a reference */
+
+/* The next three finalize statements that are kept for functions: the table's, or all of the connection. */
+void wm_table_unlist(wm_table *table);              /* takes it out of conn->tables, which loses its reference */
+void wm_table_rename(wm_table *table, char **name); /* swaps the table's name and *name */
+void wm_conn_finalize(wm_conn *conn);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+** error.c - the core's results as SQLite's, with a text: see error.h
+*/
+#include "conn/error.h"
+
+SQLITE_EXTENSION_INIT3
+
+int wm_error_code(int result) {
+  switch (result) {
+  case WALMAP_OK:
+  case WALMAP_NOTFOUND:
+    return SQLITE_OK;
+  case WALMAP_NOMEM:
+    return SQLITE_NOMEM;
+  case WALMAP_BUSY:
+  case WALMAP_DEADLOCK:
+    return SQLITE_BUSY;
+  case WALMAP_INTERRUPT:
+    return SQLITE_INTERRUPT;
+  case WALMAP_TOOBIG:
+    return SQLITE_TOOBIG;
+  case WALMAP_CORRUPT:
+    return SQLITE_CORRUPT_VTAB; /* after a plain SQLITE_CORRUPT SQLite lets no COMMIT of the transaction pass */
+  default:
+    return SQLITE_ERROR;
+  }
+}
+
+char *wm_error_text(int result, const char *table, const wm_attachment *attachment) {
+  switch (result) {
+  case WALMAP_BUSY:
+    return sqlite3_mprintf(WM_MODULE ": %s: another transaction holds this part of the map (busy_timeout %u ms)", table,
+                           walmap_get_options(attachment->map->map)->busy_timeout);
+  case WALMAP_DEADLOCK:
+    return sqlite3_mprintf(WM_MODULE ": %s: deadlock: this transaction and another wait for each other; roll back and "
+                                     "try again",
+                           table);
+  case WALMAP_NOMEM:
+  case WALMAP_INTERRUPT:
+  case WALMAP_TOOBIG:
+    return NULL;
+  default:
+    return sqlite3_mprintf(WM_MODULE ": %s: %s", table, walmap_result_text(result));
+  }
+}
+
+int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table) {
+  if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
+    return SQLITE_OK;
+  char *text = wm_error_text(result, table->name, table->attachment);
+  if (text != NULL) {
+    sqlite3_free(vtab->zErrMsg);
+    vtab->zErrMsg = text;
+  }
+  return wm_error_code(result);
+}
+
+void wm_error_result(sqlite3_context *context, int result, const wm_table *table) {
+  if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
+    return;
+  char *text = wm_error_text(result, table->name, table->attachment);
+  if (text != NULL)
+    sqlite3_result_error(context, text, -1);
+  sqlite3_free(text);
+  sqlite3_result_error_code(context, wm_error_code(result)); /* keeps the text, or sets SQLite's own */
+}

@@ -1,0 +1,31 @@
+/*
+** error.h - the core's result codes as SQLite's, with a text
+**
+** Both SQLite and the core report how a call went by an int, and 0 is success in both. Throughout ext/ the name tells
+** them apart: `rc` holds an SQLITE_* code, `result` a WALMAP_* code. The functions below turn the second into the
+** first; nothing goes the other way but running out of memory.
+*/
+#ifndef WM_ERROR_H
+#define WM_ERROR_H
+
+#include "conn/conn.h"
+
+/*
+** The SQLite code of a WALMAP_* code: NOMEM, TOOBIG, CORRUPT and INTERRUPT keep their kind, BUSY and DEADLOCK are
+** SQLITE_BUSY, which leaves the transaction open, NOTFOUND is SQLITE_OK: absence is no error.
+*/
+int wm_error_code(int result);
+
+/*
+** What went wrong on the map of `use`, called `table` in SQL, from sqlite3_malloc; NULL when memory is out, or when
+** SQLite's own text for wm_error_code(result) says it all.
+*/
+char *wm_error_text(int result, const char *table, const wm_attachment *attachment);
+
+/* Sets the object's error text, and returns the SQLite code. WALMAP_OK and NOTFOUND are no errors. */
+int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table);
+
+/* Makes the function fail. */
+void wm_error_result(sqlite3_context *context, int result, const wm_table *table);
+
+#endif

@@ -1,0 +1,233 @@
+/*
+** options.c - the options of CREATE VIRTUAL TABLE ... USING walmap(...): see options.h
+*/
+#include "conn/options.h"
+#include "codec/codec.h"
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* A piece of an argument. */
+typedef struct span {
+  const char *at;
+  int size;
+} span;
+
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+static span trim(const char *at, size_t size) {
+  while (size > 0 && is_space(*at))
+    at++, size--;
+  while (size > 0 && is_space(at[size - 1]))
+    size--;
+  return (span){at, (int)size};
+}
+
+static int fail(char **error, char *text) {
+  if (text == NULL)
+    return SQLITE_NOMEM;
+  *error = text;
+  return SQLITE_ERROR;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Values                                                                                                             */
+
+/*
+** The value without its SQL quotes, a doubled quote inside standing for one; from sqlite3_malloc. A value that starts
+** with a quote must end with it and have nothing after: otherwise SQLITE_ERROR.
+*/
+static int unquote(span value, char **out) {
+  static const char opening[] = "'\"`[", closing[] = "'\"`]";
+  const char *kind = value.size > 0 ? strchr(opening, value.at[0]) : NULL;
+  char *to = sqlite3_malloc(value.size + 1);
+  if (to == NULL)
+    return SQLITE_NOMEM;
+  if (kind == NULL) {
+    memcpy(to, value.at, (size_t)value.size);
+    to[value.size] = 0;
+    *out = to;
+    return SQLITE_OK;
+  }
+  char quote = closing[kind - opening];
+  int n = 0, i = 1;
+  for (; i < value.size; i++) {
+    if (value.at[i] == quote) {
+      if (i + 1 == value.size || quote == ']' || value.at[i + 1] != quote)
+        break;
+      i++;
+    }
+    to[n++] = value.at[i];
+  }
+  to[n] = 0;
+  if (i + 1 != value.size) {
+    sqlite3_free(to);
+    return SQLITE_ERROR;
+  }
+  *out = to;
+  return SQLITE_OK;
+}
+
+/* Digits only, 0 to max. */
+static bool parse_integer(const char *text, uint64_t max, uint64_t *out) {
+  uint64_t number = 0;
+  if (*text == 0)
+    return false;
+  for (; *text != 0; text++) {
+    if (*text < '0' || *text > '9' || (number = number * 10 + (uint64_t)(*text - '0')) > max)
+      return false;
+  }
+  *out = number;
+  return true;
+}
+
+static bool set_map(wm_options *options, char **text) {
+  size_t size = strlen(*text);
+  if (size == 0 || size > WM_MAP_NAME_MAX)
+    return false;
+  options->map = *text;
+  *text = NULL;
+  return true;
+}
+
+static bool set_shards(wm_options *options, char **text) {
+  uint64_t number;
+  if (!parse_integer(*text, WALMAP_MAX_SHARDS, &number) || number == 0 || (number & (number - 1)) != 0)
+    return false;
+  options->core.shards = (uint32_t)number;
+  return options->has_shards = true;
+}
+
+static bool set_capacity(wm_options *options, char **text) {
+  if (!parse_integer(*text, WM_CAPACITY_MAX, &options->core.capacity))
+    return false;
+  return options->has_capacity = true;
+}
+
+static bool set_busy_timeout(wm_options *options, char **text) {
+  uint64_t number;
+  if (!parse_integer(*text, WM_BUSY_TIMEOUT_MAX, &number))
+    return false;
+  options->core.busy_timeout = (uint32_t)number;
+  return options->has_busy_timeout = true;
+}
+
+static bool set_auto_compact(wm_options *options, char **text) {
+  uint64_t number;
+  if (!parse_integer(*text, 99, &number))
+    return false;
+  options->core.auto_compact = (uint32_t)number;
+  return options->has_auto_compact = true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Arguments                                                                                                          */
+
+#define TEXT_OF(number) #number
+#define LIMIT(number) TEXT_OF(number)
+
+static const struct option {
+  const char *name;
+  bool (*set)(wm_options *options, char **text); /* false: not allowed. May take *text, leaving NULL */
+  const char *allowed;
+} known[] = {
+    {"map", set_map, "a name of 1 to " LIMIT(WM_MAP_NAME_MAX) " bytes, as in map='name'"},
+    {"shards", set_shards, "a power of two from 1 to " LIMIT(WALMAP_MAX_SHARDS)},
+    {"capacity", set_capacity, "a number of entries from 0 to " LIMIT(WM_CAPACITY_MAX)},
+    {"busy_timeout", set_busy_timeout, "milliseconds from 0 to " LIMIT(WM_BUSY_TIMEOUT_MAX)},
+    {"auto_compact", set_auto_compact, "a percentage from 0 (off) to 99"},
+};
+#define N_KNOWN (sizeof known / sizeof known[0])
+
+static const struct option *find(span name) {
+  for (size_t i = 0; i < N_KNOWN; i++) {
+    if ((size_t)name.size == strlen(known[i].name) && sqlite3_strnicmp(known[i].name, name.at, name.size) == 0)
+      return &known[i];
+  }
+  return NULL;
+}
+
+/* `seen` has a bit for each option that was given. */
+static int parse_argument(const char *argument, wm_options *options, unsigned *seen, char **error) {
+  const char *equals = strchr(argument, '=');
+  span name = trim(argument, equals != NULL ? (size_t)(equals - argument) : strlen(argument));
+  const struct option *option = find(name);
+  if (option == NULL)
+    return fail(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
+                                       "busy_timeout=MS and auto_compact=PERCENT",
+                                       name.size, name.at));
+  if (equals == NULL)
+    return fail(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
+  unsigned bit = 1U << (option - known);
+  if (*seen & bit)
+    return fail(error, sqlite3_mprintf("option %s is given twice", option->name));
+  *seen |= bit;
+
+  span value = trim(equals + 1, strlen(equals + 1));
+  char *text = NULL;
+  int rc = unquote(value, &text);
+  if (rc == SQLITE_NOMEM)
+    return rc;
+  if (rc != SQLITE_OK || !option->set(options, &text))
+    rc = fail(error, sqlite3_mprintf("option %s=%.*s is not allowed; allowed is %s", option->name, value.size, value.at,
+                                     option->allowed));
+  sqlite3_free(text);
+  return rc;
+}
+
+int wm_options_parse(int argc, const char *const *argv, wm_options *options, char **error) {
+  unsigned seen = 0;
+  memset(options, 0, sizeof *options);
+  walmap_options_init(&options->core);
+  options->core.hash = wm_codec_hash;
+  options->core.content = WM_CONTENT_SQL;
+  for (int i = 0; i < argc; i++) {
+    if (trim(argv[i], strlen(argv[i])).size == 0)
+      continue; /* USING walmap() */
+    int rc = parse_argument(argv[i], options, &seen, error);
+    if (rc != SQLITE_OK) {
+      wm_options_free(options);
+      return rc;
+    }
+  }
+  return SQLITE_OK;
+}
+
+void wm_options_free(wm_options *options) {
+  sqlite3_free(options->map);
+  options->map = NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Options beside a map that exists                                                                                   */
+
+typedef struct difference {
+  const char *name; /* NULL: there is none */
+  uint64_t ours, theirs;
+} difference;
+
+static difference first_difference(const wm_options *options, const walmap_options *existing) {
+  const walmap_options *ours = &options->core;
+  if (options->has_shards && ours->shards != existing->shards)
+    return (difference){"shards", ours->shards, existing->shards};
+  if (options->has_capacity && ours->capacity != existing->capacity)
+    return (difference){"capacity", ours->capacity, existing->capacity};
+  if (options->has_busy_timeout && ours->busy_timeout != existing->busy_timeout)
+    return (difference){"busy_timeout", ours->busy_timeout, existing->busy_timeout};
+  if (options->has_auto_compact && ours->auto_compact != existing->auto_compact)
+    return (difference){"auto_compact", ours->auto_compact, existing->auto_compact};
+  return (difference){NULL, 0, 0};
+}
+
+int wm_options_agree(const wm_options *options, const walmap_options *existing, char **error) {
+  difference d = first_difference(options, existing);
+  if (d.name == NULL)
+    return SQLITE_OK;
+  return fail(error, sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
+                                     "give that",
+                                     d.name, (unsigned long long)d.ours, d.name, (unsigned long long)d.theirs));
+}
+
+bool wm_options_are_of(const wm_options *options, const walmap_options *existing) {
+  return first_difference(options, existing).name == NULL;
+}

@@ -1,0 +1,173 @@
+/*
+** read_state.c - counted read states, and the destructors that keep them alive: see read_state.h
+**
+** SQLite gives a value's destructor nothing but the pointer to the value's bytes, which lie in the map's log and cannot
+** tell whose they are. So there are SLOTS destructor functions, all alike but for a number; a state that has slot i
+** hands out function i, and function i lets go of the state in slot i. Slots are taken when a state object is made,
+** which is once or twice per connection and map; whoever finds none left has SQLite copy its values.
+*/
+#include "conn/read_state.h"
+#include "conn/conn.h"
+
+#include <pthread.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Slots                                                                                                              */
+
+#define SLOTS 256
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static wm_read_state *slots[SLOTS]; /* written under the mutex; slot i is read by the connection that has it */
+
+/* One function for each number from 0x00 to 0xff. */
+#define ONE(digits)                                                                                                    \
+  static void let_go_##digits(void *value) {                                                                           \
+    (void)value;                                                                                                       \
+    wm_read_state_release(slots[0x##digits]);                                                                          \
+  }
+#define NAME(digits) let_go_##digits,
+
+/* clang-format off */
+#define SIXTEEN(make, h)                                                                                               \
+  make(h##0) make(h##1) make(h##2) make(h##3) make(h##4) make(h##5) make(h##6) make(h##7)                              \
+  make(h##8) make(h##9) make(h##a) make(h##b) make(h##c) make(h##d) make(h##e) make(h##f)
+#define ALL(make)                                                                                                      \
+  SIXTEEN(make, 0) SIXTEEN(make, 1) SIXTEEN(make, 2) SIXTEEN(make, 3) SIXTEEN(make, 4) SIXTEEN(make, 5)                \
+  SIXTEEN(make, 6) SIXTEEN(make, 7) SIXTEEN(make, 8) SIXTEEN(make, 9) SIXTEEN(make, a) SIXTEEN(make, b)                \
+  SIXTEEN(make, c) SIXTEEN(make, d) SIXTEEN(make, e) SIXTEEN(make, f)
+/* clang-format on */
+
+ALL(ONE)
+static const sqlite3_destructor_type destructors[SLOTS] = {ALL(NAME)};
+
+static int take_slot(wm_read_state *state) {
+  int slot = -1;
+  pthread_mutex_lock(&mutex);
+  for (int i = 0; i < SLOTS && slot < 0; i++) {
+    if (slots[i] == NULL) {
+      slots[i] = state;
+      slot = i;
+    }
+  }
+  pthread_mutex_unlock(&mutex);
+  return slot;
+}
+
+static void free_slot(int slot) {
+  if (slot < 0)
+    return;
+  pthread_mutex_lock(&mutex);
+  slots[slot] = NULL;
+  pthread_mutex_unlock(&mutex);
+}
+
+sqlite3_destructor_type wm_read_state_destructor(wm_read_state *state) {
+  if (state->slot < 0)
+    return SQLITE_TRANSIENT;
+  state->references++;
+  return destructors[state->slot];
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* States                                                                                                             */
+
+static void destroy(wm_read_state *state) {
+  free_slot(state->slot);
+  walmap_state_free(state->state);
+  sqlite3_free(state);
+}
+
+/* A state that is not begun, from the pool or new. A WALMAP code. */
+static int obtain(wm_attachment *attachment, wm_read_state **out) {
+  wm_read_state *state = attachment->pool;
+  if (state != NULL) {
+    attachment->pool = state->next;
+    *out = state;
+    return WALMAP_OK;
+  }
+  state = sqlite3_malloc(sizeof *state);
+  if (state == NULL)
+    return WALMAP_NOMEM;
+  int result = walmap_state_new(attachment->map->map, &state->state);
+  if (result != WALMAP_OK) {
+    sqlite3_free(state);
+    return result;
+  }
+  state->attachment = attachment;
+  state->references = 0;
+  state->slot = take_slot(state);
+  *out = state;
+  return WALMAP_OK;
+}
+
+static void put_back(wm_read_state *state) {
+  state->next = state->attachment->pool;
+  state->attachment->pool = state;
+}
+
+/* Begun states hold their wm_attachment: values may outlive the table. */
+static wm_read_state *first_reference(wm_read_state *state) {
+  wm_attachment_retain(state->attachment);
+  state->references = 1;
+  return state;
+}
+
+int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
+  if (attachment->current != NULL) {
+    attachment->current->references++;
+    *out = attachment->current;
+    return WALMAP_OK;
+  }
+  wm_read_state *state;
+  int result = obtain(attachment, &state);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = walmap_state_begin(state->state)) != WALMAP_OK) {
+    put_back(state);
+    return result;
+  }
+  *out = attachment->current = first_reference(state);
+  return WALMAP_OK;
+}
+
+int wm_read_state_acquire_own(wm_attachment *attachment, wm_read_state **out) {
+  if (attachment->own != NULL && attachment->own_writes == attachment->writes) {
+    attachment->own->references++;
+    *out = attachment->own;
+    return WALMAP_OK;
+  }
+  wm_read_state *state;
+  int result = obtain(attachment, &state);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = walmap_txn_state_begin(attachment->txn, state->state)) != WALMAP_OK) {
+    put_back(state);
+    return result;
+  }
+  attachment->own_writes = attachment->writes;
+  *out = attachment->own = first_reference(state);
+  return WALMAP_OK;
+}
+
+void wm_read_state_release(wm_read_state *state) {
+  if (state == NULL || --state->references > 0)
+    return;
+  wm_attachment *attachment = state->attachment;
+  if (attachment->current == state)
+    attachment->current = NULL;
+  if (attachment->own == state)
+    attachment->own = NULL;
+  walmap_state_end(state->state);
+  put_back(state);
+  wm_attachment_release(attachment); /* maybe the last reference, which frees the pool */
+}
+
+void wm_read_state_free_pool(wm_attachment *attachment) {
+  while (attachment->pool != NULL) {
+    wm_read_state *state = attachment->pool;
+    attachment->pool = state->next;
+    destroy(state);
+  }
+}

@@ -1,0 +1,240 @@
+/*
+** registry.c - the maps of this process: see registry.h
+**
+** A list under one mutex. It is walked when a table is created or connected, never by a read or a write.
+*/
+#include "conn/registry.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+SQLITE_EXTENSION_INIT3
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static wm_map *maps; /* newest first, so ids fall */
+static uint64_t last_id;
+static atomic_uint version;
+
+static bool same(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
+
+/* Table names are compared as SQLite does, the names of maps and files byte by byte. */
+static bool same_name(wm_kind kind, const char *a, const char *b) {
+  return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same(a, b);
+}
+
+static bool is_of(const wm_map *map, const wm_owner *owner) {
+  return map->published && map->kind == owner->kind && same(map->file, owner->file) && same(map->vfs, owner->vfs) &&
+         same_name(owner->kind, map->name, owner->name);
+}
+
+static wm_map *find(const wm_owner *owner) {
+  for (wm_map *map = maps; map != NULL; map = map->next) {
+    if (is_of(map, owner) &&
+        (owner->kind != WM_FILE || wm_options_are_of(owner->options, walmap_get_options(map->map))))
+      return map;
+  }
+  return NULL;
+}
+
+static void destroy(wm_map *map) {
+  walmap_close(map->map);
+  sqlite3_free(map->name);
+  sqlite3_free(map->file);
+  sqlite3_free(map->vfs);
+  sqlite3_free(map);
+}
+
+static int copy(const char *text, char **out) {
+  *out = text == NULL ? NULL : sqlite3_mprintf("%s", text);
+  return *out == NULL && text != NULL ? WALMAP_NOMEM : WALMAP_OK;
+}
+
+static int create(const wm_owner *owner, const walmap_options *options, wm_map **out) {
+  wm_map *map = sqlite3_malloc(sizeof *map);
+  if (map == NULL)
+    return WALMAP_NOMEM;
+  memset(map, 0, sizeof *map);
+  map->kind = owner->kind;
+  map->references = 1;
+  atomic_init(&map->attachments, 0);
+  atomic_init(&map->numeric, false);
+  atomic_init(&map->retracted, false);
+  int result = walmap_open(options, &map->map);
+  if (result == WALMAP_OK)
+    result = copy(owner->name, &map->name);
+  if (result == WALMAP_OK)
+    result = copy(owner->file, &map->file);
+  if (result == WALMAP_OK)
+    result = copy(owner->vfs, &map->vfs);
+  if (result != WALMAP_OK) {
+    destroy(map);
+    return result;
+  }
+  *out = map;
+  return WALMAP_OK;
+}
+
+int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out) {
+  int result = WALMAP_OK;
+  pthread_mutex_lock(&mutex);
+  wm_map *map = fresh || owner->kind == WM_PRIVATE ? NULL : find(owner);
+  if (map != NULL) {
+    map->references++;
+  } else if ((result = create(owner, options, &map)) == WALMAP_OK) {
+    map->published = !fresh;
+    map->id = ++last_id;
+    map->next = maps;
+    maps = map;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (result == WALMAP_OK)
+    *out = map;
+  return result;
+}
+
+void wm_registry_retain(wm_map *map) {
+  pthread_mutex_lock(&mutex);
+  map->references++;
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_release(wm_map *map) {
+  if (map == NULL)
+    return;
+  pthread_mutex_lock(&mutex);
+  bool last = --map->references == 0;
+  if (last) {
+    wm_map **at = &maps;
+    while (*at != map)
+      at = &(*at)->next;
+    *at = map->next;
+  }
+  pthread_mutex_unlock(&mutex);
+  if (last) /* may take long, and nobody can find it any more */
+    destroy(map);
+}
+
+/*
+** The name is the map's alone from now on. Others are of tables that another process has dropped, or were
+** made by somebody who looked, with a schema that is outdated, between two changes of one transaction.
+*/
+static void retract_others(const wm_map *map) {
+  wm_owner owner = {.kind = map->kind, .name = map->name, .file = map->file, .vfs = map->vfs};
+  for (wm_map *other = maps; other != NULL; other = other->next) {
+    if (other != map && is_of(other, &owner)) {
+      other->published = other->dated = false;
+      atomic_store(&other->retracted, true);
+    }
+  }
+}
+
+void wm_registry_publish(wm_map *map) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  retract_others(map);
+  map->published = true;
+  atomic_fetch_add(&version, 1);
+  atomic_store(&map->retracted, false);
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_retract(wm_map *map) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  map->published = false;
+  atomic_fetch_add(&version, 1);
+  atomic_store(&map->retracted, true);
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_rename(wm_map *map, char **name) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  char *old = map->name;
+  map->name = *name;
+  *name = old;
+  retract_others(map);
+  atomic_fetch_add(&version, 1);
+  pthread_mutex_unlock(&mutex);
+}
+
+bool wm_registry_is_named(wm_map *map, const char *name) {
+  pthread_mutex_lock(&mutex);
+  bool named = same_name(map->kind, map->name, name);
+  pthread_mutex_unlock(&mutex);
+  return named;
+}
+
+void wm_registry_announce(wm_map *map, const void *committer, int schema_version) {
+  if (map->kind != WM_FILE)
+    return;
+  pthread_mutex_lock(&mutex);
+  map->committer = committer;
+  map->dated = true;
+  map->changed_in = schema_version;
+  pthread_mutex_unlock(&mutex);
+}
+
+void wm_registry_settle(wm_map *map, const void *committer) {
+  pthread_mutex_lock(&mutex);
+  if (map->committer == committer)
+    map->committer = NULL;
+  pthread_mutex_unlock(&mutex);
+}
+
+/* Versions are numbers of 32 bits that wrap around. */
+static bool has_reached(int version, int announced) { return (unsigned)version - (unsigned)announced <= INT_MAX; }
+
+static bool is_announced(const wm_owner *owner, const void *committer, const int *schema_version) {
+  bool found = false;
+  pthread_mutex_lock(&mutex);
+  for (const wm_map *map = maps; map != NULL && !found; map = map->next) {
+    found = map->committer != NULL && map->committer != committer && same(map->file, owner->file) &&
+            same(map->vfs, owner->vfs) && (schema_version == NULL || has_reached(*schema_version, map->changed_in));
+  }
+  pthread_mutex_unlock(&mutex);
+  return found;
+}
+
+bool wm_registry_is_changing(const wm_owner *owner, const void *committer) {
+  return is_announced(owner, committer, NULL);
+}
+
+/* Its thread is on the way from the file's commit to the map's, so it takes microseconds if that thread runs. */
+void wm_registry_await(const wm_owner *owner, const void *committer, int schema_version) {
+  const struct timespec pause = {.tv_nsec = 100000};
+  for (int i = 0; i < 10000 && is_announced(owner, committer, &schema_version); i++)
+    nanosleep(&pause, NULL);
+}
+
+bool wm_registry_is_older(int schema_version, const wm_map *map) {
+  pthread_mutex_lock(&mutex);
+  bool older = map->dated && !has_reached(schema_version, map->changed_in);
+  pthread_mutex_unlock(&mutex);
+  return older;
+}
+
+unsigned wm_registry_version(void) { return atomic_load(&version); }
+
+wm_map *wm_registry_next(uint64_t id) {
+  wm_map *next = NULL;
+  pthread_mutex_lock(&mutex);
+  for (wm_map *map = maps; map != NULL && map->id > id; map = map->next)
+    next = map;
+  if (next != NULL)
+    next->references++;
+  pthread_mutex_unlock(&mutex);
+  return next;
+}
+
+int wm_registry_copy_name(wm_map *map, char **name) {
+  pthread_mutex_lock(&mutex);
+  int result = copy(map->name, name);
+  pthread_mutex_unlock(&mutex);
+  return result;
+}

@@ -1,0 +1,79 @@
+/*
+** transaction.c - the transactions of a connection on its maps
+**
+** SQLite calls transaction methods per sqlite3_vtab object. Of one map there may be several in a transaction: two
+** tables of one named map, or two objects of one table, since a rolled back schema change makes SQLite connect a table
+** anew while the old object is still in the transaction. Each event then arrives several times, with nothing in
+** between, so all of these are idempotent: begin once, commit at the first xCommit, and a savepoint that is marked
+** twice is marked at the same place. The one call that is not a repetition is the xSavepoint by which SQLite lets an
+** object catch up when it joins late: it must not move a level that the map holds already.
+**
+** T3, T7: walmap_txn_commit and walmap_txn_rollback cannot fail; whatever can did so in the write that needed it.
+** T2: begin, commit and rollback change the generation, so that statements which start later read a newer state.
+*/
+#include "conn/transaction.h"
+
+static void next_generation(wm_attachment *attachment) {
+  attachment->generation++;
+  attachment->current = attachment->own = NULL;   /* whoever reads them holds references */
+  attachment->conn->hooks->end_reads(attachment); /* these read no more */
+}
+
+void wm_attachment_begin(wm_attachment *attachment) {
+  if (wm_attachment_is_begun(attachment))
+    return;
+  walmap_txn_begin(attachment->txn);
+  attachment->levels = 0;
+  next_generation(attachment);
+}
+
+void wm_attachment_commit(wm_attachment *attachment) {
+  if (!wm_attachment_is_begun(attachment))
+    return;
+  walmap_txn_commit(attachment->txn);
+  next_generation(attachment);
+}
+
+void wm_attachment_rollback(wm_attachment *attachment) {
+  if (!wm_attachment_is_begun(attachment))
+    return;
+  walmap_txn_rollback(attachment->txn);
+  attachment->undone++;
+  next_generation(attachment);
+}
+
+int wm_attachment_savepoint(wm_attachment *attachment, int n, bool catching_up) {
+  if (!wm_attachment_is_begun(attachment) || (catching_up && n < attachment->levels))
+    return WALMAP_OK;
+  walmap_txn_savepoint(attachment->txn, n);
+  attachment->levels = n + 1;
+  return WALMAP_OK;
+}
+
+void wm_attachment_release_to(wm_attachment *attachment, int n) {
+  if (!wm_attachment_is_begun(attachment) || n >= attachment->levels)
+    return;
+  walmap_txn_release(attachment->txn, n);
+  attachment->levels = n;
+}
+
+void wm_attachment_rollback_to(wm_attachment *attachment, int n) {
+  if (!wm_attachment_is_begun(attachment) || n >= attachment->levels)
+    return;
+  walmap_txn_rollback_to(attachment->txn, n);
+  attachment->levels = n + 1;
+  attachment->undone++;
+  wm_attachment_changed(attachment);
+}
+
+bool wm_attachment_begin_aside(wm_attachment *attachment) {
+  if (wm_attachment_is_begun(attachment))
+    return false;
+  walmap_txn_begin(attachment->txn);
+  return true;
+}
+
+void wm_attachment_end_aside(wm_attachment *attachment, bool began) {
+  if (began)
+    walmap_txn_rollback(attachment->txn);
+}

@@ -1,0 +1,38 @@
+/*
+** transaction.h - the transactions of a connection on its maps
+*/
+#ifndef WM_TRANSACTION_H
+#define WM_TRANSACTION_H
+
+#include "conn/conn.h"
+
+/*
+** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h). While
+** wm_attachment_is_begun, one key is written there by row.h; what writes many at once through use->txn (a restore, changes)
+** calls wm_registry_note_key for each key before, and wm_attachment_changed after.
+*/
+
+static inline bool wm_attachment_is_begun(const wm_attachment *attachment) {
+  return walmap_txn_is_begun(attachment->txn);
+}
+static inline void wm_attachment_changed(wm_attachment *attachment) { attachment->writes++; }
+
+/*
+** The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event.
+*/
+void wm_attachment_begin(wm_attachment *attachment);
+void wm_attachment_commit(wm_attachment *attachment);
+void wm_attachment_rollback(wm_attachment *attachment);
+int wm_attachment_savepoint(wm_attachment *attachment, int n, bool catching_up); /* a WALMAP code */
+void wm_attachment_release_to(wm_attachment *attachment, int n);
+void wm_attachment_rollback_to(wm_attachment *attachment, int n);
+
+/*
+** For work that changes no entry and is no part of SQLite's transactions: begins the core's, unless it has begun, and
+** ends it again. For its session: then the wait for a shard can be interrupted, and one that would end in a deadlock,
+** because the connection holds shards of other maps, is found (T5).
+*/
+bool wm_attachment_begin_aside(wm_attachment *attachment);
+void wm_attachment_end_aside(wm_attachment *attachment, bool began);
+
+#endif

@@ -1,0 +1,120 @@
+/*
+** changes.c - following a map: walmap_position([t]), walmap_changes([t,] position), walmap_apply([t,] changes)
+**
+** The first two see only what is committed. What the connection's own transaction wrote may yet be rolled back, and
+** then nobody could tell the follower.
+*/
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "functions/functions.h"
+#include "functions/read.h"
+#include "table/call.h"
+
+SQLITE_EXTENSION_INIT3
+
+/* The bytes of an argument that is a BLOB. NULL: the error is set. */
+static const void *read_blob(sqlite3_context *context, const char *function, const char *what, sqlite3_value *value,
+                             size_t *size) {
+  if (sqlite3_value_type(value) != SQLITE_BLOB) {
+    wm_functions_fail(context, SQLITE_MISMATCH, sqlite3_mprintf("%s: %s not a BLOB", function, what));
+    return NULL;
+  }
+  const void *bytes = sqlite3_value_blob(value);
+  *size = (size_t)sqlite3_value_bytes(value);
+  if (bytes == NULL && *size > 0)
+    sqlite3_result_error_nomem(context);
+  return bytes == NULL && *size == 0 ? "" : bytes;
+}
+
+void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
+  wm_read_state *state;
+  void *position;
+  size_t size;
+  int result = wm_read_committed_state(context, table->attachment, &state);
+  if (result == WALMAP_OK) {
+    result = walmap_state_position(state->state, &position, &size);
+    wm_read_state_release(state);
+  }
+  if (result == WALMAP_OK)
+    wm_functions_result_image(context, "walmap_position", position, size, "");
+  else
+    wm_error_result(context, result, table);
+}
+
+void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  static const char function[] = "walmap_changes";
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  size_t since_size, size = 0;
+  const void *since = table != NULL ? read_blob(context, function, "the position is", argv[0], &since_size) : NULL;
+  if (since == NULL)
+    return;
+  wm_read_state *state;
+  void *changes = NULL;
+  walmap_why why;
+  int result = wm_read_committed_state(context, table->attachment, &state);
+  if (result == WALMAP_OK) {
+    result = walmap_state_changes(state->state, since, since_size, &changes, &size, &why);
+    wm_read_state_release(state);
+  }
+  if (result == WALMAP_OK)
+    wm_functions_result_image(context, function, changes, size, "; take a snapshot");
+  else if (result == WALMAP_CORRUPT || result == WALMAP_GONE)
+    wm_functions_fail(context, wm_error_code(result), sqlite3_mprintf("%s: %s", function, why.text));
+  else
+    wm_error_result(context, result, table);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* walmap_apply([t,] changes)                                                                                         */
+
+typedef struct application {
+  const void *changes;
+  size_t size;
+  wm_map *map;
+  uint64_t changed;
+} application;
+
+static const char *check(void *ctx, const walmap_entry *entry) {
+  application *application = ctx;
+  if (entry->value == NULL)
+    return wm_codec_check_key(entry->key, entry->key_len);
+  const char *wrong = wm_codec_check(NULL, entry);
+  if (wrong == NULL)
+    wm_registry_note_key(application->map, entry->key, entry->key_len);
+  return wrong;
+}
+
+static int do_apply(void *ctx, wm_table *table, char **err) {
+  application *a = ctx;
+  walmap_why why;
+  a->map = table->attachment->map;
+  int result = walmap_txn_apply(table->attachment->txn, a->changes, a->size, check, a, &a->changed, &why);
+  if (result == WALMAP_CORRUPT) {
+    *err = sqlite3_mprintf("walmap_apply: %s", why.text);
+    return wm_error_code(result);
+  }
+  if (result != WALMAP_OK)
+    return wm_call_failed(table, result, err);
+  if (a->changed == 0)
+    return WM_CALL_UNCHANGED;
+  wm_attachment_changed(table->attachment);
+  return SQLITE_OK;
+}
+
+/* Part of the running transaction, as every write. */
+void wm_function_apply(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  application a = {0};
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  a.changes = table != NULL ? read_blob(context, "walmap_apply", "the changes are", argv[0], &a.size) : NULL;
+  if (a.changes == NULL)
+    return;
+  char *err;
+  int rc = wm_call_write(table, do_apply, &a, &err);
+  if (rc != SQLITE_OK)
+    wm_functions_fail(context, rc, err);
+  else
+    sqlite3_result_int64(context, (int64_t)a.changed);
+}

@@ -1,0 +1,228 @@
+/*
+** each.c - walmap_each(image): the rows of an image that nobody restored
+**
+** A table-valued function, in SQLite's terms an eponymous-only virtual table
+**
+**    CREATE TABLE x(key, value, image HIDDEN)
+**
+** that streams: opening verifies the whole image once, and each step then decodes one entry in place. The bytes of the
+** argument may change under a cursor (SQLite may reuse the register they are in), so the cursor keeps a copy.
+** It reaches nothing but its argument, so it is SQLITE_VTAB_INNOCUOUS.
+**
+** PLAN_BY_KEY: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
+** affinity of the comparison: a number lets text that looks like a number pass here.
+**
+** PLAN_NO_IMAGE fails when it is run. It is offered as a plan nevertheless, because SQLite also asks for a plan for
+** each side of key = 1 OR value = 2 alone. It costs too much to be chosen where there is another plan.
+**
+** IN is left to SQLite. With one value at a time each would cost a walk, and SQLite would check the rows of each
+** without affinity, where '1' is not 1. SQLite does not tell that a constraint comes from (key, x) IN (SELECT ...). But
+** the term that it makes of such an IN comes after those of the WHERE, and has no value that is known before the
+** statement runs.
+*/
+#include "conn/eponymous.h"
+#include "functions/functions.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE };
+enum { PLAN_ALL, PLAN_BY_KEY, PLAN_NO_IMAGE };
+
+#define KEY_COST 3   /* of comparing a key, against */
+#define EACH_COST 10 /* handing a row to SQLite */
+#define GUESSED_ENTRIES 10000
+#define NEVER_COST 1e99
+
+typedef struct each_cursor {
+  sqlite3_vtab_cursor base;
+  sqlite3_value *image; /* NULL before xFilter */
+  walmap_image_reader reader;
+  walmap_entry entry;
+  sqlite3_int64 row;
+  bool by_key, at_end;
+  wm_key key; /* while by_key */
+} each_cursor;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The table                                                                                                          */
+
+static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+  (void)unused, (void)argc, (void)argv, (void)err;
+  return wm_eponymous_connect(db, "CREATE TABLE x(key, value, image HIDDEN)", SQLITE_VTAB_INNOCUOUS, sizeof **out, out);
+}
+
+/* Whether the constraint is key = ? and no IN. */
+static bool is_by_key(sqlite3_index_info *info, int i) {
+  const struct sqlite3_index_constraint *constraint = &info->aConstraint[i];
+  sqlite3_value *known;
+  return constraint->op == SQLITE_INDEX_CONSTRAINT_EQ && constraint->iColumn == COLUMN_KEY && constraint->usable &&
+         (constraint->iTermOffset == 0 || sqlite3_vtab_rhs_value(info, i, &known) == SQLITE_OK) &&
+         !sqlite3_vtab_in(info, i, -1) && sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0;
+}
+
+static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+  (void)table;
+  int image = -1;
+  bool image_unusable = false;
+  for (int i = 0; i < info->nConstraint; i++) {
+    const struct sqlite3_index_constraint *constraint = &info->aConstraint[i];
+    if (constraint->op == SQLITE_INDEX_CONSTRAINT_EQ && constraint->iColumn == COLUMN_IMAGE) {
+      image_unusable |= !constraint->usable;
+      image = constraint->usable ? i : image;
+    }
+  }
+  if (image_unusable)
+    return SQLITE_CONSTRAINT; /* the planner must read what the image depends on first */
+  if (image < 0) {
+    info->idxNum = PLAN_NO_IMAGE;
+    info->estimatedCost = NEVER_COST;
+    return SQLITE_OK;
+  }
+  info->aConstraintUsage[image].argvIndex = 1;
+  info->aConstraintUsage[image].omit = 1;
+  info->estimatedRows = GUESSED_ENTRIES;
+  info->estimatedCost = (double)GUESSED_ENTRIES * EACH_COST;
+  for (int i = 0; i < info->nConstraint && info->idxNum == 0; i++) {
+    if (is_by_key(info, i)) {
+      info->aConstraintUsage[i].argvIndex = 2;
+      info->idxNum = PLAN_BY_KEY;
+      info->estimatedRows = 1;
+      info->estimatedCost = (double)GUESSED_ENTRIES * KEY_COST;
+    }
+  }
+  return SQLITE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The cursor                                                                                                         */
+
+static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
+  (void)table;
+  return wm_eponymous_open(sizeof(each_cursor), out);
+}
+
+static void clear(each_cursor *cursor) {
+  sqlite3_value_free(cursor->image);
+  cursor->image = NULL;
+  if (cursor->by_key)
+    wm_codec_release_key(&cursor->key);
+  cursor->by_key = false;
+}
+
+static int close_cursor(sqlite3_vtab_cursor *base) {
+  each_cursor *cursor = (each_cursor *)base;
+  clear(cursor);
+  sqlite3_free(cursor);
+  return SQLITE_OK;
+}
+
+static int fail(each_cursor *cursor, int rc, char *text) {
+  sqlite3_vtab *table = cursor->base.pVtab;
+  sqlite3_free(table->zErrMsg);
+  table->zErrMsg = text;
+  cursor->at_end = true;
+  return rc;
+}
+
+/* Whether the row may be wanted: the key is equal, or a look-alike. */
+static bool may_match(const each_cursor *cursor) {
+  const wm_key *key = &cursor->key;
+  const walmap_entry *entry = &cursor->entry;
+  if (!cursor->by_key)
+    return true;
+  if (entry->key_len == key->size && memcmp(entry->key, key->data, key->size) == 0)
+    return true;
+  return wm_codec_key_is_number(key->data) && wm_codec_looks_numeric(entry->key, entry->key_len);
+}
+
+static int next_row(sqlite3_vtab_cursor *base) {
+  each_cursor *cursor = (each_cursor *)base;
+  walmap_why why;
+  const char *wrong;
+  do {
+    int result = walmap_image_next(&cursor->reader, &cursor->entry, &why);
+    if (result == WALMAP_NOTFOUND) {
+      cursor->at_end = true;
+      return SQLITE_OK;
+    }
+    if (result != WALMAP_OK)
+      return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
+    if ((wrong = wm_codec_check(NULL, &cursor->entry)) != NULL)
+      return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
+    cursor->row++;
+  } while (!may_match(cursor));
+  return SQLITE_OK;
+}
+
+static int open_image(each_cursor *cursor, sqlite3_value *value) {
+  size_t size;
+  char *err;
+  walmap_why why;
+  if ((cursor->image = sqlite3_value_dup(value)) == NULL)
+    return SQLITE_NOMEM;
+  const void *bytes = wm_functions_image("walmap_each", cursor->image, &size, &err);
+  if (bytes == NULL)
+    return err != NULL ? fail(cursor, SQLITE_MISMATCH, err) : SQLITE_NOMEM;
+  if (walmap_image_open(&cursor->reader, bytes, size, &why) != WALMAP_OK)
+    return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
+  if (cursor->reader.content != WM_CONTENT_SQL)
+    return fail(cursor, SQLITE_CORRUPT_VTAB,
+                sqlite3_mprintf("walmap_each: the image's content is of kind %u, not SQL values (kind %d)",
+                                cursor->reader.content, WM_CONTENT_SQL));
+  return SQLITE_OK;
+}
+
+static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+  (void)unused, (void)argc;
+  each_cursor *cursor = (each_cursor *)base;
+  clear(cursor);
+  cursor->at_end = false;
+  cursor->row = 0;
+  if (plan == PLAN_NO_IMAGE)
+    return fail(cursor, SQLITE_ERROR, sqlite3_mprintf("walmap_each needs an image: walmap_each(image)"));
+  int rc = open_image(cursor, argv[0]);
+  if (rc == SQLITE_OK && plan == PLAN_BY_KEY) {
+    rc = wm_codec_encode_key(argv[1], &cursor->key);
+    cursor->by_key = rc == SQLITE_OK;
+    if (rc == SQLITE_CONSTRAINT_NOTNULL) { /* nothing equals NULL */
+      cursor->at_end = true;
+      return SQLITE_OK;
+    }
+  }
+  return rc == SQLITE_OK ? next_row(base) : rc;
+}
+
+static int at_end(sqlite3_vtab_cursor *base) { return ((each_cursor *)base)->at_end; }
+
+static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
+  each_cursor *cursor = (each_cursor *)base;
+  if (which == COLUMN_KEY)
+    wm_codec_result_key(context, &cursor->entry, SQLITE_TRANSIENT);
+  else if (which == COLUMN_VALUE)
+    wm_codec_result_value(context, &cursor->entry, SQLITE_TRANSIENT);
+  else
+    sqlite3_result_value(context, cursor->image);
+  return SQLITE_OK;
+}
+
+static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
+  *out = ((each_cursor *)base)->row;
+  return SQLITE_OK;
+}
+
+static const sqlite3_module module = {
+    .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
+    .xBestIndex = best_index,
+    .xDisconnect = wm_eponymous_disconnect,
+    .xOpen = open_cursor,
+    .xClose = close_cursor,
+    .xFilter = filter,
+    .xNext = next_row,
+    .xEof = at_end,
+    .xColumn = column,
+    .xRowid = rowid,
+};
+
+int wm_each_register(wm_conn *conn) { return sqlite3_create_module_v2(conn->db, "walmap_each", &module, NULL, NULL); }

@@ -1,0 +1,174 @@
+/*
+** functions.c - the table of SQL functions, what they share, and those that only read: see functions.h
+*/
+#include "functions/functions.h"
+
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "functions/read.h"
+#include "schema/resolve.h"
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* What functions share                                                                                               */
+
+void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
+  if (err != NULL)
+    sqlite3_result_error(context, err, -1);
+  else
+    sqlite3_result_null(context); /* a result that is set already would be taken for the text */
+  sqlite3_free(err);
+  sqlite3_result_error_code(context, rc); /* keeps the text, or sets SQLite's own */
+}
+
+wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value ***argv, int fixed) {
+  const char *name = NULL;
+  size_t size = 0;
+  if (argc > fixed) {
+    sqlite3_value *value = *(*argv)++;
+    if (sqlite3_value_type(value) != SQLITE_TEXT) {
+      sqlite3_result_error(context, "the first argument is not the name of a walmap table, which is a text", -1);
+      return NULL;
+    }
+    if ((name = (const char *)sqlite3_value_text(value)) == NULL) {
+      sqlite3_result_error_nomem(context);
+      return NULL;
+    }
+    size = (size_t)sqlite3_value_bytes(value);
+  }
+  wm_table *table;
+  char *err = NULL;
+  int rc = wm_resolve_table(sqlite3_user_data(context), name, size, &table, &err);
+  if (rc == SQLITE_OK)
+    return table;
+  wm_functions_fail(context, rc, err);
+  return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Functions that read                                                                                                */
+
+/*
+** walmap_get([t,] key). The key is encoded on the stack and the value handed over where it lies in the log; the state
+** that holds it there is the one that all calls of the statement share (T2, see wm_read_get).
+*/
+static void get(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  if (table == NULL)
+    return;
+  wm_key key;
+  int rc = wm_codec_encode_key(argv[0], &key);
+  if (rc == SQLITE_CONSTRAINT_NOTNULL)
+    return; /* no key is NULL: the result is NULL */
+  if (rc != SQLITE_OK) {
+    sqlite3_result_error_code(context, rc);
+    return;
+  }
+  walmap_entry entry;
+  wm_read_state *pin;
+  int result = wm_read_get(context, table->attachment, key.data, key.size, &entry, &pin);
+  wm_codec_release_key(&key);
+  if (result == WALMAP_OK)
+    wm_codec_result_value(context, &entry, wm_read_state_destructor(pin));
+  else
+    wm_error_result(context, result, table);
+}
+
+/* walmap_len([t]): of the state that the statement reads (T2), or of what the transaction has made of it (T4). */
+static void len(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
+  uint64_t n = 0;
+  int result = wm_read_len(context, table->attachment, &n);
+  if (result == WALMAP_OK)
+    sqlite3_result_int64(context, (int64_t)n);
+  else
+    wm_error_result(context, result, table);
+}
+
+/* walmap_size([t]), walmap_reclaimable([t]): of the log as it is now, whatever the statement reads. */
+static void figure(sqlite3_context *context, int argc, sqlite3_value **argv, uint64_t (*of_map)(walmap *),
+                   uint64_t (*of_txn)(walmap_txn *)) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
+  wm_attachment *attachment = table->attachment;
+  sqlite3_result_int64(
+      context, (int64_t)(wm_attachment_is_begun(attachment) ? of_txn(attachment->txn) : of_map(attachment->map->map)));
+}
+
+static void size(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  figure(context, argc, argv, walmap_size, walmap_txn_size);
+}
+
+static void reclaimable(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  figure(context, argc, argv, walmap_reclaimable, walmap_txn_reclaimable);
+}
+
+/* walmap_version() */
+static void version(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  (void)argc, (void)argv;
+  char *text = sqlite3_mprintf("%s, image format %d", walmap_version(), WALMAP_FORMAT_VERSION);
+  if (text != NULL)
+    sqlite3_result_text(context, text, -1, sqlite3_free);
+  else
+    sqlite3_result_error_nomem(context);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Registration                                                                                                       */
+
+#define REACHES_MAPS (SQLITE_UTF8 | SQLITE_DIRECTONLY)
+
+static const struct {
+  const char *name;
+  int argc;         /* without the table's name */
+  bool takes_table; /* then it is registered with one more as well */
+  int flags;
+  void (*call)(sqlite3_context *, int, sqlite3_value **); /* of an aggregate, for each row */
+  void (*final)(sqlite3_context *);
+} functions[] = {
+    {"walmap_get", 1, true, REACHES_MAPS, get, NULL},
+    {"walmap_set", 2, true, REACHES_MAPS, wm_function_set, NULL},
+    {"walmap_remove", 1, true, REACHES_MAPS, wm_function_remove, NULL},
+    {"walmap_set_if_absent", 2, true, REACHES_MAPS, wm_function_set_if_absent, NULL},
+    {"walmap_set_if", 3, true, REACHES_MAPS, wm_function_set_if, NULL},
+    {"walmap_remove_if", 2, true, REACHES_MAPS, wm_function_remove_if, NULL},
+    {"walmap_upsert", 3, true, REACHES_MAPS, wm_function_upsert, NULL},
+    {"walmap_len", 0, true, REACHES_MAPS, len, NULL},
+    {"walmap_size", 0, true, REACHES_MAPS, size, NULL},
+    {"walmap_reclaimable", 0, true, REACHES_MAPS, reclaimable, NULL},
+    {"walmap_compact", 0, true, REACHES_MAPS, wm_function_compact, NULL},
+    {"walmap_snapshot", 0, true, REACHES_MAPS, wm_function_snapshot, NULL},
+    {"walmap_restore", 1, true, REACHES_MAPS, wm_function_restore, NULL},
+    {"walmap_snapshot_file", 1, true, REACHES_MAPS, wm_function_snapshot_file, NULL},
+    {"walmap_restore_file", 1, true, REACHES_MAPS, wm_function_restore_file, NULL},
+    {"walmap_position", 0, true, REACHES_MAPS, wm_function_position, NULL},
+    {"walmap_changes", 1, true, REACHES_MAPS, wm_function_changes, NULL},
+    {"walmap_apply", 1, true, REACHES_MAPS, wm_function_apply, NULL},
+    {"walmap_image", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
+    {"walmap_unchunk", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_unchunk_step, wm_unchunk_final},
+    {"walmap_version", 0, false, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version, NULL},
+};
+
+int wm_functions_register(wm_conn *conn) {
+  int rc = SQLITE_OK;
+  for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+    for (int n = 0; n <= functions[i].takes_table && rc == SQLITE_OK; n++) {
+      bool is_aggregate = functions[i].final != NULL;
+      wm_conn_retain(conn); /* released by SQLite, failing or not */
+      rc = sqlite3_create_function_v2(conn->db, functions[i].name, functions[i].argc + n, functions[i].flags, conn,
+                                      is_aggregate ? NULL : functions[i].call, is_aggregate ? functions[i].call : NULL,
+                                      functions[i].final, wm_conn_release);
+    }
+  }
+  if (rc == SQLITE_OK)
+    rc = wm_chunks_register(conn);
+  if (rc == SQLITE_OK)
+    rc = wm_each_register(conn);
+  if (rc == SQLITE_OK)
+    rc = wm_stats_register(conn);
+  return rc;
+}

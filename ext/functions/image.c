@@ -1,0 +1,137 @@
+/*
+** image.c - the SQL functions that make and take images of a whole map
+*/
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "functions/functions.h"
+#include "functions/read.h"
+#include "table/call.h"
+
+SQLITE_EXTENSION_INIT3
+
+void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
+                               const char *hint) {
+  int limit = sqlite3_limit(sqlite3_context_db_handle(context), SQLITE_LIMIT_LENGTH, -1);
+  if (size <= (size_t)limit) {
+    sqlite3_result_blob64(context, image, size, walmap_image_free);
+    return;
+  }
+  walmap_image_free(image);
+  wm_functions_fail(context, SQLITE_TOOBIG,
+                    sqlite3_mprintf("%s: the image has %llu bytes, and this connection allows %d in a BLOB "
+                                    "(SQLITE_LIMIT_LENGTH)%s",
+                                    function, (unsigned long long)size, limit, hint));
+}
+
+const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err) {
+  static const char *const names[] = {"an integer", "a real", "a text", "", "NULL"}; /* by SQLITE_INTEGER to _NULL */
+  int type = sqlite3_value_type(value);
+  *err = NULL;
+  if (type != SQLITE_BLOB) {
+    *err = sqlite3_mprintf("%s: the image is %s, not a BLOB", function, names[type - SQLITE_INTEGER]);
+    return NULL;
+  }
+  const void *bytes = sqlite3_value_blob(value);
+  *size = (size_t)sqlite3_value_bytes(value);
+  if (bytes == NULL && *size == 0)
+    return ""; /* an empty BLOB is a bad image, but one to be looked at */
+  return bytes;
+}
+
+/* The image of what the connection sees of the map, as the result. */
+static void result_image(sqlite3_context *context, const char *function, wm_table *table) {
+  wm_read_state *state;
+  void *image;
+  size_t size;
+  int result = wm_read_state_of(context, table->attachment, &state);
+  if (result == WALMAP_OK) {
+    result = walmap_state_image(state->state, &image, &size);
+    wm_read_state_release(state);
+  }
+  if (result == WALMAP_OK)
+    wm_functions_result_image(context, function, image, size, "; walmap_snapshot_file and walmap_chunks can take it");
+  else
+    wm_error_result(context, result, table);
+}
+
+/* walmap_snapshot([t]): one committed state with the connection's own changes (T6). */
+void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table != NULL)
+    result_image(context, "walmap_snapshot", table);
+}
+
+/*
+** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a
+** transaction.
+*/
+void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
+  wm_attachment *attachment = table->attachment;
+  bool began = wm_attachment_begin_aside(attachment);
+  int result = walmap_compact(attachment->map->map, attachment->txn);
+  wm_attachment_end_aside(attachment, began);
+  if (result == WALMAP_OK)
+    result_image(context, "walmap_compact", table);
+  else
+    wm_error_result(context, result, table);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* walmap_restore([t,] image)                                                                                         */
+
+static const char *check(void *ctx, const walmap_entry *entry) {
+  wm_restoration *restoration = ctx;
+  const char *wrong = wm_codec_check(NULL, entry);
+  if (wrong == NULL)
+    wm_registry_note_key(restoration->map, entry->key, entry->key_len);
+  return wrong;
+}
+
+static int do_restore(void *ctx, wm_table *table, char **err) {
+  wm_restoration *r = ctx;
+  walmap_txn *txn = table->attachment->txn;
+  walmap_why why;
+  r->map = table->attachment->map;
+  int result = r->read != NULL ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check, r, &r->entries, &why)
+                               : walmap_txn_restore(txn, r->image, r->size, check, r, &r->entries, &why);
+  if (result == WALMAP_CORRUPT || result == WALMAP_IO) {
+    *err = r->path != NULL ? sqlite3_mprintf("%s: %s: %s", r->function, r->path, why.text)
+                           : sqlite3_mprintf("%s: %s", r->function, why.text);
+    return result == WALMAP_CORRUPT ? SQLITE_CORRUPT_VTAB : SQLITE_CANTOPEN;
+  }
+  if (result != WALMAP_OK)
+    return wm_call_failed(table, result, err);
+  wm_attachment_changed(table->attachment);
+  return SQLITE_OK;
+}
+
+void wm_functions_restore(sqlite3_context *context, wm_table *table, wm_restoration *restoration) {
+  char *err;
+  int rc = wm_call_write(table, do_restore, restoration, &err);
+  if (rc != SQLITE_OK)
+    wm_functions_fail(context, rc, err);
+  else
+    sqlite3_result_int64(context, (int64_t)restoration->entries);
+}
+
+/* Part of the running transaction as every write, so ROLLBACK brings the old content back. */
+void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_restoration restoration = {.function = "walmap_restore"};
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  if (table == NULL)
+    return;
+  if ((restoration.read_ctx = wm_unchunk_start(argv[0])) != NULL) {
+    restoration.read = wm_unchunk_read;
+    wm_functions_restore(context, table, &restoration);
+    return;
+  }
+  char *err;
+  restoration.image = wm_functions_image(restoration.function, argv[0], &restoration.size, &err);
+  if (restoration.image == NULL)
+    wm_functions_fail(context, err != NULL ? SQLITE_MISMATCH : SQLITE_NOMEM, err);
+  else
+    wm_functions_restore(context, table, &restoration);
+}

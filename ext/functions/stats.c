@@ -1,0 +1,140 @@
+/*
+** stats.c - walmap_stats: one row per map of the process
+**
+** An eponymous-only virtual table: a plain walk over the registry, each row of which is read when it is reached. Rows
+** are not of one moment with each other. It tells of other connections' maps, so it is SQLITE_VTAB_DIRECTONLY: views
+** and triggers of a stranger's schema cannot read it.
+*/
+#include "conn/eponymous.h"
+#include "functions/functions.h"
+
+SQLITE_EXTENSION_INIT3
+
+enum {
+  COLUMN_NAME, /* of the map or, for a map of a database file, of its table; NULL for a private map */
+  COLUMN_KIND,
+  COLUMN_FILE,
+  COLUMN_ENTRIES,
+  COLUMN_SIZE,
+  COLUMN_RECLAIMABLE,
+  COLUMN_MEMORY,
+  COLUMN_SHARDS,
+  COLUMN_CONNECTIONS,
+};
+#define DECLARATION                                                                                                    \
+  "CREATE TABLE x(name, kind TEXT, file TEXT, entries INTEGER, size INTEGER, reclaimable INTEGER, memory INTEGER,"     \
+  " shards INTEGER, connections INTEGER)"
+
+typedef struct stats_cursor {
+  sqlite3_vtab_cursor base;
+  wm_map *map; /* of the row, with a reference; NULL at the end */
+} stats_cursor;
+
+static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+  (void)unused, (void)argc, (void)argv, (void)err;
+  return wm_eponymous_connect(db, DECLARATION, SQLITE_VTAB_DIRECTONLY, sizeof **out, out);
+}
+
+/* There is one way to read it. */
+static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+  (void)table;
+  info->estimatedCost = info->estimatedRows = 100;
+  return SQLITE_OK;
+}
+
+static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
+  (void)table;
+  return wm_eponymous_open(sizeof(stats_cursor), out);
+}
+
+/* To the next younger map. Others may come and go meanwhile. */
+static void move_past(stats_cursor *cursor, uint64_t id) {
+  wm_map *next = wm_registry_next(id);
+  wm_registry_release(cursor->map);
+  cursor->map = next;
+}
+
+static int close_cursor(sqlite3_vtab_cursor *base) {
+  stats_cursor *cursor = (stats_cursor *)base;
+  wm_registry_release(cursor->map);
+  sqlite3_free(cursor);
+  return SQLITE_OK;
+}
+
+static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+  (void)plan, (void)unused, (void)argc, (void)argv;
+  move_past((stats_cursor *)base, 0);
+  return SQLITE_OK;
+}
+
+static int next_row(sqlite3_vtab_cursor *base) {
+  stats_cursor *cursor = (stats_cursor *)base;
+  move_past(cursor, cursor->map->id);
+  return SQLITE_OK;
+}
+
+static int at_end(sqlite3_vtab_cursor *base) { return ((stats_cursor *)base)->map == NULL; }
+
+static int result_name(sqlite3_context *context, wm_map *map) {
+  char *name;
+  if (wm_registry_copy_name(map, &name) != WALMAP_OK)
+    return SQLITE_NOMEM;
+  sqlite3_result_text(context, name, -1, sqlite3_free); /* NULL gives NULL */
+  return SQLITE_OK;
+}
+
+static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
+  static const char *const kinds[] = {[WM_NAMED] = "named", [WM_FILE] = "file", [WM_PRIVATE] = "private"};
+  wm_map *map = ((stats_cursor *)base)->map;
+  uint64_t figure;
+  switch (which) {
+  case COLUMN_NAME:
+    return result_name(context, map);
+  case COLUMN_KIND:
+    sqlite3_result_text(context, kinds[map->kind], -1, SQLITE_STATIC);
+    return SQLITE_OK;
+  case COLUMN_FILE:
+    sqlite3_result_text(context, map->file, -1, SQLITE_TRANSIENT); /* NULL gives NULL */
+    return SQLITE_OK;
+  case COLUMN_ENTRIES:
+    figure = walmap_len(map->map);
+    break;
+  case COLUMN_SIZE:
+    figure = walmap_size(map->map);
+    break;
+  case COLUMN_RECLAIMABLE:
+    figure = walmap_reclaimable(map->map);
+    break;
+  case COLUMN_MEMORY:
+    figure = walmap_memory(map->map);
+    break;
+  case COLUMN_SHARDS:
+    figure = walmap_get_options(map->map)->shards;
+    break;
+  default:
+    figure = (uint64_t)atomic_load(&map->attachments);
+    break;
+  }
+  sqlite3_result_int64(context, (int64_t)figure);
+  return SQLITE_OK;
+}
+
+static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
+  *out = (int64_t)((stats_cursor *)base)->map->id;
+  return SQLITE_OK;
+}
+
+static const sqlite3_module module = {
+    .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
+    .xBestIndex = best_index,
+    .xDisconnect = wm_eponymous_disconnect,
+    .xOpen = open_cursor,
+    .xClose = close_cursor,
+    .xFilter = filter,
+    .xNext = next_row,
+    .xEof = at_end,
+    .xColumn = column,
+    .xRowid = rowid,
+};
+
+int wm_stats_register(wm_conn *conn) { return sqlite3_create_module_v2(conn->db, "walmap_stats", &module, NULL, NULL); }

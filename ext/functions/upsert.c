@@ -1,0 +1,171 @@
+/*
+** upsert.c - the expressions of walmap_upsert: see upsert.h
+**
+** The cache is a list with the expression used last in front, at most KEPT long. An expression that is evaluated is out
+** of the list meanwhile: it may run any SQL, whereupon what is in the list may be finalized.
+*/
+#include "functions/upsert.h"
+
+#include "schema/control.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+#define KEPT 8
+
+typedef struct wm_upsert {
+  sqlite3_stmt *statement;
+  struct wm_upsert *next;
+  int size;
+  char text[]; /* of `size` bytes */
+} wm_upsert;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Preparing                                                                                                          */
+
+static int refuse(char **err, const char *why) {
+  *err = sqlite3_mprintf("walmap_upsert: the third argument must be one expression over key and value: %s", why);
+  return SQLITE_ERROR;
+}
+
+static bool is_blank(const char *text) {
+  while (*text == ' ' || (*text >= '\t' && *text <= '\r'))
+    text++;
+  return *text == 0;
+}
+
+/* The line end after the expression ends a comment in it. */
+static int prepare_over(sqlite3 *db, const char *form, const char *text, int size, sqlite3_stmt **out, char **err) {
+  char *sql = sqlite3_mprintf(form, size, text);
+  if (sql == NULL)
+    return SQLITE_NOMEM;
+  const char *tail;
+  int rc = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, &tail);
+  if (rc != SQLITE_OK)
+    rc = rc == SQLITE_ERROR ? refuse(err, sqlite3_errmsg(db)) : rc;
+  else if (!is_blank(tail))
+    rc = refuse(err, "it is more than one statement");
+  else if (sqlite3_column_count(*out) != 1)
+    rc = refuse(err, "it is more than one value");
+  sqlite3_free(sql);
+  return rc;
+}
+
+/*
+** Checks the text in two pairs of parentheses, where `prepare` has one. Text that closes a parenthesis and goes on,
+** like '1) UNION SELECT (2', fails in one of the two. Nor may it have parameters: they would be mixed up with ours.
+*/
+static int check(sqlite3 *db, const char *text, int size, char **err) {
+  sqlite3_stmt *statement = NULL;
+  int rc = prepare_over(db, "SELECT ((%.*s\n)) FROM (SELECT NULL AS key, NULL AS value)", text, size, &statement, err);
+  if (rc == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 0)
+    rc = refuse(err, "it has parameters");
+  sqlite3_finalize(statement);
+  return rc;
+}
+
+static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, char **err) {
+  if (memchr(text, 0, (size_t)size) != NULL)
+    return refuse(err, "it has a NUL inside");
+  sqlite3_stmt *statement = NULL;
+  int rc = check(db, text, size, err);
+  if (rc == SQLITE_OK)
+    rc = prepare_over(db, "SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value)", text, size, &statement, err);
+  if (rc != SQLITE_OK)
+    sqlite3_finalize(statement);
+  else
+    *out = statement;
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The cache                                                                                                          */
+
+static void discard(wm_upsert *upsert) {
+  sqlite3_finalize(upsert->statement);
+  sqlite3_free(upsert);
+}
+
+void wm_upsert_forget(wm_table *table) {
+  while (table->upserts != NULL) {
+    wm_upsert *upsert = table->upserts;
+    table->upserts = upsert->next; /* first, for finalizing may disconnect the table */
+    discard(upsert);
+  }
+}
+
+/* Takes the expression out of the list, or NULL. */
+static wm_upsert *take(wm_table *table, const char *text, int size) {
+  for (wm_upsert **at = &table->upserts; *at != NULL; at = &(*at)->next) {
+    wm_upsert *upsert = *at;
+    if (upsert->size == size && memcmp(upsert->text, text, (size_t)size) == 0) {
+      *at = upsert->next;
+      return upsert;
+    }
+  }
+  return NULL;
+}
+
+static void put_first(wm_table *table, wm_upsert *upsert) {
+  upsert->next = table->upserts;
+  table->upserts = upsert;
+  wm_upsert **at = &upsert->next;
+  for (int n = 1; n < KEPT && *at != NULL; n++)
+    at = &(*at)->next;
+  wm_upsert *last = *at;
+  if (last != NULL) {
+    *at = last->next;
+    discard(last);
+  }
+}
+
+/* The expression, out of the list. */
+static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, char **err) {
+  wm_upsert *upsert = take(table, text, size);
+  int rc = SQLITE_OK;
+  if (upsert == NULL) {
+    upsert = sqlite3_malloc64(sizeof *upsert + (size_t)size);
+    if (upsert == NULL)
+      return SQLITE_NOMEM;
+    upsert->size = size;
+    memcpy(upsert->text, text, (size_t)size);
+    rc = prepare(table->conn->db, text, size, &upsert->statement, err);
+  }
+  if (rc == SQLITE_OK)
+    *out = upsert;
+  else
+    sqlite3_free(upsert);
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Evaluating                                                                                                         */
+
+int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err) {
+  const char *text = (const char *)sqlite3_value_text(expression);
+  run->changes = table->conn->changes;
+  return text == NULL ? SQLITE_NOMEM : obtain(table, text, sqlite3_value_bytes(expression), &run->upsert, err);
+}
+
+int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err) {
+  sqlite3_stmt *statement = run->upsert->statement;
+  int rc = wm_codec_bind(statement, 1, entry);
+  if (rc == SQLITE_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+    run->value = sqlite3_column_value(statement, 0);
+    return SQLITE_OK;
+  }
+  if (rc == SQLITE_DONE)
+    return refuse(err, "it has no value");
+  *err = sqlite3_mprintf("%s", sqlite3_errmsg(table->conn->db));
+  return rc;
+}
+
+void wm_upsert_end(wm_table *table, wm_upsert_run *run) {
+  sqlite3_reset(run->upsert->statement);
+  sqlite3_clear_bindings(run->upsert->statement);
+  if (run->changes == table->conn->changes && wm_control_watch_close(table->conn) == SQLITE_OK)
+    put_first(table, run->upsert);
+  else
+    discard(run->upsert); /* the table has gone, perhaps */
+}

@@ -1,0 +1,270 @@
+/*
+** write.c - the SQL functions that change one key
+**
+** Each tests and writes in one piece of work inside one transaction (call.h). The test is walmap_txn_get, which takes
+** the key's shard for the transaction, so nobody can write between the test and the write (T4): of any number of
+** connections that call walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by
+** this call.
+*/
+#include "conn/transaction.h"
+#include "functions/functions.h"
+#include "functions/upsert.h"
+#include "table/call.h"
+#include "table/row.h"
+
+SQLITE_EXTENSION_INIT3
+
+/* What the work of a function needs and leaves. */
+typedef struct change {
+  sqlite3_context *context; /* for results that are shown while they live */
+  wm_key key;
+  wm_value value, expected;
+  sqlite3_value *result; /* to return, when `value` is set */
+  sqlite3_value *expression;
+  bool done; /* the test held */
+} change;
+
+/* Whether the key may be NULL: no entry has it, so removing it removes nothing, but it cannot be set. */
+typedef enum null_key { NULL_KEY_IS_ABSENT, NULL_KEY_IS_AN_ERROR } null_key;
+
+/* Encodes the key. False: there is nothing to do, the result is set. Otherwise the key must be released. */
+static bool take_key(sqlite3_context *context, wm_table *table, sqlite3_value *value, null_key null, change *change) {
+  int rc = wm_codec_encode_key(value, &change->key);
+  if (rc == SQLITE_OK)
+    return true;
+  if (rc != SQLITE_CONSTRAINT_NOTNULL)
+    wm_functions_fail(context, rc, NULL);
+  else if (null == NULL_KEY_IS_AN_ERROR)
+    wm_functions_fail(context, rc, sqlite3_mprintf("NOT NULL constraint failed: %s.key", table->name));
+  return false;
+}
+
+/* Does the work, and releases the key. False: it failed, and the error is the result. */
+static bool perform(sqlite3_context *context, wm_table *table, wm_call_fn work, change *change) {
+  char *err;
+  int rc = wm_call_write(table, work, change, &err);
+  wm_codec_release_key(&change->key);
+  if (rc != SQLITE_OK)
+    wm_functions_fail(context, rc, err);
+  return rc == SQLITE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The work                                                                                                           */
+
+static int put(wm_table *table, const wm_key *key, const wm_value *value, char **err) {
+  if (wm_row_is_too_big(table->conn->db, key, value->payload_size))
+    return SQLITE_TOOBIG;
+  int result = wm_row_set(table->attachment, key, value, NULL, WM_ALWAYS);
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
+}
+
+static int drop(wm_table *table, const wm_key *key, char **err) {
+  int result = wm_row_remove(table->attachment, key);
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
+}
+
+/* WALMAP_OK, NOTFOUND or an error; from then on the key's shard is the transaction's. */
+static int look(wm_table *table, const wm_key *key, walmap_entry *entry) {
+  return walmap_txn_get(table->attachment->txn, key->data, key->size, entry);
+}
+
+/*
+** Results are set inside the work where they need memory: if it is out, the statement around the work fails as well,
+** and the change is undone.
+*/
+static int do_set(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  sqlite3_result_value(change->context, change->result);
+  return put(table, &change->key, &change->value, err);
+}
+
+/* A result that is too long for this connection would fail only when the removal is committed. */
+static bool is_returnable(const wm_table *table, const walmap_entry *entry) {
+  size_t limit = (size_t)sqlite3_limit(table->conn->db, SQLITE_LIMIT_LENGTH, -1), size = wm_codec_payload_size(entry);
+  if (size > limit / 2 && wm_codec_value_is_text(entry) && wm_conn_is_utf16(table->conn))
+    size *= 2; /* what UTF-16 takes at most */
+  return size <= limit;
+}
+
+/* The removed value dies with the transaction, which may end with this work: it is copied. */
+static int do_remove(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  walmap_entry entry;
+  int result = look(table, &change->key, &entry);
+  if (result == WALMAP_NOTFOUND)
+    return WM_CALL_UNCHANGED;
+  if (result == WALMAP_OK && !is_returnable(table, &entry))
+    result = WALMAP_TOOBIG;
+  if (result != WALMAP_OK)
+    return wm_call_failed(table, result, err);
+  wm_codec_result_value(change->context, &entry, SQLITE_TRANSIENT);
+  return drop(table, &change->key, err);
+}
+
+static int do_set_if_absent(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  walmap_entry entry;
+  int result = look(table, &change->key, &entry);
+  if (result == WALMAP_OK)
+    return WM_CALL_UNCHANGED;
+  if (result != WALMAP_NOTFOUND)
+    return wm_call_failed(table, result, err);
+  change->done = true;
+  return put(table, &change->key, &change->value, err);
+}
+
+/* Whether the key is present with the expected value. SQLITE_OK, WM_CALL_UNCHANGED when not, or an error. */
+static int expect(wm_table *table, change *change, char **err) {
+  walmap_entry entry;
+  int result = look(table, &change->key, &entry);
+  if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
+    return wm_call_failed(table, result, err);
+  change->done = result == WALMAP_OK && wm_codec_value_is(entry.value, entry.value_len, &change->expected);
+  if (change->done)
+    change->key.form = wm_codec_entry_form(&entry); /* as with UPDATE */
+  return change->done ? SQLITE_OK : WM_CALL_UNCHANGED;
+}
+
+static int do_set_if(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  int rc = expect(table, change, err);
+  return rc == SQLITE_OK ? put(table, &change->key, &change->value, err) : rc;
+}
+
+static int do_remove_if(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  int rc = expect(table, change, err);
+  return rc == SQLITE_OK ? drop(table, &change->key, err) : rc;
+}
+
+/* Sets the key to what the expression makes of its entry. */
+static int compute(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, char **err) {
+  int rc = wm_upsert_evaluate(table, old, run, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (!wm_attachment_is_begun(table->attachment)) {
+    *err = sqlite3_mprintf("walmap_upsert: the expression ended the transaction");
+    return SQLITE_ABORT;
+  }
+  change->key.form = wm_codec_entry_form(old); /* a key that is present stays as it came, as with UPDATE */
+  rc = wm_codec_read_value(run->value, &change->value);
+  if (rc == SQLITE_OK)
+    rc = put(table, &change->key, &change->value, err);
+  if (rc == SQLITE_OK)
+    sqlite3_result_value(change->context, run->value);
+  return rc;
+}
+
+/*
+** The expression may run any SQL, also such as writes to this very key or rolls the transaction back. A read state that
+** is begun before the old value is looked up keeps its bytes alive through all that.
+*/
+static int do_upsert(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  walmap_entry old;
+  wm_read_state *pin;
+  wm_upsert_run run;
+  int rc = wm_upsert_begin(table, change->expression, &run, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  int result = wm_read_state_acquire(table->attachment, &pin);
+  if (result != WALMAP_OK) {
+    wm_upsert_end(table, &run);
+    return wm_call_failed(table, result, err);
+  }
+  result = look(table, &change->key, &old);
+  if (result == WALMAP_OK)
+    rc = compute(change, table, &run, &old, err);
+  else if (result == WALMAP_NOTFOUND)
+    rc = do_set(change, table, err);
+  else
+    rc = wm_call_failed(table, result, err);
+  wm_upsert_end(table, &run); /* first, for it refers to the old value */
+  wm_read_state_release(pin);
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The functions                                                                                                      */
+
+/* walmap_set([t,] key, value) */
+void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 2);
+  change change = {.context = context, .result = argv[1]};
+  if (table == NULL || !take_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
+    return;
+  if (wm_codec_read_value(argv[1], &change.value) != SQLITE_OK) {
+    wm_codec_release_key(&change.key);
+    sqlite3_result_error_nomem(context);
+    return;
+  }
+  perform(context, table, do_set, &change);
+}
+
+/* walmap_remove([t,] key) */
+void wm_function_remove(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  change change = {.context = context};
+  wm_table *table = wm_functions_table(context, argc, &argv, 1);
+  if (table != NULL && take_key(context, table, argv[0], NULL_KEY_IS_ABSENT, &change))
+    perform(context, table, do_remove, &change);
+}
+
+/* Those that return 1 or 0: a NULL key where that is no error counts as not done. */
+static void conditional(sqlite3_context *context, wm_table *table, sqlite3_value *key, null_key null,
+                        sqlite3_value *expected, sqlite3_value *value, wm_call_fn work) {
+  change change = {.context = context};
+  if (null == NULL_KEY_IS_ABSENT)
+    sqlite3_result_int(context, 0);
+  if (!take_key(context, table, key, null, &change))
+    return;
+  if ((expected != NULL && wm_codec_read_value(expected, &change.expected) != SQLITE_OK) ||
+      (value != NULL && wm_codec_read_value(value, &change.value) != SQLITE_OK)) {
+    wm_codec_release_key(&change.key);
+    sqlite3_result_error_nomem(context);
+    return;
+  }
+  if (perform(context, table, work, &change))
+    sqlite3_result_int(context, change.done);
+}
+
+/* walmap_set_if_absent([t,] key, value) */
+void wm_function_set_if_absent(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 2);
+  if (table != NULL)
+    conditional(context, table, argv[0], NULL_KEY_IS_AN_ERROR, NULL, argv[1], do_set_if_absent);
+}
+
+/* walmap_set_if([t,] key, expected, value) */
+void wm_function_set_if(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 3);
+  if (table != NULL)
+    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], argv[2], do_set_if);
+}
+
+/* walmap_remove_if([t,] key, expected) */
+void wm_function_remove_if(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 2);
+  if (table != NULL)
+    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], NULL, do_remove_if);
+}
+
+/* walmap_upsert([t,] key, initial, expression) */
+void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 3);
+  if (table == NULL)
+    return;
+  change change = {.context = context, .result = argv[1], .expression = argv[2]};
+  if (sqlite3_value_type(argv[2]) != SQLITE_TEXT) {
+    sqlite3_result_error(context, "walmap_upsert: the expression is not a text, as in 'value + 1'", -1);
+    return;
+  }
+  if (!take_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
+    return;
+  if (wm_codec_read_value(argv[1], &change.value) != SQLITE_OK) {
+    wm_codec_release_key(&change.key);
+    sqlite3_result_error_nomem(context);
+    return;
+  }
+  perform(context, table, do_upsert, &change);
+}

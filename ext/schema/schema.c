@@ -1,0 +1,286 @@
+/*
+** schema.c - which map a walmap table names, and its creation, removal and new name: see schema.h
+**
+**    table                                     map
+**    temp.kv USING walmap(map='name')          the process-wide map of that name
+**    kv in a database file                     one for all connections of the process to that file and table name
+**    kv in a :memory: or temp database         private to the table
+**    walmap, without CREATE                    private to the connection
+**
+** map= is refused outside temp: a database file is somebody's input, and must not reach a map that its host did not
+** hand to it. For the same reason the default map may not be used by triggers and views (vtab.c).
+**
+** CREATE makes an empty map, a connection finds what is there; creation.c tells which of the two a call means.
+*/
+#include "schema/schema.h"
+
+#include "conn/error.h"
+#include "conn/options.h"
+#include "schema/creation.h"
+#include "schema/ddl.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Opening                                                                                                            */
+
+/* What the arguments say. */
+typedef struct wanted {
+  const char *schema, *table;
+  bool created, is_default;
+  wm_owner owner; /* of the map */
+  char *vfs;      /* owner.vfs, to be freed */
+  wm_options options;
+} wanted;
+
+bool wm_schema_is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
+
+static int fail(char **err, char *text) {
+  *err = text;
+  return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
+static bool is_name_of_default(const char *schema, const char *name) {
+  return sqlite3_stricmp(schema, "main") == 0 && sqlite3_stricmp(name, WM_MODULE) == 0;
+}
+
+static int refuse_name_of_default(char **err) {
+  return fail(
+      err, sqlite3_mprintf(WM_MODULE ": a table cannot be called " WM_MODULE ": that is the connection's default map"));
+}
+
+static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+
+/*
+** The name of the VFS to which a database's path belongs, like "unix" or "memdb", as a text to be freed. SQLite tells
+** the names of all VFSs that it goes through, as in "vfstrace/unix-excl": those before the last only pass the path on.
+** The VFSs of the operating system differ in how they lock, but have the same files: the name is cut at "-". memdb adds
+** something in parentheses, which is cut off too.
+*/
+static int find_vfs(sqlite3 *db, const char *schema, char **out) {
+  char *names = NULL;
+  sqlite3_vfs *first = NULL;
+  *out = NULL;
+  int rc = sqlite3_file_control(db, schema, SQLITE_FCNTL_VFSNAME, &names);
+  if (rc != SQLITE_OK && sqlite3_file_control(db, schema, SQLITE_FCNTL_VFS_POINTER, &first) == SQLITE_OK)
+    names = sqlite3_mprintf("%s", first->zName);
+  if (names == NULL)
+    return SQLITE_NOMEM;
+  const char *slash = strrchr(names, '/'), *last = slash == NULL ? names : slash + 1;
+  size_t size = strcspn(last, begins(last, "unix-") || begins(last, "win32-") ? "-(" : "(");
+  *out = sqlite3_mprintf("%.*s", (int)size, last);
+  sqlite3_free(names);
+  return *out == NULL ? SQLITE_NOMEM : SQLITE_OK;
+}
+
+/* A table without map=. Databases of memdb are no files; from 3.41 on SQLite itself gives them no file name. */
+static int choose_by_database(sqlite3 *db, wanted *w) {
+  const char *file = wm_schema_is_temp(w->schema) ? NULL : sqlite3_db_filename(db, w->schema);
+  if (file == NULL || file[0] == 0)
+    return SQLITE_OK;
+  int rc = find_vfs(db, w->schema, &w->vfs);
+  if (rc == SQLITE_OK && strcmp(w->vfs, "memdb") != 0)
+    w->owner = (wm_owner){WM_FILE, w->table, file, w->vfs, &w->options};
+  return rc;
+}
+
+static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
+  w->schema = wm_conn_schema_name(conn, argv[1]);
+  w->table = argv[2];
+  w->created = wm_creation_is_of(conn->db, argv);
+  w->is_default = is_name_of_default(w->schema, w->table);
+  w->owner = (wm_owner){.kind = WM_PRIVATE};
+  w->vfs = NULL;
+  if (w->is_default) {
+    return w->created || argc > 3 ? refuse_name_of_default(err) : SQLITE_OK;
+  }
+  if (!wm_schema_is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
+    w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
+  if (w->options.map == NULL)
+    return choose_by_database(conn->db, w);
+  if (!wm_schema_is_temp(w->schema))
+    return fail(err,
+                sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
+                                          "TABLE temp.%s",
+                                w->table, w->options.map, w->table));
+  w->owner = (wm_owner){.kind = WM_NAMED, .name = w->options.map};
+  return SQLITE_OK;
+}
+
+int wm_schema_version(const wm_conn *conn, const char *schema, int *version) {
+  char *sql = sqlite3_mprintf("PRAGMA \"%w\".schema_version", schema);
+  sqlite3_stmt *statement = NULL;
+  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(conn->db, sql, -1, &statement, NULL);
+  sqlite3_free(sql);
+  if (rc != SQLITE_OK)
+    return rc;
+  bool known = sqlite3_step(statement) == SQLITE_ROW; /* not so when it is ignored */
+  if (known)
+    *version = sqlite3_column_int(statement, 0);
+  rc = sqlite3_finalize(statement);
+  return rc == SQLITE_OK && !known ? SQLITE_AUTH : rc;
+}
+
+/* Which map it is may be changing just now (registry.h): what the connection can see of that must be done. */
+static int await_changes(const wm_conn *conn, const char *schema, const wm_owner *owner) {
+  int version;
+  if (owner->kind != WM_FILE || !wm_registry_is_changing(owner, conn))
+    return SQLITE_OK;
+  int rc = wm_schema_version(conn, schema, &version);
+  if (rc == SQLITE_OK)
+    wm_registry_await(owner, conn, version);
+  return rc == SQLITE_AUTH ? SQLITE_OK : rc;
+}
+
+bool wm_schema_is_current(const wm_table *table) {
+  wm_map *map = table->attachment->map;
+  return map->kind != WM_FILE ||
+         (!wm_registry_is_retracted(map) && (wm_registry_is_named(map, table->name) || wm_ddl_is_renamed(table)));
+}
+
+bool wm_schema_is_meant(const wm_table *table) {
+  const wm_map *map = table->attachment->map;
+  wm_owner owner = {.kind = map->kind, .file = map->file, .vfs = map->vfs};
+  int version;
+  /* Where the file cannot be read, nothing is known to differ. */
+  (void)await_changes(table->conn, table->schema, &owner);
+  return wm_schema_is_current(table) ||
+         (wm_schema_version(table->conn, table->schema, &version) == SQLITE_OK && wm_registry_is_older(version, map));
+}
+
+/* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
+static bool is_same(const wm_table *table, const wanted *w) {
+  const wm_map *map = table->attachment->map;
+  const wm_owner *owner = &w->owner;
+  if (map->kind != owner->kind || !wm_schema_is_meant(table))
+    return false;
+  if (owner->kind == WM_FILE)
+    return strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0 &&
+           wm_options_are_of(&w->options, walmap_get_options(map->map));
+  return owner->kind != WM_NAMED || strcmp(map->name, owner->name) == 0;
+}
+
+/* Lets go of file tables that another connection dropped or renamed. */
+static void purge(wm_conn *conn) {
+  for (wm_table *table = conn->tables, *next; table != NULL; table = next) {
+    next = table->next;
+    if (table->references == 1 && !wm_schema_is_meant(table))
+      wm_table_unlist(table);
+  }
+}
+
+/* A new table of the connection on its map. */
+static int make(wm_conn *conn, const wanted *w, wm_table **out, char **err) {
+  wm_map *map = NULL;
+  wm_attachment *attachment = NULL;
+  bool fresh = w->created && w->owner.kind == WM_FILE;
+  int result = wm_registry_open(&w->owner, fresh, &w->options.core, &map);
+  if (result == WALMAP_OK)
+    result = wm_conn_attach(conn, map, &attachment);
+  int rc = wm_error_code(result);
+  if (rc == SQLITE_OK)
+    rc = wm_options_agree(&w->options, walmap_get_options(map->map), err);
+  else if (rc != SQLITE_NOMEM)
+    *err = sqlite3_mprintf("%s", walmap_result_text(result));
+  if (rc == SQLITE_OK && (*out = wm_table_new(attachment, w->schema, w->table)) == NULL)
+    rc = SQLITE_NOMEM;
+  if (attachment != NULL)
+    wm_attachment_release(attachment);
+  wm_registry_release(map);
+  return rc;
+}
+
+static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **err) {
+  int rc = SQLITE_OK;
+  out->created = w->created;
+  out->is_default = w->is_default;
+  out->recorded = w->created && !wm_ddl_can_do_without(conn, w->schema);
+  if ((rc = await_changes(conn, w->schema, &w->owner)) != SQLITE_OK) {
+    *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
+    return rc;
+  }
+  purge(conn);
+  if (out->recorded && (rc = wm_ddl_prepare(conn, w->schema, err)) != SQLITE_OK)
+    return rc;
+  wm_table *before = wm_conn_listed(conn, w->schema, w->table);
+  if (before != NULL && !w->created && is_same(before, w)) {
+    rc = wm_options_agree(&w->options, walmap_get_options(before->attachment->map->map), err);
+    if (rc == SQLITE_OK)
+      wm_table_retain(out->table = before);
+    return rc;
+  }
+  wm_table *table;
+  if ((rc = make(conn, w, &table, err)) != SQLITE_OK)
+    return rc;
+  if (before != NULL) /* of a database that was detached, or dropped by another connection */
+    wm_table_unlist(before);
+  wm_table_list(table);
+  if (out->recorded)
+    wm_ddl_created(table);
+  out->table = table;
+  return SQLITE_OK;
+}
+
+/* Puts the module's and the table's name before a text, which is freed. */
+static void explain(const char *table, char *why, char **err) {
+  if (why != NULL)
+    *err = sqlite3_mprintf(WM_MODULE ": %s: %s", table, why);
+  sqlite3_free(why);
+}
+
+int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err) {
+  wanted w;
+  char *why = NULL;
+  *out = (wm_opening){.table = NULL};
+  int rc = wm_options_parse(argc - 3, argv + 3, &w.options, &why);
+  if (rc == SQLITE_OK) {
+    rc = choose(conn, argc, argv, &w, err);
+    if (rc == SQLITE_OK)
+      rc = open_table(conn, &w, out, &why);
+    sqlite3_free(w.vfs);
+    wm_options_free(&w.options);
+  }
+  explain(argv[2], why, err);
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Dropping and renaming                                                                                              */
+
+int wm_schema_drop(wm_table *table, char **err) {
+  char *why = NULL;
+  int rc = wm_ddl_prepare(table->conn, table->schema, &why);
+  explain(table->name, why, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  wm_ddl_dropped(table);
+  if (table->listed)
+    wm_table_unlist(table);
+  return SQLITE_OK;
+}
+
+int wm_schema_rename(wm_table *table, const char *name, char **err) {
+  char *why = NULL;
+  if (is_name_of_default(table->schema, name))
+    return refuse_name_of_default(err);
+  char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
+  int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
+  if (rc == SQLITE_OK)
+    rc = wm_ddl_prepare(table->conn, table->schema, &why);
+  explain(table->name, why, err);
+  if (rc != SQLITE_OK) {
+    sqlite3_free(table_name);
+    sqlite3_free(map_name);
+    return rc;
+  }
+  wm_table_rename(table, &table_name);
+  wm_ddl_renamed(table, table_name, map_name);
+  return SQLITE_OK;
+}
+
+void wm_schema_forget(wm_table *table) {
+  if (table->listed)
+    wm_table_unlist(table);
+}

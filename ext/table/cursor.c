@@ -1,0 +1,409 @@
+/*
+** cursor.c - cursors of walmap tables: see cursor.h
+**
+** A cursor walks a state (WM_PLAN_SCAN), or has all its entries from the start: those of such a walk, to be sorted, or
+** those of the other ways, which are few.
+**
+** What it reads. In a transaction that has begun on the map, point lookups go through walmap_txn_get, which takes the
+** key's shard until the transaction ends (T4), and scans read a state of what the transaction sees. Otherwise both read
+** the committed state that the connection's open statements share (T2): the cursor holds it from xOpen, because SQLite
+** may open a subquery's cursor anew before it closes the old one, and never the other way round. It stays with what it
+** read at first when the connection begins to write meanwhile, and looks for something newer at the next xFilter when
+** the transaction that it read in has ended.
+**
+** Cursors are pooled, and entries point into the map's log: reading a row allocates nothing.
+**
+** What runs below xOpen and xFilter returns WALMAP codes (error.h); these two turn them into SQLite's.
+*/
+#include "table/cursor.h"
+
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "table/plan.h"
+#include "table/range.h"
+#include "table/sorted.h"
+#include "table/vtab.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+#define POOLED_CURSORS 16 /* more than a join of many tables has open at once */
+#define BATCH 64          /* keys of an IN list that are looked up together: their cache misses overlap */
+
+typedef struct wm_cursor {
+  sqlite3_vtab_cursor base;
+  wm_attachment *attachment;
+  wm_read_state *state; /* the shared state, kept from xOpen */
+  wm_read_state *own;   /* WM_PLAN_SCAN in a transaction; otherwise NULL */
+  bool in_transaction;  /* as it was when `state` was acquired */
+  unsigned generation;
+  bool is_scan, is_sorted, at_end;
+  walmap_entry entry; /* the present one */
+
+  walmap_cursor scan; /* is_scan, or is_sorted at first */
+  wm_range range;
+  wm_sorted sorted; /* is_sorted */
+
+  walmap_entry *found; /* neither of them: all entries */
+  size_t n_found, at, room;
+  walmap_entry small[BATCH]; /* `found`, as long as it suffices */
+  struct wm_cursor *next;    /* in the pool */
+} wm_cursor;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* xOpen, xClose                                                                                                      */
+
+static int acquire(wm_cursor *c) {
+  int result = wm_read_state_acquire(c->attachment, &c->state);
+  if (result == WALMAP_OK) {
+    c->in_transaction = wm_attachment_is_begun(c->attachment);
+    c->generation = c->attachment->generation;
+  }
+  return result;
+}
+
+static void release(wm_cursor *c) {
+  wm_read_state_release(c->own);
+  wm_read_state_release(c->state);
+  c->own = c->state = NULL;
+}
+
+/* Like a new one, but for the buffer. */
+static wm_cursor *from_pool(wm_conn *conn) {
+  wm_cursor *c = conn->cursors;
+  if (c != NULL) {
+    conn->cursors = c->next;
+    conn->pooled_cursors--;
+    return c;
+  }
+  c = sqlite3_malloc(sizeof *c);
+  if (c == NULL)
+    return NULL;
+  memset(c, 0, sizeof *c);
+  c->found = c->small;
+  c->room = BATCH;
+  return c;
+}
+
+static void free_found(wm_cursor *c) {
+  if (c->found != c->small)
+    sqlite3_free(c->found);
+  c->found = c->small;
+  c->room = BATCH;
+}
+
+static void to_pool(wm_conn *conn, wm_cursor *c) {
+  free_found(c);
+  if (conn->pooled_cursors == POOLED_CURSORS) {
+    sqlite3_free(c);
+    return;
+  }
+  c->next = conn->cursors;
+  conn->cursors = c;
+  conn->pooled_cursors++;
+}
+
+void wm_cursor_free_pool(wm_conn *conn) {
+  while (conn->cursors != NULL) {
+    wm_cursor *c = conn->cursors;
+    conn->cursors = c->next;
+    sqlite3_free(c);
+  }
+}
+
+int wm_cursor_open(sqlite3_vtab *vtab, sqlite3_vtab_cursor **out) {
+  wm_table *table = ((wm_vtab *)vtab)->table;
+  wm_cursor *c = from_pool(table->conn);
+  if (c == NULL)
+    return SQLITE_NOMEM;
+  c->attachment = table->attachment;
+  c->at_end = true;
+  int result = acquire(c);
+  if (result != WALMAP_OK) {
+    to_pool(table->conn, c);
+    return wm_error_table(vtab, result, table);
+  }
+  *out = &c->base;
+  return SQLITE_OK;
+}
+
+int wm_cursor_close(sqlite3_vtab_cursor *base) {
+  wm_cursor *c = (wm_cursor *)base;
+  wm_conn *conn = ((wm_vtab *)base->pVtab)->table->conn;
+  wm_range_clear(&c->range);
+  if (c->sorted.rows != NULL)
+    wm_sorted_clear(&c->sorted, false);
+  release(c);
+  to_pool(conn, c);
+  return SQLITE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Point lookups                                                                                                      */
+
+/* Room for `n` more entries. A WALMAP code. */
+static int reserve(wm_cursor *c, size_t n) {
+  if (c->n_found + n <= c->room)
+    return WALMAP_OK;
+  size_t room = 2 * (c->n_found + n);
+  walmap_entry *larger = sqlite3_realloc64(c->found == c->small ? NULL : c->found, room * sizeof *larger);
+  if (larger == NULL)
+    return WALMAP_NOMEM;
+  if (c->found == c->small)
+    memcpy(larger, c->small, c->n_found * sizeof *larger);
+  c->found = larger;
+  c->room = room;
+  return WALMAP_OK;
+}
+
+static bool in_own_transaction(const wm_cursor *c) {
+  return c->in_transaction && c->generation == c->attachment->generation;
+}
+
+static int get(wm_cursor *c, const wm_key *key) {
+  int result = reserve(c, 1);
+  if (result != WALMAP_OK)
+    return result;
+  walmap_entry *entry = &c->found[c->n_found];
+  result = in_own_transaction(c) ? walmap_txn_get(c->attachment->txn, key->data, key->size, entry)
+                                 : walmap_state_get(c->state->state, key->data, key->size, entry);
+  c->n_found += result == WALMAP_OK;
+  return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+}
+
+static bool same_key(const walmap_entry *a, const walmap_entry *b) {
+  return a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0;
+}
+
+static bool is_found(const wm_cursor *c, size_t n, const walmap_entry *entry) {
+  for (size_t i = 0; i < n; i++) {
+    if (same_key(&c->found[i], entry))
+      return true;
+  }
+  return false;
+}
+
+static bool looks_numeric(const walmap_entry *entry) {
+  return wm_codec_key_is_text(entry->key) && wm_codec_looks_numeric(entry->key, entry->key_len);
+}
+
+typedef struct collecting {
+  wm_cursor *cursor;
+  size_t n_before; /* so many entries at the start of `found` may be look-alikes of other numbers */
+  int result;
+} collecting;
+
+/* Adds text that looks like a number: it may be equal to the one sought, for SQLite to say. */
+static bool collect(void *context, const walmap_entry *entry) {
+  collecting *all = context;
+  if (!looks_numeric(entry) || is_found(all->cursor, all->n_before, entry))
+    return true;
+  if ((all->result = reserve(all->cursor, 1)) != WALMAP_OK)
+    return false;
+  all->cursor->found[all->cursor->n_found++] = *entry;
+  return true;
+}
+
+/* The look-alikes of a number (codec_hash.c), if the map can have any. */
+static int get_lookalikes(wm_cursor *c, const wm_key *key, size_t n_before) {
+  if (!wm_codec_key_is_number(key->data) || !atomic_load_explicit(&c->attachment->map->numeric, memory_order_relaxed))
+    return WALMAP_OK;
+  uint64_t hashes[WM_LOOKALIKES];
+  uint64_t seed = walmap_get_options(c->attachment->map->map)->seed;
+  int n = wm_codec_lookalikes(key->data, key->size, seed, hashes), result = WALMAP_OK;
+  collecting all = {c, n_before, WALMAP_OK};
+  for (int i = 0; i < n && result == WALMAP_OK; i++) {
+    if (in_own_transaction(c))
+      result = walmap_txn_each_hash(c->attachment->txn, hashes[i], collect, &all);
+    else
+      walmap_state_each_hash(c->state->state, hashes[i], collect, &all);
+    result = result == WALMAP_OK ? all.result : result;
+  }
+  return result;
+}
+
+static int find_key(wm_cursor *c, sqlite3_value *value) {
+  wm_key key;
+  int rc = wm_codec_encode_key(value, &key);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_NOMEM ? WALMAP_NOMEM : WALMAP_OK; /* key = NULL is never true */
+  int result = get(c, &key);
+  if (result == WALMAP_OK)
+    result = get_lookalikes(c, &key, 0);
+  wm_codec_release_key(&key);
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* IN lists                                                                                                           */
+
+typedef struct batch {
+  wm_key keys[BATCH];
+  size_t n;
+} batch;
+
+/*
+** Adds the entries of the batch's keys. The list has each value once, but what was found as some number's look-alike
+** may be in the list itself. Such are among the first `n_lookalikes` entries: the list is sorted, numbers come before
+** text.
+*/
+static int look_up(wm_cursor *c, batch *b, size_t n_lookalikes) {
+  int result = reserve(c, b->n);
+  walmap_entry *entries = &c->found[c->n_found];
+  if (result == WALMAP_OK && in_own_transaction(c)) {
+    for (size_t i = 0; i < b->n && result == WALMAP_OK; i++)
+      result = get(c, &b->keys[i]);
+  } else if (result == WALMAP_OK) {
+    for (size_t i = 0; i < b->n; i++)
+      entries[i] = (walmap_entry){.key = b->keys[i].data, .key_len = b->keys[i].size};
+    walmap_state_get_many(c->state->state, entries, b->n);
+    c->n_found += b->n;
+  }
+  size_t kept = (size_t)(entries - c->found);
+  for (size_t i = kept; i < c->n_found; i++) {
+    const walmap_entry *entry = &c->found[i];
+    if (entry->key != NULL && (n_lookalikes == 0 || !looks_numeric(entry) || !is_found(c, n_lookalikes, entry)))
+      c->found[kept++] = *entry;
+  }
+  c->n_found = kept;
+  for (size_t i = 0; i < b->n; i++)
+    wm_codec_release_key(&b->keys[i]);
+  b->n = 0;
+  return result;
+}
+
+static int find_list(wm_cursor *c, sqlite3_value *list) {
+  batch *b = sqlite3_malloc(sizeof *b);
+  if (b == NULL)
+    return WALMAP_NOMEM;
+  b->n = 0;
+  sqlite3_value *value;
+  size_t n_lookalikes = 0;
+  int result = WALMAP_OK, step = sqlite3_vtab_in_first(list, &value);
+  for (; step == SQLITE_OK && result == WALMAP_OK; step = sqlite3_vtab_in_next(list, &value)) {
+    wm_key *key = &b->keys[b->n];
+    int rc = wm_codec_encode_key(value, key);
+    if (rc == SQLITE_CONSTRAINT_NOTNULL)
+      continue;
+    if (rc != SQLITE_OK) {
+      result = WALMAP_NOMEM;
+      break;
+    }
+    size_t n_before = c->n_found;
+    result = get_lookalikes(c, key, n_lookalikes);
+    if (c->n_found > n_before)
+      n_lookalikes = c->n_found;
+    if (++b->n == BATCH && result == WALMAP_OK)
+      result = look_up(c, b, n_lookalikes);
+  }
+  if (result == WALMAP_OK && step == SQLITE_NOMEM)
+    result = WALMAP_NOMEM;
+  if (result == WALMAP_OK)
+    result = look_up(c, b, n_lookalikes);
+  for (size_t i = 0; i < b->n; i++)
+    wm_codec_release_key(&b->keys[i]);
+  sqlite3_free(b);
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* xFilter to xColumn                                                                                                 */
+
+/* To the next entry within the range: false at the end. */
+static bool step(wm_cursor *c, walmap_entry *entry) {
+  while (walmap_cursor_next(&c->scan, entry)) {
+    if (!wm_range_is_used(&c->range) || wm_range_has(&c->range, entry))
+      return true;
+  }
+  return false;
+}
+
+static int sort(wm_cursor *c, bool descending) {
+  walmap_entry entry;
+  int result = WALMAP_OK;
+  wm_sorted_clear(&c->sorted, descending);
+  while (result == WALMAP_OK && step(c, &entry))
+    result = wm_sorted_add(&c->sorted, &entry);
+  return result;
+}
+
+static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
+  bool is_empty;
+  wm_read_state *state = c->state;
+  if (wm_range_set(&c->range, plan, argv, &is_empty) != SQLITE_OK)
+    return WALMAP_NOMEM;
+  if (is_empty)
+    return WALMAP_OK;
+  if (in_own_transaction(c)) {
+    wm_read_state *before = c->own; /* maybe the same, when nothing was written since */
+    int result = wm_read_state_acquire_own(c->attachment, &state);
+    if (result != WALMAP_OK)
+      return result;
+    c->own = state;
+    wm_read_state_release(before);
+  }
+  walmap_cursor_start(&c->scan, state->state);
+  c->is_sorted = (plan & WM_PLAN_SORTED) != 0;
+  c->is_scan = !c->is_sorted;
+  return c->is_sorted ? sort(c, (plan & WM_PLAN_DESCENDING) != 0) : WALMAP_OK;
+}
+
+int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+  (void)unused, (void)argc;
+  wm_cursor *c = (wm_cursor *)base;
+  const wm_table *table = ((wm_vtab *)base->pVtab)->table;
+  int result = WALMAP_OK;
+  c->is_scan = c->is_sorted = false;
+  c->n_found = c->at = 0;
+  if (c->in_transaction && c->generation != c->attachment->generation) { /* it ended */
+    release(c);
+    result = acquire(c);
+  }
+  if (result == WALMAP_OK) {
+    switch (WM_PLAN_WAY(plan)) {
+    case WM_PLAN_KEY:
+      result = find_key(c, argv[0]);
+      break;
+    case WM_PLAN_LIST:
+      result = find_list(c, argv[0]);
+      break;
+    default:
+      result = start_scan(c, plan, argv);
+      break;
+    }
+  }
+  if (result != WALMAP_OK) {
+    c->at_end = true;
+    return wm_error_table(base->pVtab, result, table);
+  }
+  return wm_cursor_next(base);
+}
+
+int wm_cursor_next(sqlite3_vtab_cursor *base) {
+  wm_cursor *c = (wm_cursor *)base;
+  if (c->is_scan) {
+    c->at_end = !step(c, &c->entry);
+  } else if (c->is_sorted) {
+    c->at_end = !wm_sorted_next(&c->sorted, &c->entry);
+  } else {
+    c->at_end = c->at == c->n_found;
+    if (!c->at_end)
+      c->entry = c->found[c->at++];
+  }
+  return SQLITE_OK;
+}
+
+int wm_cursor_eof(sqlite3_vtab_cursor *base) { return ((wm_cursor *)base)->at_end; }
+
+int wm_cursor_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column) {
+  wm_cursor *c = (wm_cursor *)base;
+  wm_read_state *state = c->own != NULL ? c->own : c->state;
+  if (sqlite3_vtab_nochange(context))
+    return SQLITE_OK; /* UPDATE that leaves the column: xUpdate knows the key, and takes the value from the map */
+  if (column == 0)
+    wm_codec_result_key(context, &c->entry, wm_read_state_destructor(state));
+  else
+    wm_codec_result_value(context, &c->entry, wm_read_state_destructor(state));
+  return SQLITE_OK;
+}

@@ -1,0 +1,144 @@
+/*
+** plan.c - xBestIndex: see plan.h
+*/
+#include "table/plan.h"
+
+#include "table/vtab.h"
+
+SQLITE_EXTENSION_INIT3
+
+#define SMALL_MAP 1024
+#define LIST_LENGTH 25
+#define MOST_SORTED 4000000 /* entries: 160 MB of rows (sorted.h) */
+
+/* The constraints that are used, by their places in aConstraint; -1 is none. */
+typedef struct choice {
+  int key, list, lower, upper;
+} choice;
+
+static bool has_collation(sqlite3_index_info *info, int i, const char *name) {
+  return sqlite3_stricmp(sqlite3_vtab_collation(info, i), name) == 0;
+}
+
+static bool is_nocase(sqlite3_index_info *info, int i, int op) {
+  return i < info->nConstraint && info->aConstraint[i].iColumn == 0 && info->aConstraint[i].op == op &&
+         has_collation(info, i, "NOCASE");
+}
+
+/*
+** Whether the bounds i and i + 1 are those that SQLite makes of LIKE 'a%', key >= 'A' and key < 'b': it puts them right
+** before the LIKE. They mean NOCASE as SQLite has it, while in any other bound it is what the application may have put
+** in its place.
+*/
+static bool is_of_like(sqlite3_index_info *info, int i) {
+  const struct sqlite3_index_constraint *all = info->aConstraint;
+  return i >= 0 && is_nocase(info, i, SQLITE_INDEX_CONSTRAINT_GE) &&
+         is_nocase(info, i + 1, SQLITE_INDEX_CONSTRAINT_LT) && i + 2 < info->nConstraint && all[i + 2].iColumn == 0 &&
+         all[i + 2].op == SQLITE_INDEX_CONSTRAINT_LIKE && all[i + 2].iTermOffset == all[i].iTermOffset + 2;
+}
+
+static void consider(sqlite3_index_info *info, int i, choice *chosen) {
+  bool is_binary = has_collation(info, i, "BINARY");
+  switch (info->aConstraint[i].op) {
+  case SQLITE_INDEX_CONSTRAINT_EQ:
+  case SQLITE_INDEX_CONSTRAINT_IS:
+    if (is_binary && sqlite3_vtab_in(info, i, -1))
+      chosen->list = i;
+    else if (is_binary)
+      chosen->key = i;
+    break;
+  case SQLITE_INDEX_CONSTRAINT_GT:
+  case SQLITE_INDEX_CONSTRAINT_GE:
+    if (chosen->lower < 0 && (is_binary || is_of_like(info, i)))
+      chosen->lower = i;
+    break;
+  case SQLITE_INDEX_CONSTRAINT_LT:
+  case SQLITE_INDEX_CONSTRAINT_LE:
+    if (chosen->upper < 0 && (is_binary || is_of_like(info, i - 1)))
+      chosen->upper = i;
+    break;
+  }
+}
+
+/* Whether the right side is known to be a text or blob: then the one entry with that key is the exact answer. */
+static bool is_known_bytes(sqlite3_index_info *info, int i) {
+  sqlite3_value *value;
+  if (sqlite3_vtab_rhs_value(info, i, &value) != SQLITE_OK)
+    return false;
+  int type = sqlite3_value_type(value);
+  return type == SQLITE_TEXT || type == SQLITE_BLOB;
+}
+
+/*
+** Whether the statement that is being prepared, which is the connection's newest, gives rows to its caller. A SELECT
+** does, but not where it is part of an INSERT, of CREATE TABLE ... AS or of a trigger.
+*/
+static bool gives_rows(sqlite3_vtab *base) {
+  return sqlite3_column_count(sqlite3_next_stmt(((wm_vtab *)base)->table->conn->db, NULL)) > 0;
+}
+
+static void plan_key(sqlite3_vtab *base, sqlite3_index_info *info, int i) {
+  bool is_exact = is_known_bytes(info, i);
+  info->idxNum = WM_PLAN_KEY;
+  info->aConstraintUsage[i].argvIndex = 1;
+  info->aConstraintUsage[i].omit = is_exact;
+  info->idxFlags = is_exact || !gives_rows(base) ? SQLITE_INDEX_SCAN_UNIQUE : 0;
+  info->estimatedCost = 1;
+  info->estimatedRows = 1;
+}
+
+static int bound(sqlite3_index_info *info, int i, int *argument) {
+  if (i < 0)
+    return 0;
+  int op = info->aConstraint[i].op;
+  info->aConstraintUsage[i].argvIndex = ++*argument;
+  return WM_PLAN_BOUND | (has_collation(info, i, "NOCASE") ? WM_PLAN_NOCASE : 0) |
+         (op == SQLITE_INDEX_CONSTRAINT_GE || op == SQLITE_INDEX_CONSTRAINT_LE ? WM_PLAN_INCLUSIVE : 0);
+}
+
+static bool wants_order(const sqlite3_index_info *info, uint64_t entries) {
+  return info->nOrderBy > 0 && info->aOrderBy[0].iColumn == 0 && entries <= MOST_SORTED;
+}
+
+static void plan_scan(sqlite3_vtab *base, sqlite3_index_info *info, const choice *chosen) {
+  const wm_table *table = ((wm_vtab *)base)->table;
+  uint64_t entries = walmap_len(table->attachment->map->map);
+  double rows = entries < SMALL_MAP ? SMALL_MAP : (double)entries;
+  int arguments = 0;
+  int plan = WM_PLAN_SCAN | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
+             bound(info, chosen->upper, &arguments) << WM_PLAN_UPPER;
+  bool sorted = wants_order(info, entries);
+  if ((sorted || arguments > 0) && wm_conn_is_utf16(table->conn)) {
+    plan |= WM_PLAN_UTF16;
+    sorted = false;
+  }
+  if (sorted) {
+    plan |= WM_PLAN_SORTED | (info->aOrderBy[0].desc ? WM_PLAN_DESCENDING : 0);
+    info->orderByConsumed = 1;
+  }
+  info->idxNum = plan;
+  info->estimatedCost = sorted ? 2 * rows : rows;
+  for (int i = 0; i < arguments; i++)
+    rows /= 4;
+  info->estimatedRows = rows < 1 ? 1 : (sqlite3_int64)rows;
+}
+
+int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info) {
+  choice chosen = {-1, -1, -1, -1};
+  for (int i = 0; i < info->nConstraint; i++) {
+    if (info->aConstraint[i].usable && info->aConstraint[i].iColumn == 0)
+      consider(info, i, &chosen);
+  }
+  if (chosen.key >= 0) {
+    plan_key(vtab, info, chosen.key);
+  } else if (chosen.list >= 0) {
+    sqlite3_vtab_in(info, chosen.list, 1);
+    info->idxNum = WM_PLAN_LIST;
+    info->aConstraintUsage[chosen.list].argvIndex = 1;
+    info->estimatedCost = LIST_LENGTH;
+    info->estimatedRows = LIST_LENGTH;
+  } else {
+    plan_scan(vtab, info, &chosen);
+  }
+  return SQLITE_OK;
+}

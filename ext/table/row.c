@@ -1,0 +1,61 @@
+/*
+** row.c - writing one row: see row.h
+*/
+#include "table/row.h"
+#include "conn/transaction.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The length limit                                                                                                   */
+
+static size_t varint_size(uint64_t number) {
+  size_t size = 1;
+  while (size < 9 && (number >>= 7) != 0)
+    size++;
+  return size;
+}
+
+/*
+** A native table limits the record: the payloads, and a header that holds its own length and one varint for each
+** column, which tells the column's type and length. The bytes of numbers, here up to 8 each, make a difference only to
+** a limit that somebody set to less than a few dozen bytes more than the row.
+*/
+bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
+  uint64_t limit = (uint64_t)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, -1);
+  uint64_t key_payload = key->size - 1 - wm_codec_key_is_text(key->data);
+  uint64_t header = 1 + varint_size(13 + 2 * key_payload) + varint_size(13 + 2 * (uint64_t)value_size);
+  return header + key_payload + value_size > limit;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Writing                                                                                                            */
+
+int wm_row_set(wm_attachment *attachment, const wm_key *key, const wm_value *value, const walmap_entry *from,
+               wm_when when) {
+  size_t size = value != NULL ? wm_codec_value_size(value) : from->value_len;
+  void *to;
+  wm_registry_note_key(attachment->map, key->data, key->size);
+  int result = when == WM_ALWAYS
+                   ? walmap_txn_reserve(attachment->txn, key->data, key->size, size, &to)
+                   : walmap_txn_reserve_if(attachment->txn, when == WM_IF_PRESENT, key->data, key->size, size, &to);
+  if (result != WALMAP_OK)
+    return result;
+  wm_attachment_changed(attachment);
+  if (value != NULL) {
+    wm_codec_write_value(value, key->form, to);
+  } else {
+    memcpy(to, from->value, size);
+    wm_codec_set_form(to, key->form);
+  }
+  return WALMAP_OK;
+}
+
+int wm_row_remove(wm_attachment *attachment, const wm_key *key) {
+  int result = walmap_txn_remove(attachment->txn, key->data, key->size);
+  if (result == WALMAP_OK)
+    wm_attachment_changed(attachment);
+  return result;
+}

@@ -1,0 +1,243 @@
+/*
+** update.c - xUpdate: INSERT, UPDATE and DELETE as a native table WITHOUT ROWID does them
+**
+** T3: what xUpdate changes is all or nothing by itself, for SQLite makes no savepoint around a statement that can
+** change one row only. T7: everything that can fail does so here; xSync, xCommit and xRollback cannot.
+**
+** Conflicts. The module has SQLITE_VTAB_CONSTRAINT_SUPPORT, so it reports a duplicate key under OR IGNORE too, and
+** SQLite skips the row; only OR REPLACE is done here.
+*/
+#include "codec/codec.h"
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "schema/control.h"
+#include "table/call.h"
+#include "table/row.h"
+#include "table/vtab.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Errors                                                                                                             */
+
+static int fail(wm_vtab *vtab, int rc, char *text) {
+  if (text == NULL)
+    return SQLITE_NOMEM;
+  sqlite3_free(vtab->base.zErrMsg);
+  vtab->base.zErrMsg = text;
+  return rc;
+}
+
+static int fail_null(wm_vtab *vtab) {
+  return fail(vtab, SQLITE_CONSTRAINT_NOTNULL,
+              sqlite3_mprintf("NOT NULL constraint failed: %s.key", vtab->table->name));
+}
+
+static int fail_duplicate(wm_vtab *vtab) {
+  return fail(vtab, SQLITE_CONSTRAINT_PRIMARYKEY,
+              sqlite3_mprintf("UNIQUE constraint failed: %s.key", vtab->table->name));
+}
+
+static int fail_same(wm_vtab *vtab) {
+  return fail(vtab, SQLITE_ERROR,
+              sqlite3_mprintf(WM_MODULE ": %s: several keys look the same here, for they are not valid UTF-8 and this "
+                                        "database is UTF-16; change them in a UTF-8 database",
+                              vtab->table->name));
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Writing                                                                                                            */
+
+/*
+** Makes sure that the transaction on the map has begun. SQLite calls xBegin before xUpdate, but not for a table that
+** the transaction has created: nor does it announce the savepoints that are open then.
+*/
+static int begin(wm_attachment *attachment) {
+  if (wm_attachment_is_begun(attachment))
+    return WALMAP_OK;
+  wm_attachment_begin(attachment);
+  int levels = wm_control_levels(attachment->conn);
+  int result = levels > 0 ? wm_attachment_savepoint(attachment, levels - 1, false) : WALMAP_OK;
+  if (result != WALMAP_OK)
+    wm_attachment_rollback(attachment);
+  return result;
+}
+
+/* What becomes the entry's value: the sqlite3_value, or what another entry has when that is NULL. */
+typedef struct content {
+  wm_value value;
+  bool is_entry;
+  walmap_entry entry;
+} content;
+
+static int put(wm_attachment *attachment, const wm_key *key, const content *from, wm_when when) {
+  return wm_row_set(attachment, key, from->is_entry ? NULL : &from->value, &from->entry, when);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Which row                                                                                                          */
+
+/*
+** Gives `key` the key that the transaction sees in the map and UTF-16 shows as `key`, if there is one. `is_present`:
+** `key` itself is in the map too.
+*/
+static int find_shown(wm_vtab *vtab, bool is_present, wm_key *key) {
+  wm_read_state *state;
+  walmap_cursor cursor;
+  walmap_entry entry, shown = {0};
+  int n = 0, rc = wm_error_table(&vtab->base, wm_read_state_acquire_own(vtab->table->attachment, &state), vtab->table);
+  if (rc != SQLITE_OK)
+    return rc;
+  walmap_cursor_start(&cursor, state->state);
+  while (walmap_cursor_next(&cursor, &entry)) {
+    if (wm_codec_is_shown_as(&entry, key)) {
+      shown = entry;
+      n++;
+    }
+  }
+  if (n + is_present > 1) {
+    rc = fail_same(vtab);
+  } else if (n == 1) {
+    wm_codec_release_key(key);
+    rc = wm_codec_copy_key(&shown, key);
+  }
+  wm_read_state_release(state);
+  return rc;
+}
+
+/*
+** The key of the row that SQLite wants to update or delete. It has read the row, so it tells the key as it got it. In a
+** UTF-16 database that is another one than the map has if that is not valid UTF-8: such keys come from other databases
+** and from images. Only the rows themselves can tell then. SQLITE_CONSTRAINT_NOTNULL: there is no such row.
+*/
+static int read_row_key(wm_vtab *vtab, sqlite3_value *value, wm_key *key) {
+  walmap_entry entry;
+  int rc = wm_codec_encode_key(value, key);
+  if (rc != SQLITE_OK || !key->from_utf16 || !wm_codec_may_be_shown(key))
+    return rc;
+  int result = walmap_txn_get(vtab->table->attachment->txn, key->data, key->size, &entry);
+  if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
+    rc = wm_error_table(&vtab->base, result, vtab->table);
+  else if (result == WALMAP_NOTFOUND || wm_codec_has_replacement(key))
+    rc = find_shown(vtab, result == WALMAP_OK, key);
+  if (rc != SQLITE_OK)
+    wm_codec_release_key(key);
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The three statements                                                                                               */
+
+static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
+  wm_key key;
+  int rc = read_row_key(vtab, argv[0], &key);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_CONSTRAINT_NOTNULL ? SQLITE_OK : rc;
+  rc = wm_error_table(&vtab->base, wm_row_remove(vtab->table->attachment, &key), vtab->table);
+  wm_codec_release_key(&key);
+  return rc;
+}
+
+static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, bool replace) {
+  int result = put(vtab->table->attachment, key, from, replace ? WM_ALWAYS : WM_IF_ABSENT);
+  return result == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, result, vtab->table);
+}
+
+/* Gives the entry of key `old` the key `key`. Two changes, of which the second may want for memory. */
+static int move_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, const content *from, bool replace) {
+  wm_attachment *attachment = vtab->table->attachment;
+  int level = attachment->levels;
+  int rc = wm_error_table(&vtab->base, wm_attachment_savepoint(attachment, level, false), vtab->table);
+  if (rc != SQLITE_OK)
+    return rc;
+  rc = insert_row(vtab, key, from, replace);
+  if (rc == SQLITE_OK)
+    rc = wm_error_table(&vtab->base, wm_row_remove(attachment, old), vtab->table);
+  if (rc != SQLITE_OK)
+    wm_attachment_rollback_to(attachment, level);
+  wm_attachment_release_to(attachment, level);
+  return rc;
+}
+
+/*
+** A row that is gone by now, because an earlier row of the statement replaced it, stays gone. A value that the
+** statement does not set is the one that the row has now, not the one that it had when the statement read it.
+*/
+static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, content *from, bool replace) {
+  wm_attachment *attachment = vtab->table->attachment;
+  bool same = old == key || (old->size == key->size && memcmp(old->data, key->data, key->size) == 0);
+  if (same && !from->is_entry) /* the usual one */
+    return wm_error_table(&vtab->base, put(attachment, key, from, WM_IF_PRESENT), vtab->table);
+  int result = walmap_txn_get(attachment->txn, old->data, old->size, &from->entry);
+  if (result != WALMAP_OK)
+    return wm_error_table(&vtab->base, result, vtab->table);
+  if (from->is_entry && wm_row_is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
+    return SQLITE_TOOBIG;
+  if (same)
+    return wm_error_table(&vtab->base, put(attachment, key, from, WM_ALWAYS), vtab->table);
+  return move_row(vtab, old, key, from, replace);
+}
+
+/* The new value, unless the statement does not set it: then the entry has it. */
+static int read_content(sqlite3 *db, sqlite3_value *value, bool is_update, const wm_key *key, content *from) {
+  from->is_entry = is_update && sqlite3_value_nochange(value);
+  if (from->is_entry)
+    return SQLITE_OK;
+  int rc = wm_codec_read_value(value, &from->value);
+  return rc == SQLITE_OK && wm_row_is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
+}
+
+static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
+  wm_key key;
+  content from;
+  int rc = wm_codec_encode_key(argv[2], &key);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_CONSTRAINT_NOTNULL ? fail_null(vtab) : rc;
+  rc = read_content(vtab->table->conn->db, argv[3], false, &key, &from);
+  if (rc == SQLITE_OK)
+    rc = insert_row(vtab, &key, &from, replace);
+  wm_codec_release_key(&key);
+  return rc;
+}
+
+/* A key that the statement does not set is not given again (wm_cursor_column). */
+static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
+  wm_key old, fresh;
+  content from;
+  int rc = read_row_key(vtab, argv[0], &old);
+  if (rc != SQLITE_OK)
+    return rc == SQLITE_CONSTRAINT_NOTNULL ? SQLITE_OK : rc;
+  const wm_key *key = &old;
+  if (!sqlite3_value_nochange(argv[2])) {
+    key = &fresh;
+    rc = wm_codec_encode_key(argv[2], &fresh);
+    if (rc != SQLITE_OK) {
+      wm_codec_release_key(&old);
+      return rc == SQLITE_CONSTRAINT_NOTNULL ? fail_null(vtab) : rc;
+    }
+  }
+  rc = read_content(vtab->table->conn->db, argv[3], true, key, &from);
+  if (rc == SQLITE_OK)
+    rc = update_row(vtab, &old, key, &from, replace);
+  if (key != &old)
+    wm_codec_release_key(&fresh);
+  wm_codec_release_key(&old);
+  return rc;
+}
+
+/* DELETE: old key. INSERT: NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
+int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
+  wm_vtab *vtab = (wm_vtab *)base;
+  int rc = wm_error_table(base, begin(vtab->table->attachment), vtab->table);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (wm_call_take(vtab->table, rowid, &rc))
+    return rc;
+  *rowid = sqlite3_last_insert_rowid(vtab->table->conn->db); /* SQLite sets it to this: native tables leave it alone */
+  if (argc == 1)
+    return delete_row(vtab, argv);
+  bool replace = sqlite3_vtab_on_conflict(vtab->table->conn->db) == SQLITE_REPLACE;
+  return sqlite3_value_type(argv[0]) == SQLITE_NULL ? insert(vtab, argv, replace) : update(vtab, argv, replace);
+}
