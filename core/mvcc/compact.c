@@ -231,7 +231,7 @@ static void copy_record(walmap__generation *g, const candidate *c) {
   walmap__yield("compact: moved, next not set");
   walmap__record_set_next(c->record, to);
   walmap__yield("compact: next set, slot not");
-  walmap__slot_set(&slot, to);
+  walmap__generation_move(g, &slot, to);
 }
 
 /* The run leaves the list. What it held more than the copy was dead, or `prev` words. */

@@ -127,11 +127,11 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     assert(newest.record); /* the record is not undone yet, so the index holds its key */
     (void)newest;
     if (prev != 0) {
-      walmap__slot_set(&slot, prev);
+      walmap__generation_move(g, &slot, prev);
       walmap__yield("undo: slot set back, next not");
       revive(g, prev);
     } else {
-      walmap__index_remove(&g->index, hash, &slot);
+      walmap__generation_drop(g, hash, &slot);
     }
   }
   bool counted = (meta & WALMAP__TOMB) || walmap__record_next(record) != 0;

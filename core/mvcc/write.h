@@ -98,9 +98,9 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
   void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, w->old.address);
   if (prev) {
     walmap__write_supersede(w, address);
-    walmap__slot_set(&w->slot, address);
+    walmap__generation_move(g, &w->slot, address);
   } else {
-    walmap__index_add(&g->index, w->hash, address);
+    walmap__generation_add(g, w->hash, address);
   }
   if (w->remove) {
     g->log.active->dead_bytes += w->bytes;

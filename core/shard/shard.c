@@ -95,7 +95,7 @@ static void reclaim(walmap__generation *g, uint32_t address, const known_hash *k
     uint64_t hash = known->address == address ? known->hash : hash_of(g, record, meta);
     walmap__slot_ref ref;
     walmap__index_find_address(&g->index, hash, address, &ref);
-    walmap__index_remove(&g->index, hash, &ref);
+    walmap__generation_drop(g, hash, &ref);
   }
   walmap__yield("reclaim: not yet dead");
   walmap__record_set_meta(record, meta | WALMAP__DEAD);

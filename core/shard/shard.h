@@ -109,6 +109,36 @@ static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/*
+** The keys of a generation and the addresses of their newest records. Every change of what the index holds is one of
+** these, so that whatever else leads from keys to records can be changed with it. None but add_all can fail.
+*/
+
+/* A key that has no record yet, whose room was made by walmap__index_reserve, gets its first one. */
+static inline void walmap__generation_add(walmap__generation *g, uint64_t hash, uint32_t address) {
+  walmap__index_add(&g->index, hash, address);
+}
+
+/* The key's newest record is another: its successor, its predecessor again, or its copy. */
+static inline void walmap__generation_move(walmap__generation *g, const walmap__slot_ref *slot, uint32_t to) {
+  (void)g;
+  walmap__slot_set(slot, to);
+}
+
+/* The key has no record any more. */
+static inline void walmap__generation_drop(walmap__generation *g, uint64_t hash, const walmap__slot_ref *slot) {
+  walmap__index_remove(&g->index, hash, slot);
+}
+
+/* Many keys of a generation that nobody reads yet, as walmap__index_add_all. */
+static inline int walmap__generation_add_all(walmap__generation *g, const walmap__index_entry *entries, uint32_t n,
+                                             uint32_t *added) {
+  int result = walmap__index_add_all(&g->index, entries, n, added);
+  g->len += *added;
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* Readers                                                                                                            */
 
 /* The generation that a reader with this commit point sees; NULL: an empty one. */

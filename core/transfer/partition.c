@@ -72,8 +72,7 @@ static int flush_buffer(walmap__partition_buffer *buffer, walmap__loading_shard 
   walmap__generation *g = loading_shard->generation;
   uint32_t added;
   pthread_mutex_lock(&loading_shard->mutex);
-  int result = walmap__index_add_all(&g->index, buffer->entries, buffer->n, &added);
-  g->len += added;
+  int result = walmap__generation_add_all(g, buffer->entries, buffer->n, &added);
   pthread_mutex_unlock(&loading_shard->mutex);
   if (result != WALMAP_OK)
     *number = buffer->entries[added].number;
