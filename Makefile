@@ -89,7 +89,7 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm $(LDLIBS)
 
-# These need the core with its yields (core/yield.h), whatever the build
+# These need the core with its yields (core/base/yield.h), whatever the build
 YIELDING     := $(addprefix $(BUILD)/test/core/,test_races test_linearizable)
 YIELDING_LIB := $(BUILD)/yielding/libwalmap.a
 $(BUILD)/yielding/%.o: %.c $(BUILD)/flags

@@ -2,7 +2,7 @@
 ** bench_core.c - the core on one thread: single operations, scans, images and memory, beside a plain hash table and the
 ** machine's limits
 **
-**   bench_core [quick|full]            the tables of the README
+**   bench_core [quick|full]            the tables of test/bench/README.md
 **   bench_core WORKLOAD ENTRIES [ROUNDS]    one of them: small, wide or large
 **   BENCH_CLOCK=cpu counts processor time, for machines that are busy
 **

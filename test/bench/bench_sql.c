@@ -1,7 +1,7 @@
 /*
 ** bench_sql.c - through SQL: a walmap table beside SQLite's own table, `WITHOUT ROWID`, both in :memory:
 **
-**   bench_sql [quick|full]                 the tables of the README
+**   bench_sql [quick|full]                 the tables of test/bench/README.md
 **   bench_sql WORKLOAD ENTRIES [ROUNDS]    one of them: small, wide or large
 **
 ** WALMAP_SO names the extension, default ./walmap.so; MEMSTATUS=0 turns SQLite's memory statistics off; BENCH_CLOCK=cpu
@@ -9,9 +9,9 @@
 ** their own, made anew in every round. The keys and values are text. SQLite's table need not overwrite what it deletes
 ** (secure_delete), which some builds of SQLite make it do.
 **
-** A third side is a virtual table that does nothing (bare.h). Its ratio is the least that any virtual table can have:
+** A third side is a virtual table that does nothing (null_vtab.h). Its ratio is the least that any virtual table can have:
 ** where it is above a target, only SQLite itself could meet that. A fourth is one over a plain hash table, for one
-** connection and without transactions (plain.h).
+** connection and without transactions (hash_vtab.h).
 */
 #include "first_touch.h"
 #include "hash_vtab.h"

@@ -1,5 +1,5 @@
 /*
-** fresh.h - memory: how much the process holds, and memory that was never touched
+** first_touch.h - memory: how much the process holds, and memory that was never touched
 */
 #ifndef TEST_BENCH_FRESH_H
 #define TEST_BENCH_FRESH_H

@@ -1,14 +1,14 @@
 /*
-** plain.h - a virtual table over a plain hash table: what keeping rows takes, and nothing else
+** hash_vtab.h - a virtual table over a plain hash table: what keeping rows takes, and nothing else
 **
 ** Text keys and values in a log, and an open-addressed table of hashes and addresses. It has nothing else: one
 ** connection, no transaction that could be undone, no states, no savepoints, no memory that is given back, and room for
-** all from the beginning. What a statement takes here beyond bare.h's table is what keeping rows costs, where each key
+** all from the beginning. What a statement takes here beyond null_vtab.h's table is what keeping rows costs, where each key
 ** is looked up when it is asked for. What walmap takes beyond this one is what its promises cost; it takes less where
 ** it looks up many keys together (IN lists, and the writes of a transaction).
 */
-#ifndef TEST_BENCH_PLAIN_H
-#define TEST_BENCH_PLAIN_H
+#ifndef TEST_BENCH_HASH_VTAB_H
+#define TEST_BENCH_HASH_VTAB_H
 
 #include "first_touch.h"
 #include "null_vtab.h"

@@ -1,5 +1,5 @@
 /*
-** bare.h - a virtual table that does nothing: the least that SQLite takes for any virtual table
+** null_vtab.h - a virtual table that does nothing: the least that SQLite takes for any virtual table
 **
 ** Each key that is asked for is there, with one and the same value; a scan gives the keys of a list; a change is
 ** forgotten. It is declared, planned and called as a walmap table is, so what a statement takes here is what SQLite

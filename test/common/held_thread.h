@@ -1,5 +1,5 @@
 /*
-** held.h - threads that can be stopped at the nth named point (core/yield.h) that they pass
+** held_thread.h - threads that can be stopped at the nth named point (core/base/yield.h) that they pass
 **
 ** An actor is a thread that runs one task after another. A task either ends, or is held at a point until it is let go
 ** on; in both cases the caller, who waits meanwhile, goes on alone. So at any time just one thread runs, and the order

@@ -1,5 +1,5 @@
 /*
-** test_races.c - every order of two operations, one held at each named point (core/yield.h) while the other runs
+** test_races.c - every order of two operations, one held at each named point (core/base/yield.h) while the other runs
 **
 ** Which windows there are need not be known: for each pair of operations the first is held at its 1st, 2nd, 3rd ...
 ** point, the second runs, whole or up to one of its own points, and then both go on. What the two were told, and what
