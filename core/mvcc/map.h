@@ -5,12 +5,12 @@
 ** points, taken at one point in time. Why the vector is one state (S1):
 **
 **   - A transaction that wrote one shard commits by one store of that shard's commit point.
-**   - One that wrote several makes `commits` odd, with the new commit points in `pending_commit_points`; that store is the
-**     commit. Then it stores the commit points and makes `commits` even again. One such commit runs at a time.
+**   - One that wrote several makes `commits` odd, with the new commit points in `pending_commit_points`; that store is
+**     the commit. Then it stores the commit points and makes `commits` even again. One such commit runs at a time.
 **   - A reader takes, for an odd `commits`, the greater of commit point and pending commit point. It collects the
-**     vector twice, until nothing changed in between, `commits` included. Commit points only grow, so if both collections are
-**     equal, the vector was just that at the moment between them. It starts over only when somebody committed
-**     meanwhile: it waits for nobody, even if a committing thread is preempted half way.
+**     vector twice, until nothing changed in between, `commits` included. Commit points only grow, so if both
+**     collections are equal, the vector was just that at the moment between them. It starts over only when another
+**     transaction committed meanwhile: it never waits, even if a committing thread is preempted half way.
 **   - A vector that was one state some time ago, and is found unchanged after an even `commits` was read, is one again:
 **     commit points only grow, so none of them was another in between, and no commit was on its way. That takes one
 **     look.

@@ -8,8 +8,8 @@
 
 /*
 ** SQLite's calls come in through vtab.c. A function that writes does so in wm_call_write (call.h). While
-** wm_attachment_is_begun, one key is written there by row.h; what writes many at once through use->txn (a restore, changes)
-** calls wm_registry_note_key for each key before, and wm_attachment_changed after.
+** wm_attachment_is_begun, one key is written there by row.h; what writes many at once through attachment->txn (a
+** restore, changes) calls wm_registry_note_key for each key before, and wm_attachment_changed after.
 */
 
 static inline bool wm_attachment_is_begun(const wm_attachment *attachment) {

@@ -1,5 +1,5 @@
 /*
-** test_pending.c - writes that a transaction puts off are as good as made: nothing that looks can tell them apart
+** test_deferred.c - writes that a transaction puts off are as good as made: nothing that looks can tell them apart
 **
 ** The maps are large enough for writes to be deferred. SEED=n repeats a run.
 */

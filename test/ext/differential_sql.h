@@ -413,21 +413,24 @@ static void sql_call(const setting *s, statement *out) {
   case 7: put(out, CALL, "SELECT tt.rowid, walmap_upsert('%s', %s, 1, '%s') FROM tt ORDER BY tt.rowid", t,
               ANY(columns), ANY(expressions));
     break;
-  case 8: put(out, CALL, "SELECT tt.rowid, walmap_set('%s', %s, tt.rowid), walmap_len('%s') FROM tt", t, ANY(columns), t); break;
+  case 8:
+    put(out, CALL, "SELECT tt.rowid, walmap_set('%s', %s, tt.rowid), walmap_len('%s') FROM tt", t, ANY(columns), t);
+    break;
   case 9: put(out, SELECT_UNORDERED, "SELECT walmap_get('%s', %s), walmap_len('%s')", t, literal(), t); break;
   case 10: put(out, SELECT_UNORDERED, "SELECT key, walmap_get('%s', value) FROM %s", t, o); break;
   case 11: put(out, CALL, "SELECT walmap_restore('%s', walmap_snapshot('%s'))", t, table(s)); break;
   case 12: put(out, CHANGE, "UPDATE %s SET value = walmap_get('%s', key) WHERE key > %s", t, o, literal()); break;
   case 13:
-    put(out, CHANGE, "INSERT%s INTO tr SELECT walmap_upsert('kv', %s, 1, 'value + 1'), %s FROM tt ORDER BY rowid", ANY(clauses),
-        ANY(columns), one_in(2) ? ANY(raises) : "1");
+    put(out, CHANGE, "INSERT%s INTO tr SELECT walmap_upsert('kv', %s, 1, 'value + 1'), %s FROM tt ORDER BY rowid",
+        ANY(clauses), ANY(columns), one_in(2) ? ANY(raises) : "1");
     break;
   case 14:
-    put(out, CHANGE, "INSERT%s INTO %s VALUES(%s, walmap_set('%s', %s, %s))", ANY(clauses), t, literal(), t, literal(), literal());
+    put(out, CHANGE, "INSERT%s INTO %s VALUES(%s, walmap_set('%s', %s, %s))", ANY(clauses), t, literal(), t,
+        literal(), literal());
     break;
   default:
-    put(out, CHANGE, "INSERT%s INTO %s VALUES(%s, 1), (%s, walmap_remove('%s', %s))", ANY(clauses), t, literal(), literal(), t,
-        literal());
+    put(out, CHANGE, "INSERT%s INTO %s VALUES(%s, 1), (%s, walmap_remove('%s', %s))", ANY(clauses), t, literal(),
+        literal(), t, literal());
     break;
   }
 }

@@ -1,5 +1,5 @@
 /*
-** hosts.c - what hosts do to their extensions: load it from many threads at once, close in any order, fork, exit
+** embedding.c - what hosts do to their extensions: load it from many threads at once, close in any order, fork, exit
 **
 ** Looks for: a first load that races; a map that dies early, late or never; a crash in an order of closing, dropping or
 ** exiting that SQLite allows; a child process without its copy of the maps; damage that PRAGMA integrity_check does not

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#define CONTENT_SQL 1 /* WM_CONTENT_SQL of ext/codec.h */
+#define CONTENT_SQL 1 /* WM_CONTENT_SQL of ext/codec/codec.h */
 
 static sqlite3 *db;
 static int passed, failed;

@@ -1,5 +1,5 @@
 /*
-** broken_off.c - a transaction that is broken off in the middle and leaves half of itself behind (T3)
+** interrupted.c - a transaction that is broken off in the middle and leaves half of itself behind (T3)
 **
 ** Triggers keep a walmap table in step with a native one, in the same transaction. Statements are interrupted after 1,
 ** 2, 3 ... steps, and run out of memory at one limit after another, in autocommit, in a transaction and behind a
@@ -7,7 +7,7 @@
 ** hold the same rows after every failure, and after the COMMIT or ROLLBACK that follows. At last a connection is closed
 ** with its transaction open, while another one has the map.
 **
-** Usage: broken_off     Environment: WALMAP_SO is the extension (default ./walmap)
+** Usage: interrupted    Environment: WALMAP_SO is the extension (default ./walmap)
 */
 #include <sqlite3.h>
 #include <stdbool.h>

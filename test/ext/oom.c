@@ -7,7 +7,7 @@
 ** Each statement below runs on a fresh connection with the Nth allocation of SQLite and of the extension failing, once
 ** or from then on, for N = 1, 2, 3, ... until it runs through without having met it. After each failure the map must be
 ** as before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
-** (The core's allocations fail in core/test_oom.c.)
+** (The core's allocations fail in test/core/test_oom.c.)
 */
 #include <sqlite3.h>
 
@@ -76,7 +76,7 @@ static const char *const statements[] = {
     "SELECT count(*) FROM kv WHERE key LIKE 'a%'",
 };
 
-/* These take the table away. Which database is main decides how they join the transaction (ext/control.c). */
+/* These take the table away. Which database is main decides how they join the transaction (ext/schema/control.c). */
 static const char *const schema_changes[] = {
     "ALTER TABLE kv RENAME TO moved",
     "DROP TABLE kv",

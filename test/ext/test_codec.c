@@ -1,5 +1,5 @@
 /*
-** test_codec.c - SQL values as bytes (ext/codec.h), judged by SQLite itself
+** test_codec.c - SQL values as bytes (ext/codec/codec.h), judged by SQLite itself
 **
 ** Looks for: values that do not come back bit for bit; keys that are equal in SQL and not in bytes, or the reverse; a
 ** wrong order; a look-alike that a numeric lookup would miss; hostile bytes that pass wm_codec_check and are not what

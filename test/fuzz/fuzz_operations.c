@@ -1,7 +1,7 @@
 /*
 ** fuzz_operations.c - attacks: the promises of walmap.h hold for any sequence of calls, against a model
 **
-** An input is the shape of the map, four bytes, and then what is done, a few bytes a call (test/core/model_world.h):
+** An input is the shape of the map, four bytes, and then what is done, a few bytes a call (test/common/model_world.h):
 ** single operations, two transactions with savepoints, states held open, images and streams of them, restore, changes
 ** for a follower, compaction. After each call the model's invariants hold, and walmap_verify finds nothing.
 ** TRACE=1 prints the calls.
