@@ -10,8 +10,8 @@
 ** (secure_delete), which some builds of SQLite make it do.
 **
 ** A third side is a virtual table that does nothing (null_vtab.h). Its ratio is the least that any virtual table can
-** have: where it is above a target, only SQLite itself could meet that. A fourth is one over a plain hash table, for one
-** connection and without transactions (hash_vtab.h).
+** have: where it is above a target, only SQLite itself could meet that. A fourth is one over a plain hash table, for
+** one connection and without transactions (hash_vtab.h).
 */
 #include "first_touch.h"
 #include "hash_vtab.h"

@@ -3,9 +3,9 @@
 **
 ** Text keys and values in a log, and an open-addressed table of hashes and addresses. It has nothing else: one
 ** connection, no transaction that could be undone, no states, no savepoints, no memory that is given back, and room for
-** all from the beginning. What a statement takes here beyond null_vtab.h's table is what keeping rows costs, where each key
-** is looked up when it is asked for. What walmap takes beyond this one is what its promises cost; it takes less where
-** it looks up many keys together (IN lists, and the writes of a transaction).
+** all from the beginning. What a statement takes here beyond null_vtab.h's table is what keeping rows costs, where each
+** key is looked up when it is asked for. What walmap takes beyond this one is what its promises cost; it takes less
+** where it looks up many keys together (IN lists, and the writes of a transaction).
 */
 #ifndef TEST_BENCH_HASH_VTAB_H
 #define TEST_BENCH_HASH_VTAB_H
