@@ -84,6 +84,7 @@ typedef struct walmap_entry {
   size_t key_len;
   const void *value;
   size_t value_len;
+  uint64_t expires; /* Unix time in ms from which on the entry is absent; 0 is never */
 } walmap_entry;
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -20,8 +20,8 @@
 **     or      rc = walmap__image_writer_add(w, &entry);
 **   rc = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
 **
-** What is committed must have the form that FORMAT.md gives for records: `next`, bits 28 to 31 and the padding are 0,
-** and there is no `prev`.
+** What is committed must have the form that FORMAT.md gives for records: `next`, bit 26, bits 28 to 31 and the padding
+** are 0, and there is neither tag nor `prev`.
 **
 ** Reading one, chunk by chunk:
 **
@@ -156,6 +156,9 @@ void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *w
 /* Takes apart a record with 64-bit lengths, leaving it on the chunk; false when it is damaged. */
 bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__image_record *record);
 
+/* What a record's first 8 bytes may have in an image: meta, but for the bits of a running map; and no `next`. */
+#define WALMAP__IMAGE_META ((uint64_t)(((uint32_t)1 << 26) - 1) | WALMAP__EXPIRES)
+
 /* Whether the last `n` bytes, 0 to 3, before `end` are zero; at least 4 bytes lie before `end`. */
 static inline bool walmap__image_padding_is_zero(const uint8_t *end, size_t n) {
   uint32_t word;
@@ -187,15 +190,20 @@ static WALMAP__ALWAYS_INLINE int walmap__image_record_next(walmap__image_chunk *
     size_t value_len = (size_t)(head & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1));
     size_t key_len = (size_t)(head >> WALMAP__VALUE_BITS & WALMAP__KEY_EXTENDED);
     size_t payload = key_len + value_len, padded = (payload + 3) & ~(size_t)3;
-    if (head >= WALMAP__PREV || padded > left - WALMAP__RECORD_HEAD ||
+    size_t tail = head >> 24 & 8; /* EXPIRES is worth 8 */
+    if ((head & ~WALMAP__IMAGE_META) != 0 || padded + tail > left - WALMAP__RECORD_HEAD ||
         !walmap__image_padding_is_zero(chunk->at + WALMAP__RECORD_HEAD + padded, padded - payload))
       goto damaged;
     record->entry.key = chunk->at + WALMAP__RECORD_HEAD;
     record->entry.key_len = key_len;
     record->entry.value = chunk->at + WALMAP__RECORD_HEAD + key_len;
     record->entry.value_len = value_len;
+    record->entry.expires = 0;
     record->bytes = chunk->at;
-    record->size = WALMAP__RECORD_HEAD + padded;
+    record->size = WALMAP__RECORD_HEAD + padded + tail;
+    if (WALMAP__UNLIKELY(tail != 0) &&
+        (record->entry.expires = walmap__load64(chunk->at + WALMAP__RECORD_HEAD + padded)) == 0)
+      goto damaged;
   }
   chunk->at += record->size;
   chunk->records--;

@@ -241,11 +241,18 @@ void walmap__image_decoder_stop(walmap__image_decoder *decoder) {
 
 bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__image_record *record) {
   size_t left = (size_t)(chunk->end - chunk->at);
-  if (left < WALMAP__EXTENDED_HEAD || walmap__load64(chunk->at) != (uint64_t)WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS)
+  if (left < WALMAP__EXTENDED_HEAD)
     return false;
+  uint64_t head = walmap__load64(chunk->at);
+  if ((head & ~(uint64_t)WALMAP__EXPIRES) != (uint64_t)WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS)
+    return false;
+  size_t tail = head & WALMAP__EXPIRES ? 8 : 0;
   uint64_t key_len = walmap__load64(chunk->at + WALMAP__RECORD_HEAD);
   uint64_t value_len = walmap__load64(chunk->at + WALMAP__RECORD_HEAD + 8);
   left -= WALMAP__EXTENDED_HEAD;
+  if (tail > left)
+    return false;
+  left -= tail;
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return false;
   /* A chunk is a multiple of 4, and so is what is left of it: a payload that fits, fits with its padding. */
@@ -258,21 +265,22 @@ bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__ima
   record->entry.key_len = (size_t)key_len;
   record->entry.value = chunk->at + WALMAP__EXTENDED_HEAD + key_len;
   record->entry.value_len = (size_t)value_len;
+  record->entry.expires = tail != 0 ? walmap__load64(chunk->at + WALMAP__EXTENDED_HEAD + padded) : 0;
   record->bytes = chunk->at;
-  record->size = WALMAP__EXTENDED_HEAD + padded;
-  return true;
+  record->size = WALMAP__EXTENDED_HEAD + padded + tail;
+  return tail == 0 || record->entry.expires != 0;
 }
 
 void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why) {
   size_t left = (size_t)(chunk->end - chunk->at);
-  const char *what = "a record with wrong lengths or padding";
+  const char *what = "a record with wrong lengths, padding or expiry";
   if (left == 0)
     what = "the chunk has fewer records than it says";
   else if (chunk->records == 0)
     what = "the chunk has more in it than the records it says";
   else if (left < WALMAP__RECORD_HEAD)
     what = "a record does not fit into its chunk";
-  else if (image_load32(chunk->at) >= WALMAP__PREV || image_load32(chunk->at + 4) != 0)
+  else if ((walmap__load64(chunk->at) & ~WALMAP__IMAGE_META) != 0)
     what = "a record with marks that images do not have";
   (void)damaged(why, chunk->offset - left, what);
 }

@@ -146,12 +146,14 @@ void walmap__image_writer_commit(walmap__image_writer *writer, size_t size, uint
 int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *entry) {
   if (entry->key_len > WALMAP_MAX_LENGTH || entry->value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
-  size_t size = walmap__record_bytes(entry->key_len, entry->value_len, false);
+  uint32_t flags = entry->expires != 0 ? WALMAP__EXPIRES : 0;
+  const walmap__record_tail tail = {.expires = entry->expires};
+  size_t size = walmap__record_bytes(entry->key_len, entry->value_len, flags);
   int rc = open_chunk(writer, size);
   if (rc != WALMAP_OK)
     return rc;
   uint8_t *value = walmap__record_write(writer->block.bytes + writer->used, size, entry->key, entry->key_len,
-                                        entry->value_len, 0, 0);
+                                        entry->value_len, flags, &tail);
   if (entry->value_len > 0)
     memcpy(value, entry->value, entry->value_len);
   walmap__image_writer_commit(writer, size, 1);

@@ -201,7 +201,7 @@ static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, ui
     if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB))
       return STEP_BLOCKED;
     candidate *c = &batch[(*n)++];
-    *c = (candidate){job->at, record, 0, meta, walmap__address(job->at, job->offset), {NULL, 0, NULL, 0}};
+    *c = (candidate){job->at, record, 0, meta, walmap__address(job->at, job->offset), {NULL, 0, NULL, 0, 0}};
     prefetch_bucket(g, c);
     job->offset += walmap__record_size(record, meta);
     *budget -= COST_OF_COPY < *budget ? COST_OF_COPY : *budget;
@@ -216,8 +216,10 @@ static void copy_record(walmap__generation *g, const candidate *c) {
 
   size_t used = atomic_load_explicit(&copy->used, memory_order_relaxed);
   const walmap_entry *e = &c->entry;
-  size_t size = walmap__record_bytes(e->key_len, e->value_len, false);
-  uint8_t *value = walmap__record_write(copy->base + used, size, e->key, e->key_len, e->value_len, 0, 0);
+  uint32_t flags = c->meta & (WALMAP__EXPIRES | WALMAP__TAGGED);
+  const walmap__record_tail tail = {e->expires, walmap__record_tag(c->record, c->meta), 0};
+  size_t size = walmap__record_bytes(e->key_len, e->value_len, flags);
+  uint8_t *value = walmap__record_write(copy->base + used, size, e->key, e->key_len, e->value_len, flags, &tail);
   walmap__copy_bytes(value, e->value, e->value_len);
   uint32_t to = walmap__address(copy, used);
   used += size;

@@ -33,7 +33,7 @@ static int reserve(const walmap__deferred *deferred, walmap__generation *g, uint
 int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, size_t key_len,
                              size_t value_len) {
   walmap__generation *g = walmap__shard_generation(shard);
-  size_t record = walmap__record_bytes(key_len, value_len, true);
+  size_t record = walmap__record_bytes(key_len, value_len, WALMAP__PREV);
   if (deferred->n == WALMAP__MAX_DEFERRED || WALMAP__STAGING - deferred->staged < key_len + value_len ||
       !fits(deferred, &g->log, record))
     walmap__deferred_flush(deferred);
@@ -47,7 +47,7 @@ void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uin
   deferred->writes[deferred->n++] =
       (walmap__deferred_write){shard, hash, (uint32_t)key_len, (uint32_t)value_len, deferred->staged};
   deferred->staged += (uint32_t)(key_len + value_len);
-  deferred->records += (uint32_t)walmap__record_bytes(key_len, value_len, true);
+  deferred->records += (uint32_t)walmap__record_bytes(key_len, value_len, WALMAP__PREV);
   walmap__copy_bytes(to, key, key_len);
   return to + key_len;
 }

@@ -106,7 +106,7 @@ int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_f
 
 int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx) {
   walmap__write w;
-  walmap_entry e = {NULL, 0, NULL, 0};
+  walmap_entry e = {NULL, 0, NULL, 0, 0};
   int result = start(map, key, key_len, 0, &w);
   if (result != WALMAP_OK)
     return result;

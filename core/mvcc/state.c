@@ -124,7 +124,7 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
       if (look_up(probes[i].g, probes[i].hash, e[i].key, e[i].key_len, probes[i].commit_point, &e[i]) == WALMAP_OK) {
         found++;
       } else {
-        e[i] = (walmap_entry){NULL, 0, NULL, 0};
+        e[i] = (walmap_entry){NULL, 0, NULL, 0, 0};
       }
     }
   }

@@ -58,7 +58,7 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   walmap__generation *g = w->generation;
   w->remove = remove;
   w->value_len = value_len;
-  w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record != NULL);
+  w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record ? WALMAP__PREV : 0);
   int result = WALMAP_OK;
   if (!w->old.record) {
     result = walmap__index_reserve(&g->index, w->hash, 1);
@@ -95,7 +95,8 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
   if (flags != 0)
     walmap__segment_set_dirty(g->log.active);
   void *record = walmap__log_append(&g->log, w->bytes, &address);
-  void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, w->old.address);
+  const walmap__record_tail tail = {.prev = w->old.address};
+  void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, &tail);
   if (prev) {
     walmap__write_supersede(w, address);
     walmap__generation_move(g, &w->slot, address);

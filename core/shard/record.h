@@ -1,19 +1,26 @@
 /*
 ** record.h - the bytes of one log record
 **
-**   u32 meta | u32 next | [u64 key length | u64 value length] | key | value | zeros to a multiple of 4 | [u32 prev]
-**                          only if EXTENDED                                                              only if PREV
+**   u32 meta | u32 next | [u64 key length | u64 value length] | key | value | zeros to a multiple of 4 | tail
+**                          only if EXTENDED
+**   tail:  [u64 expires] | [u32 tag]      | [u32 prev]
+**          only if EXPIRES  only if TAGGED  only if PREV
 **
-**   meta   bits 0-17   value length            28  PREV   a previous record of the key is linked at the end
-**          bits 18-27  key length, or          29  TOMB   the key is removed; no value
-**                      1023 = EXTENDED         30  MOVED  `next` is an identical copy made by compaction
-**                                              31  DEAD   no reader can see the record any more
-**   next   address of the record that superseded this one (or of its copy, if MOVED); 0 while there is none
-**   prev   address of the record that this one superseded
+**   meta   bits 0-15   value length            26  TAGGED   the tail has a tag
+**          bits 16-25  key length, or          27  EXPIRES  the entry is absent from `expires` on
+**                      1023 = EXTENDED         28  PREV     a previous record of the key is linked at the end
+**                                              29  TOMB     the key is removed; no value
+**                                              30  MOVED    `next` is an identical copy made by compaction
+**                                              31  DEAD     no reader can see the record any more
+**   next     address of the record that superseded this one (or of its copy, if MOVED); 0 while there is none
+**   expires  Unix time in milliseconds, not 0
+**   tag      the row of a durable table's log that holds the record: set by what keeps that log
+**   prev     address of the record that this one superseded
 **
-** All integers are little-endian, so that an image can be a copy of the log. EXTENDED is used only where the lengths do
-** not fit. meta and next are written again during the record's life, by the shard's owner alone and one word at a time;
-** the other bytes never change once the record can be reached by readers.
+** Where key and value lie does not depend on flags, and what images leave out (tag, prev) comes last. All integers are
+** little-endian, so that an image can be a copy of the log. EXTENDED is used only where the lengths do not fit. meta and
+** next are written again during the record's life, by the shard's owner alone and one word at a time; the other bytes
+** never change once the record can be reached by readers.
 */
 #ifndef WALMAP_RECORD_H
 #define WALMAP_RECORD_H
@@ -32,8 +39,10 @@
 #define WALMAP__LE64(x) (x)
 #endif
 
-#define WALMAP__VALUE_BITS 18
+#define WALMAP__VALUE_BITS 16
 #define WALMAP__KEY_EXTENDED 1023u
+#define WALMAP__TAGGED ((uint32_t)1 << 26)
+#define WALMAP__EXPIRES ((uint32_t)1 << 27)
 #define WALMAP__PREV ((uint32_t)1 << 28)
 #define WALMAP__TOMB ((uint32_t)1 << 29)
 #define WALMAP__MOVED ((uint32_t)1 << 30)
@@ -79,15 +88,26 @@ static inline bool walmap__needs_extended(uint64_t key_len, uint64_t value_len) 
   return key_len >= WALMAP__KEY_EXTENDED || value_len >= (uint32_t)1 << WALMAP__VALUE_BITS;
 }
 
-/* Bytes of a record with these lengths. */
-static inline size_t walmap__record_bytes(size_t key_len, size_t value_len, bool prev) {
+/* What lies behind the padding; which words are there is what the flags in meta say. */
+typedef struct walmap__record_tail {
+  uint64_t expires;
+  uint32_t tag, prev;
+} walmap__record_tail;
+
+/* Bytes of the tail of a record with these flags. */
+static inline size_t walmap__tail_bytes(uint32_t meta) {
+  return (meta >> 24 & 12) + (meta >> 26 & 4); /* TAGGED is worth 4, EXPIRES 8; PREV 4 */
+}
+
+/* Bytes of a record with these lengths and flags. */
+static inline size_t walmap__record_bytes(size_t key_len, size_t value_len, uint32_t flags) {
   size_t head = walmap__needs_extended(key_len, value_len) ? WALMAP__EXTENDED_HEAD : WALMAP__RECORD_HEAD;
-  return head + ((key_len + value_len + 3) & ~(size_t)3) + (prev ? 4 : 0);
+  return head + ((key_len + value_len + 3) & ~(size_t)3) + walmap__tail_bytes(flags);
 }
 
 /* Bytes of the record at r, whose meta is given. */
 static inline size_t walmap__record_size(const walmap__record *r, uint32_t meta) {
-  size_t tail = (meta & WALMAP__PREV) >> 26; /* 4 or 0 */
+  size_t tail = walmap__tail_bytes(meta);
   if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
     const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
     return WALMAP__EXTENDED_HEAD + ((walmap__load64(at) + walmap__load64(at + 8) + 3) & ~(uint64_t)3) + tail;
@@ -102,14 +122,21 @@ static inline size_t walmap__record_size(const walmap__record *r, uint32_t meta)
 static WALMAP__ALWAYS_INLINE const uint8_t *walmap__record_end(const walmap__record *r, uint32_t meta) {
   if (WALMAP__UNLIKELY(walmap__meta_extended(meta)))
     return (const uint8_t *)r + walmap__record_size(r, meta);
-  const uint8_t *payload = (const uint8_t *)r + WALMAP__RECORD_HEAD + ((meta & WALMAP__PREV) >> 26);
+  const uint8_t *payload = (const uint8_t *)r + WALMAP__RECORD_HEAD + walmap__tail_bytes(meta);
   size_t value = (meta & (((uint32_t)1 << WALMAP__VALUE_BITS) - 1)) + 3;
   WALMAP__MEANWHILE(payload);
   WALMAP__MEANWHILE(value);
   return payload + ((value + ((meta >> WALMAP__VALUE_BITS) & 1023)) & ~(size_t)3);
 }
 
-/* Key and value where they lie. */
+/* When the record's entry expires; 0 is never. */
+static inline uint64_t walmap__record_expires(const walmap__record *r, uint32_t meta) {
+  if (WALMAP__LIKELY(!(meta & WALMAP__EXPIRES)))
+    return 0;
+  return walmap__load64((const uint8_t *)r + walmap__record_size(r, meta) - walmap__tail_bytes(meta));
+}
+
+/* The entry, key and value where they lie. */
 static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, walmap_entry *e) {
   const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
   if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
@@ -122,6 +149,7 @@ static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, 
   }
   e->key = at;
   e->value = at + e->key_len;
+  e->expires = walmap__record_expires(r, meta);
 }
 
 static WALMAP__ALWAYS_INLINE bool walmap__record_has_key(const walmap__record *r, uint32_t meta, const void *key,
@@ -135,7 +163,16 @@ static WALMAP__ALWAYS_INLINE bool walmap__record_has_key(const walmap__record *r
   return len == key_len && walmap__same_bytes(at, key, key_len);
 }
 
-/* Place of the record that r superseded, 0 if none. `size` is walmap__record_size(r, meta). */
+/* The record's tag, 0 if it has none. */
+static inline uint32_t walmap__record_tag(const walmap__record *r, uint32_t meta) {
+  if (WALMAP__LIKELY(!(meta & WALMAP__TAGGED)))
+    return 0;
+  uint32_t tag;
+  memcpy(&tag, (const uint8_t *)r + walmap__record_size(r, meta) - (meta & WALMAP__PREV ? 8 : 4), 4);
+  return WALMAP__LE32(tag);
+}
+
+/* Address of the record that r superseded, 0 if none. */
 static inline uint32_t walmap__record_prev(const walmap__record *r, uint32_t meta) {
   if (!(meta & WALMAP__PREV))
     return 0;
@@ -144,22 +181,30 @@ static inline uint32_t walmap__record_prev(const walmap__record *r, uint32_t met
   return WALMAP__LE32(address);
 }
 
+/* Writes the tail's words that the flags ask for, before `end`; returns where the tail begins. */
+static inline uint8_t *walmap__record_put_tail(uint8_t *end, uint32_t flags, const walmap__record_tail *tail) {
+  const uint32_t prev = WALMAP__LE32(tail->prev), tag = WALMAP__LE32(tail->tag);
+  if (flags & WALMAP__PREV)
+    memcpy(end -= 4, &prev, 4);
+  if (WALMAP__UNLIKELY(flags & WALMAP__TAGGED))
+    memcpy(end -= 4, &tag, 4);
+  if (WALMAP__UNLIKELY(flags & WALMAP__EXPIRES))
+    walmap__store64(end -= 8, tail->expires);
+  return end;
+}
+
 /*
 ** Writes a record's bytes but for the value's, which start at the returned address. `size` is walmap__record_bytes() of
-** the record, `flags` are meta's flag bits, with PREV if and only if prev is not 0. The record is not yet reachable, so
+** the record, `flags` are meta's flag bits, which say what of the tail is written. The record is not yet reachable, so
 ** plain stores will do.
 */
 static inline uint8_t *walmap__record_write(void *to, size_t size, const void *key, size_t key_len, size_t value_len,
-                                            uint32_t flags, uint32_t prev) {
+                                            uint32_t flags, const walmap__record_tail *tail) {
   walmap__record *r = to;
   uint8_t *at = (uint8_t *)to + WALMAP__RECORD_HEAD;
-  uint8_t *end = (uint8_t *)to + size;
-  const uint32_t last = WALMAP__LE32(prev), zero = 0;
+  uint8_t *end = walmap__record_put_tail((uint8_t *)to + size, flags, tail);
+  const uint32_t zero = 0;
   uint32_t meta = flags | (uint32_t)key_len << WALMAP__VALUE_BITS | (uint32_t)value_len;
-  if (prev != 0) {
-    end -= 4;
-    memcpy(end, &last, 4);
-  }
   memcpy(end - 4, &zero, 4); /* the padding's zeros; what else this hits is written below, or by the caller */
   if (WALMAP__UNLIKELY(walmap__needs_extended(key_len, value_len))) {
     meta = flags | WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS;

@@ -34,11 +34,14 @@ static bool is_dirty(const walmap__segment *s) { return atomic_load_explicit(&s-
 
 /* The header that a record has in an image: flags and next are zero. */
 static inline void put_head(uint8_t *to, uint32_t meta) {
-  walmap__store64(to, meta & ~(WALMAP__PREV | WALMAP__MOVED | WALMAP__DEAD)); /* TOMB it has not, if it is kept */
+  /* TOMB it has not, if it is kept */
+  walmap__store64(to, meta & ~(WALMAP__TAGGED | WALMAP__PREV | WALMAP__MOVED | WALMAP__DEAD));
 }
 
-/* Bytes of a record in an image: without `prev`. */
-static inline size_t image_bytes(size_t size, uint32_t meta) { return size - ((meta & WALMAP__PREV) >> 26); }
+/* Bytes of a record in an image: without tag and `prev`, its last words. */
+static inline size_t image_bytes(size_t size, uint32_t meta) {
+  return size - walmap__tail_bytes(meta & (WALMAP__TAGGED | WALMAP__PREV));
+}
 
 /*
 ** All bits if the state has the record, none if not. Most are dead for everybody, or the newest of their key: no branch

@@ -126,7 +126,8 @@ static bool is_same(const walmap__record *a, uint32_t a_meta, const walmap__reco
   walmap__record_entry(a, a_meta, &x);
   walmap__record_entry(b, b_meta, &y);
   return walmap__record_has_key(a, a_meta, y.key, y.key_len) &&
-         (!value || (x.value_len == y.value_len && memcmp(x.value, y.value, x.value_len) == 0));
+         (!value ||
+          (x.value_len == y.value_len && memcmp(x.value, y.value, x.value_len) == 0 && x.expires == y.expires));
 }
 
 /* A live record that compaction has copied: `next` is the copy. */
@@ -182,7 +183,7 @@ static bool is_padded(const visit *v) {
   walmap_entry e;
   walmap__record_entry(v->record, v->meta, &e);
   const uint8_t *at = (const uint8_t *)e.value + e.value_len;
-  const uint8_t *end = (const uint8_t *)v->record + v->size - (v->meta & WALMAP__PREV ? 4 : 0);
+  const uint8_t *end = (const uint8_t *)v->record + v->size - walmap__tail_bytes(v->meta);
   while (at < end && *at == 0)
     at++;
   return at == end;
@@ -190,7 +191,8 @@ static bool is_padded(const visit *v) {
 
 static bool check_record(walmap__inspection *in, const visit *v) {
   bool clean = !atomic_load(&v->segment->dirty);
-  if (clean && (v->next != 0 || v->meta & (WALMAP__PREV | WALMAP__TOMB | WALMAP__MOVED | WALMAP__DEAD)))
+  const uint32_t no_image = WALMAP__TAGGED | WALMAP__PREV | WALMAP__TOMB | WALMAP__MOVED | WALMAP__DEAD;
+  if (clean && (v->next != 0 || v->meta & no_image))
     return fault_here(in, v, "the record is in a segment that counts as an image");
   if (v->passed && !(v->meta & (WALMAP__DEAD | WALMAP__MOVED)))
     return fault_here(in, v, "compaction has left the record behind");

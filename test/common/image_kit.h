@@ -72,7 +72,7 @@ static inline void print_hex(bytes all) {
 
 /* Key and value of entry i of a made-up content, of all lengths that matter up to `longest`. */
 static inline walmap_entry made_entry(uint32_t i, size_t longest) {
-  static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 255, 1022, 1023, 1024, 262143, 262144, 300000};
+  static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 255, 1022, 1023, 1024, 65535, 65536, 300000};
   static uint8_t pool[1 << 20];
   if (pool[0] == 0) {
     for (size_t k = 0; k < sizeof pool; k++)
@@ -81,7 +81,8 @@ static inline walmap_entry made_entry(uint32_t i, size_t longest) {
   size_t n = 0;
   while (n < sizeof lengths / sizeof *lengths && lengths[n] <= longest)
     n++;
-  walmap_entry entry = {pool + 4096 + i, lengths[i % n], pool + 65536 + i, lengths[i / n % n]};
+  uint64_t expires = i % 5 == 3 ? UINT64_C(1) << i % 63 : 0; /* some expire, at all kinds of times */
+  walmap_entry entry = {pool + 4096 + i, lengths[i % n], pool + 65536 + i, lengths[i / n % n], expires};
   return entry;
 }
 
@@ -114,8 +115,8 @@ static inline bytes made_image(uint32_t content, uint32_t n, size_t longest, uin
 }
 
 static inline bool same_entry(const walmap_entry *a, const walmap_entry *b) {
-  return a->key_len == b->key_len && a->value_len == b->value_len && memcmp(a->key, b->key, a->key_len) == 0 &&
-         memcmp(a->value, b->value, a->value_len) == 0;
+  return a->key_len == b->key_len && a->value_len == b->value_len && a->expires == b->expires &&
+         memcmp(a->key, b->key, a->key_len) == 0 && memcmp(a->value, b->value, a->value_len) == 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

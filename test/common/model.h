@@ -18,7 +18,7 @@ typedef struct bytes {
 /* All keys of a test and room to make values in. One thread at a time. */
 typedef struct universe {
   uint32_t n;
-  uint32_t huge_one_in; /* one value in this many is longer than 2^18 bytes; 0 is none */
+  uint32_t huge_one_in; /* one value in this many is longer than 2^16 bytes; 0 is none */
   bytes *keys;
   struct value_room {
     uint8_t *at;
@@ -65,7 +65,7 @@ static inline uint32_t universe_find(const universe *u, const void *key, size_t 
 static inline size_t value_length(const universe *u, uint32_t version) {
   uint64_t h = mix(version ^ 0x76616c7565u);
   if (u->huge_one_in && h % u->huge_one_in == 0)
-    return (1u << 18) - 2 + (h >> 40) % 70000;
+    return (1u << 16) - 2 + (h >> 40) % 70000;
   if (h % 61 == 0)
     return (h >> 20) % 4000;
   return (h >> 20) % 40;

@@ -23,8 +23,8 @@ static void test_worked_example(void **unused) {
   bytes expected = bytes_from_hex("core/FORMAT.md", "## Worked example");
   walmap_image_builder *builder;
   assert_int_equal(walmap_image_builder_new(7, &builder), WALMAP_OK);
-  assert_int_equal(walmap_image_builder_add(builder, &(walmap_entry){"foo", 3, "bar", 3}), WALMAP_OK);
-  assert_int_equal(walmap_image_builder_add(builder, &(walmap_entry){"k", 1, NULL, 0}), WALMAP_OK);
+  assert_int_equal(walmap_image_builder_add(builder, &(walmap_entry){"foo", 3, "bar", 3, 0}), WALMAP_OK);
+  assert_int_equal(walmap_image_builder_add(builder, &(walmap_entry){"k", 1, NULL, 0, 1700000000123}), WALMAP_OK);
   void *image;
   size_t size;
   assert_int_equal(walmap_image_builder_finish(builder, &image, &size), WALMAP_OK);
@@ -36,9 +36,9 @@ static void test_worked_example(void **unused) {
   assert_int_equal(reader.content, 7);
   assert_int_equal(reader.entries, 2);
   assert_int_equal(walmap_image_next(&reader, &entry, NULL), WALMAP_OK);
-  assert_true(same_entry(&entry, &(walmap_entry){"foo", 3, "bar", 3}));
+  assert_true(same_entry(&entry, &(walmap_entry){"foo", 3, "bar", 3, 0}));
   assert_int_equal(walmap_image_next(&reader, &entry, NULL), WALMAP_OK);
-  assert_true(same_entry(&entry, &(walmap_entry){"k", 1, "", 0}));
+  assert_true(same_entry(&entry, &(walmap_entry){"k", 1, "", 0, 1700000000123}));
   assert_int_equal(walmap_image_next(&reader, &entry, NULL), WALMAP_NOTFOUND);
   assert_int_equal(walmap_image_next(&reader, &entry, NULL), WALMAP_NOTFOUND);
   walmap_image_free(image);
@@ -46,16 +46,18 @@ static void test_worked_example(void **unused) {
 }
 
 #define GOLDEN_CONTENT 0x77616c31u
-#define GOLDEN_ENTRIES 6
+#define GOLDEN_ENTRIES 8
 
 /* What test/golden/v1.hex holds; a chunk is cut before the fourth. Never to be changed. */
 static walmap_entry golden_entry(int i) {
-  static uint8_t long_key[1023], long_value[300];
+  static uint8_t long_key[1023], other_key[1023], long_value[300];
+  memset(other_key, 'X', sizeof other_key);
   memset(long_key, 'K', sizeof long_key);
   memset(long_value, 0xa5, sizeof long_value);
   const walmap_entry entries[GOLDEN_ENTRIES] = {
-      {"", 0, "empty key", 9},  {"empty value", 11, "", 0}, {"a\0b", 3, "c\0\0", 3},
-      {"n\xc3\xbc", 3, "1", 1}, {long_key, 1023, "", 0},    {"long value", 10, long_value, 300},
+      {"", 0, "empty key", 9, 0},      {"empty value", 11, "", 0, 0}, {"a\0b", 3, "c\0\0", 3, 0},
+      {"n\xc3\xbc", 3, "1", 1, 0},     {long_key, 1023, "", 0, 0},    {"long value", 10, long_value, 300, 0},
+      {"k", 1, "v", 1, 1700000000123}, {other_key, 1023, "", 0, 1},
   };
   return entries[i];
 }
@@ -131,7 +133,8 @@ static void assert_content(bytes image, uint32_t n, size_t longest, size_t piece
     while ((rc = walmap__image_record_next(&chunk, &record, &why)) == WALMAP_OK) {
       walmap_entry expected = made_entry(i++, longest);
       assert_true(same_entry(&record.entry, &expected));
-      assert_int_equal(record.size, walmap__record_bytes(expected.key_len, expected.value_len, false));
+      assert_int_equal(record.size, walmap__record_bytes(expected.key_len, expected.value_len,
+                                                         expected.expires ? WALMAP__EXPIRES : 0));
     }
     assert_int_equal(rc, WALMAP_NOTFOUND);
   }
@@ -165,7 +168,7 @@ static void test_chunk_limit(void **unused) {
   static uint8_t value[WALMAP__IMAGE_CHUNK];
   for (size_t over = 0; over < 3; over++) {
     walmap__image_writer *writer;
-    walmap_entry half = {"", 0, value, WALMAP__IMAGE_CHUNK / 2 - WALMAP__RECORD_HEAD};
+    walmap_entry half = {"", 0, value, WALMAP__IMAGE_CHUNK / 2 - WALMAP__EXTENDED_HEAD};
     MUST_OK(walmap__image_writer_new(0, NULL, NULL, 0, &writer));
     MUST_OK(walmap__image_writer_add(writer, &half));
     half.value_len += over == 1 ? 1 : 0;
@@ -223,8 +226,10 @@ static int add_made(walmap__image_writer *writer, uint32_t n, size_t longest, in
         return rc;
       continue;
     }
-    size_t size = walmap__record_bytes(entry.key_len, entry.value_len, false);
-    uint8_t *value = walmap__record_write(run + used, size, entry.key, entry.key_len, entry.value_len, 0, 0);
+    uint32_t flags = entry.expires != 0 ? WALMAP__EXPIRES : 0;
+    const walmap__record_tail tail = {.expires = entry.expires};
+    size_t size = walmap__record_bytes(entry.key_len, entry.value_len, flags);
+    uint8_t *value = walmap__record_write(run + used, size, entry.key, entry.key_len, entry.value_len, flags, &tail);
     if (entry.value_len > 0)
       memcpy(value, entry.value, entry.value_len);
     used += size;
@@ -321,7 +326,7 @@ static void test_failing_callback(void **unused) {
       walmap__image_writer *writer;
       sink to = {.all = bytes_copy(NULL, 0), .fail_at = fail_at};
       MUST_OK(walmap__image_writer_new(3, write_sink, &to, 0, &writer));
-      rc = add_made(writer, 150, 300000, way, 12);
+      rc = add_made(writer, 400, 300000, way, 12);
       size_t calls = to.calls;
       if (rc == WALMAP_IO) {
         assert_int_equal(walmap__image_writer_add(writer, &(walmap_entry){"", 0, "", 0}), WALMAP_IO);

@@ -133,7 +133,7 @@ static void test_texts(void **unused) {
   assert_why((bytes){image.data, 8}, "image damaged at byte 8: it ends within the header");
   assert_why((bytes){image.data, 50}, "image damaged at byte 50: it ends before its trailer");
   assert_why((bytes){image.data, 70}, "image damaged at byte 70: it ends within a chunk");
-  assert_why((bytes){image.data, 92}, "image damaged at byte 92: it ends before its trailer");
+  assert_why((bytes){image.data, 101}, "image damaged at byte 101: it ends before its trailer");
   assert_why((bytes){image.data, 100}, "image damaged at byte 100: it ends before its trailer");
   image.data[17] ^= 1;
   assert_why(image, "image damaged at byte 0: the header's check is wrong");
@@ -147,12 +147,12 @@ static void test_texts(void **unused) {
   image.data[75] ^= 1;
   assert_why(image, "image damaged at byte 32: a chunk's checksum is wrong");
   image.data[75] ^= 1;
-  image.data[100] ^= 1;
-  assert_why(image, "image damaged at byte 92: the check is wrong, of a chunk's frame or the trailer");
-  image.data[100] ^= 1;
+  image.data[108] ^= 1;
+  assert_why(image, "image damaged at byte 100: the check is wrong, of a chunk's frame or the trailer");
+  image.data[108] ^= 1;
   bytes longer = bytes_copy(image.data, image.size);
   longer.data[longer.size++] = 0;
-  assert_why(longer, "image damaged at byte 124: it goes on behind its end");
+  assert_why(longer, "image damaged at byte 132: it goes on behind its end");
   free(longer.data);
   free(image.data);
 }
@@ -193,8 +193,8 @@ static void test_forged_header(void **unused) {
 
 static void test_forged_frame(void **unused) {
   (void)unused;
-  static const uint64_t impossible[] = {0, 1, 4, 8, 12, 27, 29, 0x7fffffff, 0x80000001, UINT64_MAX};
-  static const uint64_t beyond[] = {64,
+  static const uint64_t impossible[] = {0, 1, 4, 8, 12, 35, 37, 0x7fffffff, 0x80000001, UINT64_MAX};
+  static const uint64_t beyond[] = {72,
                                     100,
                                     0x7ffffffc,
                                     0x80000000,
@@ -207,46 +207,50 @@ static void test_forged_frame(void **unused) {
   for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++)
     FORGED("image damaged at byte 32: a chunk of an impossible size", {40, 8, impossible[i]});
   for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++)
-    FORGED("image damaged at byte 124: it ends within a chunk", {40, 8, beyond[i]});
+    FORGED("image damaged at byte 132: it ends within a chunk", {40, 8, beyond[i]});
   FORGED("image damaged at byte 32: a chunk of an impossible size", {36, 4, 0});
-  FORGED("image damaged at byte 32: a chunk of an impossible size", {36, 4, 4});
+  FORGED("image damaged at byte 32: a chunk of an impossible size", {36, 4, 5});
   FORGED("image damaged at byte 32: a chunk of an impossible size", {36, 4, UINT32_MAX});
-  FORGED("image damaged at byte 80: the chunk has more in it than the records it says", {36, 4, 1}, {100, 8, 1});
-  FORGED("image damaged at byte 92: the chunk has fewer records than it says", {36, 4, 3}, {100, 8, 3});
+  FORGED("image damaged at byte 80: the chunk has more in it than the records it says", {36, 4, 1}, {108, 8, 1});
+  FORGED("image damaged at byte 100: the chunk has fewer records than it says", {36, 4, 3}, {108, 8, 3});
   FORGED("image damaged at byte 32: neither a chunk nor the trailer", {32, 4, 0});
 }
 
 static void test_forged_trailer(void **unused) {
   (void)unused;
-  static const uint64_t numbers[] = {0,         3, 123, 125, (uint64_t)1 << 31, (uint64_t)1 << 32, (uint64_t)1 << 63,
+  static const uint64_t numbers[] = {0,         3, 131, 133, (uint64_t)1 << 31, (uint64_t)1 << 32, (uint64_t)1 << 63,
                                      UINT64_MAX};
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-    FORGED("image damaged at byte 92: the trailer has another number of chunks", {96, 4, (uint32_t)numbers[i] ^ 4});
-    FORGED("image damaged at byte 92: the trailer has another number of entries", {100, 8, numbers[i]});
-    FORGED("image damaged at byte 92: the trailer has another size", {108, 8, numbers[i]});
+    FORGED("image damaged at byte 100: the trailer has another number of chunks", {104, 4, (uint32_t)numbers[i] ^ 4});
+    FORGED("image damaged at byte 100: the trailer has another number of entries", {108, 8, numbers[i]});
+    FORGED("image damaged at byte 100: the trailer has another size", {116, 8, numbers[i]});
   }
 }
 
 static void test_forged_record(void **unused) {
   (void)unused;
   const char *marks = "image damaged at byte 64: a record with marks that images do not have";
-  const char *lengths = "image damaged at byte 64: a record with wrong lengths or padding";
+  const char *lengths = "image damaged at byte 64: a record with wrong lengths, padding or expiry";
   const uint32_t meta = 3u << WALMAP__VALUE_BITS | 3;
   for (uint32_t bit = WALMAP__PREV; bit != 0; bit <<= 1)
     FORGED(marks, {64, 4, meta | bit});
+  FORGED(marks, {64, 4, meta | WALMAP__TAGGED});
   for (uint32_t bit = 1; bit != 0; bit <<= 1)
     FORGED(marks, {68, 4, bit});
   FORGED(lengths, {64, 4, 3u << WALMAP__VALUE_BITS | 7}); /* up to byte 81, and 82 is not zero */
   FORGED(lengths, {64, 4, 3u << WALMAP__VALUE_BITS | 18});
   FORGED(lengths, {64, 4, (1u << WALMAP__VALUE_BITS) - 1});
   FORGED(lengths, {64, 4, 1022u << WALMAP__VALUE_BITS});
+  FORGED(lengths, {64, 4, 3u << WALMAP__VALUE_BITS | 18 | WALMAP__EXPIRES}); /* the expiry does not fit */
+  FORGED("image damaged at byte 80: a record with wrong lengths, padding or expiry", {92, 8, 0});
   for (unsigned bit = 16; bit < 32; bit++) /* the bytes 78 and 79 */
     FORGED(lengths, {76, 4, 0x7261 | (uint64_t)1 << bit});
-  FORGED("image damaged at byte 80: a record with wrong lengths or padding", {88, 4, 0x6b | 1 << 8});
-  FORGED("image damaged at byte 80: a record with wrong lengths or padding", {88, 4, 0x6b | 1u << 31});
-  FORGED("image damaged at byte 80: a record with wrong lengths or padding", {80, 4, WALMAP__KEY_EXTENDED << 18});
+  FORGED("image damaged at byte 80: a record with wrong lengths, padding or expiry", {88, 4, 0x6b | 1 << 8});
+  FORGED("image damaged at byte 80: a record with wrong lengths, padding or expiry", {88, 4, 0x6b | 1u << 31});
+  FORGED("image damaged at byte 80: a record with wrong lengths, padding or expiry",
+         {80, 4, WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS});
   /* A first record that takes up all but 4 bytes of the chunk. */
-  FORGED("image damaged at byte 88: a record does not fit into its chunk", {64, 4, 16}, {80, 8, 0});
+  FORGED("image damaged at byte 96: a record does not fit into its chunk", {64, 4, 24}, {80, 8, 0}, {88, 8, 0});
 }
 
 /* An image of one record with 64-bit lengths, which lie at 72 and 80; 24 + 1023 + 1 bytes. */
@@ -259,7 +263,7 @@ static void test_forged_extended(void **unused) {
                                      1023,
                                      1024,
                                      1025,
-                                     (uint64_t)1 << 18,
+                                     (uint64_t)1 << 16,
                                      (uint64_t)1 << 31,
                                      (uint64_t)1 << 32,
                                      (uint64_t)1 << 63,
@@ -283,7 +287,7 @@ static void test_forged_extended(void **unused) {
       if (right)
         assert_int_equal(read_in_place(image, &entries, NULL), WALMAP_OK);
       else
-        assert_why(image, "image damaged at byte 64: a record with wrong lengths or padding");
+        assert_why(image, "image damaged at byte 64: a record with wrong lengths, padding or expiry");
     }
   }
   assert_int_equal(accepted, 3);
@@ -291,11 +295,11 @@ static void test_forged_extended(void **unused) {
   walmap__store64(image.data + 80, 0);
   image_store32(image.data + 64, WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS | 1); /* a value length in meta as well */
   repair(image);
-  assert_why(image, "image damaged at byte 64: a record with wrong lengths or padding");
+  assert_why(image, "image damaged at byte 64: a record with wrong lengths, padding or expiry");
   image_store32(image.data + 64, WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS);
   image.data[64 + 24 + 1023] = 1; /* padding */
   repair(image);
-  assert_why(image, "image damaged at byte 64: a record with wrong lengths or padding");
+  assert_why(image, "image damaged at byte 64: a record with wrong lengths, padding or expiry");
   free(image.data);
 }
 

@@ -297,7 +297,7 @@ static void test_golden_images(void **unused) {
   walmap *map = open_map(1, image_load32(golden.data + HEADER_CONTENT));
   uint64_t entries;
   MUST_OK(walmap_restore(map, golden.data, golden.size, &entries, NULL));
-  assert_int_equal(entries, 6);
+  assert_int_equal(entries, 8);
   walmap_close(map);
   free(golden.data);
 }

@@ -174,8 +174,8 @@ static void clean(void) { PUT(segment_of(REMOVED)->dirty, false); }
 static void dead_newest(void) { add_flag(record_of(LIVE), WALMAP__DEAD); }
 static void moved_newest(void) { add_flag(record_of(LIVE), WALMAP__MOVED); }
 static void moved_dead(void) { add_flag(superseded(), WALMAP__MOVED); }
-static void longer(void) { put_meta(superseded(), walmap__record_meta(superseded()) + 200000); }
-static void endless(void) { put_meta(superseded(), 0x0fffffff); }
+static void longer(void) { put_meta(superseded(), walmap__record_meta(superseded()) + 60000); }
+static void endless(void) { put_meta(superseded(), 0x03ffffff); }
 static void revived(void) { put_next(superseded(), 0); }
 static void wrong_next(void) { put_next(superseded(), place_of(OVERWRITTEN + 1)); }
 static void wild_next(void) { put_next(superseded(), 0x7ffffff0); }

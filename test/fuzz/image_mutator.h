@@ -29,7 +29,8 @@ static inline size_t mutate_anew(uint8_t *data, size_t max_size, uint64_t *rando
 
 /* Sets one number, at a place where an image may have one, to one that may be trouble. */
 static inline void mutate_number(uint8_t *image, size_t size, uint64_t *random) {
-  static const uint64_t numbers[] = {0, 1, 2, 3, 4, 7, 8, 31, 32, 33, 1022, 1023, 1024, 0x3ffff, 0x40000};
+  static const uint64_t numbers[] = {0,  1,  2,    3,    4,    7,      8,       31,
+                                     32, 33, 1022, 1023, 1024, 0xffff, 0x10000, WALMAP__EXPIRES};
   size_t at = random_below(random, (uint32_t)(size / 4)) * 4;
   uint64_t number = numbers[random_below(random, sizeof numbers / sizeof *numbers)];
   switch (random_below(random, 6)) {
@@ -46,7 +47,7 @@ static inline void mutate_number(uint8_t *image, size_t size, uint64_t *random) 
     number = image_load32(image + at) - number;
     break;
   case 4:
-    number = (uint64_t)WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS;
+    number = (uint64_t)WALMAP__KEY_EXTENDED << WALMAP__VALUE_BITS | (random_below(random, 2) ? WALMAP__EXPIRES : 0);
     break;
   default:
     break;
