@@ -90,7 +90,7 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm $(LDLIBS)
 
 # These need the core with its yields (core/base/yield.h), whatever the build
-YIELDING     := $(addprefix $(BUILD)/test/core/,test_races test_linearizable)
+YIELDING     := $(addprefix $(BUILD)/test/core/,test_races test_linearizable test_retry_token)
 YIELDING_LIB := $(BUILD)/yielding/libwalmap.a
 $(BUILD)/yielding/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -131,9 +131,9 @@ typedef struct walmap_options {
 **   first_segment  The size of a shard's first log segment; or 32 bytes for each expected entry, if that is more, but
 **                  1016 KiB at most. From 8 KiB on a segment may be up to half smaller, so that it leaves no unused
 **                  rest in the memory that it is taken from. Later segments are an eighth of the log, if that is more.
-**   busy_timeout   The longest wait for one shard. When a transaction object has met a deadlock, its next transaction
-**                  waits once more at its begin, 10 ms at most and no longer than this, to take turns with others that
-**                  met one.
+**   busy_timeout   The longest wait for one shard. When a session has met a deadlock, its next transactions wait once
+**                  more before they own anything, to take turns with other sessions of the process that met one: until no
+**                  turn has been taken for 10 ms (or for this, if it is less), and 100 ms at most.
 */
 #define WALMAP_DEFAULT_SHARDS 16
 #define WALMAP_DEFAULT_AUTO_COMPACT 50

@@ -42,7 +42,6 @@ struct walmap {
   walmap__shard *shards;
   _Atomic uint64_t *commit_points;
   walmap__shard_stats (*stats)[2];
-  walmap__lock retry_token; /* of the transactions that take turns after deadlocks (txn.c) */
 
   /* One cache line: what every read looks at, and what a commit of several shards changes. */
   _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */

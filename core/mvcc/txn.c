@@ -36,30 +36,6 @@ void walmap_txn_free(walmap_txn *txn) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Turns                                                                                                              */
-
-/*
-** O2: whoever met a deadlock tries again at once, as a rule, and meets the same shards in the hands of the same other.
-** So its next transactions take turns with those of others whom it happened to: then they do not fail each other. A
-** turn is asked for while nothing of the map is owned. It is a courtesy, and nothing hangs on it: who waits for long
-** goes without.
-*/
-enum { RETRIES_WITH_TOKEN = 64, RETRY_TOKEN_TIMEOUT = 10 /* ms */ };
-
-static void take_retry_token(walmap_txn *txn) {
-  uint32_t timeout =
-      txn->map->options.busy_timeout < RETRY_TOKEN_TIMEOUT ? txn->map->options.busy_timeout : RETRY_TOKEN_TIMEOUT;
-  txn->has_retry_token = walmap__lock_acquire(&txn->map->retry_token, &walmap__single_operation, timeout) == WALMAP_OK;
-  txn->retries_with_token = txn->has_retry_token ? txn->retries_with_token - 1 : 0;
-}
-
-static void release_retry_token(walmap_txn *txn) {
-  if (txn->has_retry_token)
-    walmap__lock_release(&txn->map->retry_token);
-  txn->has_retry_token = false;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
 /* Begin and end                                                                                                      */
 
 void walmap_txn_begin(walmap_txn *txn) {
@@ -108,9 +84,10 @@ static void end(walmap_txn *txn) {
     *txn_shard = (walmap__txn_shard){.level = -1};
     walmap__lock_release(&shard->lock);
   }
+  if (txn->n_locked > 0)
+    walmap__session_leave(txn->session);
   txn->n_locked = 0;
   walmap__txn_forget_found(txn);
-  release_retry_token(txn);
   txn->begun = false;
   walmap__undo_forget(txn);
 }
@@ -133,11 +110,7 @@ int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard) {
   walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
   if (txn_shard->locked)
     return WALMAP_OK;
-  if (WALMAP__UNLIKELY(txn->retries_with_token > 0) && txn->n_locked == 0 && !txn->has_retry_token)
-    take_retry_token(txn);
-  int result = walmap__lock_acquire(&shard->lock, txn->session, txn->map->options.busy_timeout);
-  if (result == WALMAP_DEADLOCK)
-    txn->retries_with_token = RETRIES_WITH_TOKEN;
+  int result = walmap__session_lock(txn->session, &shard->lock, txn->n_locked == 0, txn->map->options.busy_timeout);
   if (result != WALMAP_OK)
     return result;
   txn_shard->locked = true;

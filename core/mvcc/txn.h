@@ -35,9 +35,7 @@ struct walmap_txn {
   walmap *map;
   walmap_session *session;
   bool begun;
-  bool has_retry_token;        /* it owns the map's turn */
-  uint32_t retries_with_token; /* so many transactions are still to take turns */
-  int level;                   /* of the innermost savepoint + 1; 0: none */
+  int level; /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
   walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define LOOKS 200                    /* before queueing: some microseconds, as long as an operation may take */
-#define MORE_LOOKS 2000              /* in the queue, before falling asleep: as long as a short transaction may take */
+#define LOOKS 200       /* before queueing: some microseconds, as long as an operation may take */
+#define MORE_LOOKS 2000 /* in the queue, before falling asleep: as long as a short transaction may take */
+#define NS_PER_MS INT64_C(1000000)
 #define POLL_NS INT64_C(10000000)    /* how often `interrupt` is asked */
 #define PATIENCE_NS INT64_C(1000000) /* after that a waiter is served first */
 
@@ -17,9 +18,22 @@ struct walmap_session {
   void *ctx;
   struct walmap__waiter *waiter; /* NULL: it does not wait. Guarded by the mutex */
   uint64_t age;                  /* O2; less is older; 0: it never had to wait. Others read it only while it waits */
+  uint32_t n_owning;             /* its transactions that own shards, of whatever maps */
+  uint32_t retries_with_token;   /* so many times it still asks for the retry token */
+  bool has_retry_token;          /* only while it owns shards, or is about to */
 };
 
 walmap_session walmap__single_operation;
+
+/*
+** The retry token (O2). It is waited for as long as it goes round: until it has not changed hands for a while, since
+** its owner may be in a long transaction; and not for long in any case.
+*/
+#define RETRIES_WITH_TOKEN 64
+#define TOKEN_STANDS_MS 10
+#define TOKEN_WAIT_MS 100
+static walmap__lock retry_token;
+static _Atomic uint64_t token_turns; /* so many times it was taken */
 
 typedef enum outcome {
   NONE,
@@ -33,6 +47,7 @@ typedef struct walmap__waiter {
   walmap_session *session;
   pthread_cond_t wake;
   int64_t since;
+  uint64_t turns;           /* for the retry token: of the token, when its wait was last prolonged */
   bool woken;               /* since it last looked */
   _Atomic(outcome) outcome; /* decided by others, under the mutex */
 } walmap__waiter;
@@ -201,6 +216,16 @@ static bool is_interrupted(const walmap_session *me) {
   return is;
 }
 
+/* Whether the wait goes on past its deadline, until a later one: for the retry token, which goes round. */
+static bool prolongs(walmap__waiter *w, int64_t now, int64_t *deadline) {
+  uint64_t turns = atomic_load_explicit(&token_turns, memory_order_relaxed);
+  if (w->lock != &retry_token || turns == w->turns || now - w->since > TOKEN_WAIT_MS * NS_PER_MS)
+    return false;
+  w->turns = turns;
+  *deadline = now + TOKEN_STANDS_MS * NS_PER_MS;
+  return true;
+}
+
 /*
 ** The mutex is given up while it looks on, asks for an interrupt, and is asleep. So what others decide is looked at
 ** after each of these, under the mutex; and so is the shard before it falls asleep, since whoever releases it wakes
@@ -218,11 +243,13 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
     if (w->outcome == HANDED_OVER)
       return WALMAP_OK;
     int64_t now = now_ns();
-    if (now >= deadline) {
-      result = WALMAP_BUSY;
-    } else if (is_interrupted(me)) {
+    if (is_interrupted(me)) {
       result = WALMAP_INTERRUPT;
-    } else if (w->outcome == NONE) {
+    } else if (w->outcome != NONE) {
+      continue; /* it was decided meanwhile */
+    } else if (now >= deadline && !prolongs(w, now, &deadline)) {
+      result = WALMAP_BUSY;
+    } else {
       walmap__yield("lock: looked in vain");
       atomic_fetch_add(&lock->n_asleep, 1); /* before the last try, see walmap__lock_release */
       if (walmap__lock_try(lock, me)) {
@@ -242,6 +269,7 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
     return WALMAP_OK;
   walmap__yield("lock: will queue");
   walmap__waiter w = {.lock = lock, .session = session, .since = now_ns()};
+  w.turns = atomic_load_explicit(&token_turns, memory_order_relaxed);
   init_condition(&w.wake);
   pthread_mutex_lock(&waiting);
   join_queue(lock, &w);
@@ -250,7 +278,7 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
     if (session->age == 0)
       session->age = ++n_waited;
   }
-  int result = wait_in_queue(lock, &w, w.since + (int64_t)timeout * 1000000);
+  int result = wait_in_queue(lock, &w, w.since + timeout * NS_PER_MS);
   if (w.outcome != HANDED_OVER)
     leave_queue(lock, &w);
   if (result != WALMAP_OK && lock->first)
@@ -278,4 +306,45 @@ void walmap__lock_hand_over(walmap__lock *lock) {
     wake(w);
   }
   pthread_mutex_unlock(&waiting);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Retry token (O2)                                                                                                   */
+
+/* OK, also where it goes without; or INTERRUPT. */
+static int take_retry_token(walmap_session *session, uint32_t timeout) {
+  uint32_t patience = timeout < TOKEN_STANDS_MS ? timeout : TOKEN_STANDS_MS;
+  int result = walmap__lock_acquire(&retry_token, session, patience);
+  session->has_retry_token = result == WALMAP_OK;
+  session->retries_with_token = session->has_retry_token ? session->retries_with_token - 1 : 0;
+  if (session->has_retry_token)
+    atomic_fetch_add_explicit(&token_turns, 1, memory_order_relaxed);
+  return result == WALMAP_INTERRUPT ? WALMAP_INTERRUPT : WALMAP_OK;
+}
+
+static void release_retry_token(walmap_session *session) {
+  session->has_retry_token = false;
+  walmap__lock_release(&retry_token);
+}
+
+int walmap__session_lock(walmap_session *session, walmap__lock *lock, bool first, uint32_t timeout) {
+  if (WALMAP__UNLIKELY(session->retries_with_token > 0) && session->n_owning == 0) {
+    int result = take_retry_token(session, timeout);
+    if (result != WALMAP_OK)
+      return result;
+  }
+  int result = walmap__lock_acquire(lock, session, timeout);
+  if (result == WALMAP_OK)
+    session->n_owning += first;
+  if (result == WALMAP_DEADLOCK)
+    session->retries_with_token = RETRIES_WITH_TOKEN;
+  if (WALMAP__UNLIKELY(session->has_retry_token) && session->n_owning == 0)
+    release_retry_token(session);
+  return result;
+}
+
+void walmap__session_leave(walmap_session *session) {
+  session->n_owning--;
+  if (WALMAP__UNLIKELY(session->has_retry_token) && session->n_owning == 0)
+    release_retry_token(session);
 }

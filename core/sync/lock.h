@@ -12,14 +12,17 @@
 ** own, by which the note is known to be outdated. So the last one to join a circle finds the rest of it standing still,
 ** and walks it. A single operation takes its one shard when it owns nothing else, so it ends every walk.
 **
-** Two things that own like a single operation do wait. A transaction that has the map's turn (below) waits for shards;
-** who waits for the turn owns nothing of the map, and goes without it after 10 ms. And the callback of a walmap_set_if,
-** a walmap_remove_if or a walmap_upsert may write to another map: a circle by way of such a one is not found, and ends
-** when somebody's timeout is over, with BUSY.
+** One thing that owns like a single operation does wait: the callback of a walmap_set_if, a walmap_remove_if or a
+** walmap_upsert may write to another map. A circle by way of such a one is not found, and ends when somebody's timeout
+** is over, with BUSY.
 **
 ** Why they do not come back for ever (O2): the one that must give way is the youngest. A session's age is the time at
 ** which it first had to wait since it last committed, so one that gave way keeps its age, and is some day the oldest.
-** And sessions that met a deadlock take turns for a while (txn.c): at most one of them is in a transaction on the map.
+** And a session that met a deadlock, which as a rule tries again at once and meets the same shards in the hands of the
+** same other, takes the retry token for its next transactions. There is one token for the whole process, so at most one
+** of the sessions that met a deadlock owns shards, of whatever maps. The token is a courtesy, and no argument hangs on
+** it: a session goes without when the token has not changed hands for 10 ms, or when it has waited for 100 ms. It waits
+** as for a shard, but only while it owns no shard of any map: so no circle leads through the token, and O1 holds.
 **
 ** A waiter first looks on, for as long as short transactions take: to sleep and be woken takes many times as long.
 ** Waiters of a shard queue. A released shard is free for whoever comes first, which spares two busy threads a switch
@@ -73,5 +76,12 @@ static inline void walmap__lock_release(walmap__lock *lock) {
   if (WALMAP__UNLIKELY(atomic_load(&lock->n_asleep) != 0))
     walmap__lock_hand_over(lock);
 }
+
+/*
+** A shard for a transaction of the session; `first`: that transaction owns none yet. OK, BUSY, DEADLOCK or INTERRUPT.
+** When a transaction that owned shards ends, and has released them, its session leaves.
+*/
+int walmap__session_lock(walmap_session *session, walmap__lock *lock, bool first, uint32_t timeout);
+void walmap__session_leave(walmap_session *session);
 
 #endif

@@ -3,7 +3,8 @@
 **
 ** Threads, each with a connection, take each other's shards in a circle, round after round: two shards of one map in
 ** opposite order, and three maps in a circle of three. One thread gets SQLITE_BUSY at once, with a text that says why,
-** and rolls back; the others commit.
+** and rolls back; the others commit. Then more threads move money between three maps and the table of a file, meet
+** deadlocks in any order, and all of them get on (core/sync/lock.h, O2).
 **
 ** Usage: deadlock [seed]     Environment: SEED; WALMAP_SO is the extension (default ./walmap)
 */
@@ -120,6 +121,82 @@ static void run_shards(const phase *phase) {
   worker_close(&other);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Three maps and a file                                                                                              */
+
+enum { MOVERS = 8, ACCOUNTS = 50, MONEY = 1000, ENOUGH = 40, MAPS = 3, PATIENCE_MS = 120000 };
+
+#define TAKE(t) "UPDATE " #t " SET value = value - ?2 WHERE key = ?1"
+#define GIVE(t) "UPDATE " #t " SET value = value + ?2 WHERE key = ?1"
+static const char *const take_from[] = {TAKE(a), TAKE(b), TAKE(c), TAKE(main.f)};
+static const char *const give_to[] = {GIVE(a), GIVE(b), GIVE(c), GIVE(main.f)};
+
+static atomic_int satisfied; /* movers that have committed often enough */
+
+/* Two movements, which start with the file's table if that is part of them: the file's own lock comes first. */
+static bool move_money(worker *w) {
+  int table = pick(w, MAPS + 1) == 0 ? MAPS : pick(w, MAPS);
+  run_ok(w, table == MAPS ? "BEGIN IMMEDIATE" : "BEGIN", 0, 0, NULL);
+  for (int i = 0; i < 2; i++) {
+    int to = pick(w, MAPS), amount = pick(w, 100);
+    if (!run_or_roll_back(w, take_from[table], pick(w, ACCOUNTS), amount, NULL) ||
+        !run_or_roll_back(w, give_to[to], pick(w, ACCOUNTS), amount, NULL)) {
+      return false;
+    }
+    table = pick(w, MAPS);
+  }
+  return run_ok(w, pick(w, 16) ? "COMMIT" : "ROLLBACK", 0, 0, NULL);
+}
+
+static void *mover(void *arg) {
+  worker *w = arg;
+  double start = now_ms();
+  bool is_satisfied = false;
+  worker_open(w);
+  while (atomic_load(&satisfied) < MOVERS && now_ms() - start < PATIENCE_MS) {
+    w->counted[0] += move_money(w);
+    if (!is_satisfied && w->counted[0] >= ENOUGH) {
+      is_satisfied = true;
+      atomic_fetch_add(&satisfied, 1);
+    }
+  }
+  if (!is_satisfied) {
+    fail("%s: a mover committed %lld times only", w->phase->name, w->counted[0]);
+  }
+  worker_close(w);
+  return NULL;
+}
+
+static void run_movers(const phase *phase) {
+  static const char total[] =
+      "SELECT (SELECT sum(value) FROM a) + (SELECT sum(value) FROM b) + (SELECT sum(value) FROM c)"
+      " + (SELECT sum(value) FROM main.f)";
+  static const char *const fill[] = {"INSERT INTO a VALUES(?1, ?2)", "INSERT INTO b VALUES(?1, ?2)",
+                                     "INSERT INTO c VALUES(?1, ?2)", "INSERT INTO main.f VALUES(?1, ?2)"};
+  worker movers[MOVERS], keeper = {.phase = phase};
+  pthread_t threads[MOVERS];
+  sqlite3_int64 sum[2], least = INT64_MAX, most = 0;
+  worker_open(&keeper);
+  for (int i = 0; i < ACCOUNTS * (MAPS + 1); i++) {
+    run_ok(&keeper, fill[i % (MAPS + 1)], i / (MAPS + 1), MONEY, NULL);
+  }
+  for (int i = 0; i < MOVERS; i++) {
+    movers[i] = (worker){.phase = phase, .random = seed * 1000 + (uint64_t)i};
+    pthread_create(&threads[i], NULL, mover, &movers[i]);
+  }
+  for (int i = 0; i < MOVERS; i++) {
+    pthread_join(threads[i], NULL);
+    least = movers[i].counted[0] < least ? movers[i].counted[0] : least;
+    most = movers[i].counted[0] > most ? movers[i].counted[0] : most;
+  }
+  if (run_ok(&keeper, total, 0, 0, sum) && sum[0] != ACCOUNTS * (MAPS + 1) * MONEY) {
+    fail("%s: the sum is %lld", phase->name, sum[0]);
+  }
+  worker_close(&keeper);
+  rounds++;
+  printf("%s: %lld to %lld commits of each, %ld deadlocks\n", phase->name, least, most, atomic_load(&busy));
+}
+
 int main(int argc, char **argv) {
   static const phase maps = {.name = "three maps",
                              .create = "CREATE VIRTUAL TABLE temp.a USING walmap(map='a', shards=1);"
@@ -132,6 +209,22 @@ int main(int argc, char **argv) {
   take_settings("deadlock", argc > 1 ? argv[1] : NULL);
   run_shards(&shards);
   run_circle(&maps, PARTIES, circle);
+  char folder[] = "/tmp/walmap-deadlock-XXXXXX", file[100];
+  if (mkdtemp(folder) == NULL) {
+    perror(folder);
+    return 2;
+  }
+  snprintf(file, sizeof file, "%s/deadlock.db", folder);
+  const phase banks = {.name = "three maps and a file",
+                       .file = file,
+                       .create = "PRAGMA main.journal_mode = memory;"
+                                 "CREATE VIRTUAL TABLE temp.a USING walmap(map='bank a');"
+                                 "CREATE VIRTUAL TABLE temp.b USING walmap(map='bank b');"
+                                 "CREATE VIRTUAL TABLE temp.c USING walmap(map='bank c');"
+                                 "CREATE VIRTUAL TABLE IF NOT EXISTS main.f USING walmap"};
+  run_movers(&banks);
+  unlink(file);
+  rmdir(folder);
   printf("%d passed, %ld failed\n", rounds, atomic_load(&failures));
   return atomic_load(&failures) > 0;
 }
