@@ -1,8 +1,8 @@
 /*
 ** bytes.h - memcmp, memcpy and memchr for short byte strings, which most keys and values are: without a call
 **
-** Up to 16 bytes (32 where they are copied) are two words that overlap. Longer ones are left to the C library. A copy
-** whose length comes late has a way of its own.
+** Strings of up to 16 bytes (32 for a copy) are handled as two words that overlap. Longer ones go to the C library.
+** walmap__copy_late is for a copy whose length was just read from memory.
 */
 #ifndef WALMAP_BYTES_H
 #define WALMAP_BYTES_H
@@ -60,9 +60,10 @@ static WALMAP__ALWAYS_INLINE void walmap__copy_bytes(uint8_t *to, const uint8_t 
 }
 
 /*
-** The same as walmap__copy_bytes, for a length that was just read from memory. Branches choose where it stores, which
-** are predicted, and not the length, which is late after a cache miss: for a store whose address is not known yet keeps
-** the next atomic operation from beginning, and so this miss would not overlap with the next call's.
+** The same as walmap__copy_bytes, for a length that was just read from memory. The addresses of its stores follow from
+** branches, which the CPU predicts, and not from the length, which a cache miss delays. A store whose address is not
+** known keeps the next atomic operation from beginning, so this miss would not overlap with the next call's. With it a
+** walmap_get takes 1.1 times a get from a state, without it 2.0 times (bench_core small 1000000).
 */
 static WALMAP__ALWAYS_INLINE void walmap__copy_late(uint8_t *to, const uint8_t *from, size_t n) {
   enum { MOST = 128 };

@@ -1,8 +1,8 @@
 /*
 ** checksum.h - the checksum of an image's chunks: XXH3, 64 bits, unseeded
 **
-** The same number on every machine; about twice as fast where the CPU has AVX2, which is asked at run time: the build
-** is for the baseline.
+** The result is the same on every machine. The build is for the baseline; walmap__checksum asks the CPU at run time,
+** and takes the version for AVX2, which is about twice as fast, where it can.
 */
 #ifndef WALMAP_CHECKSUM_H
 #define WALMAP_CHECKSUM_H

@@ -1,8 +1,8 @@
 /*
 ** checksum_avx2.c - the checksum of an image's chunks with AVX2 (checksum.h)
 **
-** All functions below the pragma are compiled for AVX2, those of xxhash.h too, which are static. So nothing else may be
-** included behind it, and nobody may call in here who has not asked the CPU.
+** All functions below the pragma are compiled for AVX2, including those of xxhash.h, which are static. So no other
+** header may be included behind the pragma, and a caller must first ask the CPU whether it has AVX2.
 */
 #include "base/checksum.h"
 

@@ -1,16 +1,17 @@
-/* compiler.h - what the compiler is told where it cannot see which path is taken a hundred million times */
+/* compiler.h - hints to the compiler about frequent and rare paths */
 #ifndef WALMAP_COMPILER_H
 #define WALMAP_COMPILER_H
 
 #if defined(__GNUC__)
-/* For the steps of a lookup, which are short and follow each other: as calls they would be half register saving. */
+/* For the steps of a lookup: they are so short that calls would take half their time to save registers. */
 #define WALMAP__ALWAYS_INLINE inline __attribute__((always_inline))
-/* For rare paths, which would make the frequent one save registers. */
+/* For rare paths: inlined, they would make the frequent path save registers. */
 #define WALMAP__NOINLINE __attribute__((noinline))
-/* Inlines all that the function calls. */
+/* Inlines every function that this function calls. */
 #define WALMAP__FLATTEN __attribute__((flatten))
 /*
-** Has a term of a sum calculated by itself, while others are not known yet: a longer sum may end up in the wrong order.
+** Makes the compiler calculate one term of a sum by itself, before the other terms are known. It might otherwise add
+** the terms in an order in which all wait for the last.
 */
 #define WALMAP__MEANWHILE(term) __asm__("" : "+r"(term))
 #define WALMAP__LIKELY(x) __builtin_expect(!!(x), 1)
@@ -24,7 +25,7 @@
 #define WALMAP__UNLIKELY(x) (x)
 #endif
 
-/* Defined where the thread sanitizer watches: it must see each word that is read and written, one by one. */
+/* Defined for the thread sanitizer, which must see each word that is read or written, one by one. */
 #if defined(__SANITIZE_THREAD__)
 #define WALMAP__TSAN 1
 #elif defined(__has_feature)

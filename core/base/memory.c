@@ -8,7 +8,7 @@
 
 #define CACHE_LINE ((size_t)64)
 
-/* Lies outside of the region: heads in all regions' first lines would fall into a few sets of a CPU's cache. */
+/* The head lies outside of its region: heads in the regions' first lines would share a few sets of a CPU's cache. */
 typedef struct walmap__region {
   struct walmap__region *next, *previous;
   uint8_t *base;
@@ -61,14 +61,14 @@ const walmap_allocator walmap__default_allocator = {default_alloc, default_free,
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Regions                                                                                                            */
 
-static void *obtain(walmap__memory *m, size_t size, size_t align) {
+static void *allocate_counted(walmap__memory *m, size_t size, size_t align) {
   void *block = m->allocator.alloc(m->allocator.ctx, size, align);
   if (block)
     atomic_fetch_add_explicit(&m->bytes, size, memory_order_relaxed);
   return block;
 }
 
-static void give_back(walmap__memory *m, void *block, size_t size, size_t align) {
+static void free_counted(walmap__memory *m, void *block, size_t size, size_t align) {
   m->allocator.free(m->allocator.ctx, block, size, align);
   atomic_fetch_sub_explicit(&m->bytes, size, memory_order_relaxed);
 }
@@ -93,7 +93,7 @@ static void unlink_region(walmap__memory *m, walmap__region *region) {
     region->next->previous = region->previous;
 }
 
-/* In the order of their making. */
+/* Regions are listed in the order in which they were made. */
 static void link_region(walmap__memory *m, walmap__region *region) {
   walmap__region *before = NULL, *after = m->regions;
   while (after && after->serial < region->serial) {
@@ -111,23 +111,20 @@ static void link_region(walmap__memory *m, walmap__region *region) {
     after->previous = region;
 }
 
-static void count(walmap__memory *m, bool more, size_t pages) {
+static void count_pages(walmap__memory *m, bool more, size_t pages) {
   uint64_t bytes = pages * WALMAP__PAGE;
   atomic_fetch_add_explicit(&m->bytes, more ? bytes : 0 - bytes, memory_order_relaxed);
 }
 
-/*
-** A dense region is held whole, and asks for a huge page. In a sparse one only the pages that are touched cost
-** anything.
-*/
+/* A dense region is counted whole, and asks for a huge page. A sparse region costs only the pages that are touched. */
 static walmap__region *new_region(walmap__memory *m, bool sparse) {
-  walmap__region *region = obtain(m, sizeof *region, CACHE_LINE);
+  walmap__region *region = allocate_counted(m, sizeof *region, CACHE_LINE);
   if (!region)
     return NULL;
   memset(region, 0, sizeof *region);
-  region->base = obtain(m, WALMAP__REGION, WALMAP__REGION);
+  region->base = allocate_counted(m, WALMAP__REGION, WALMAP__REGION);
   if (!region->base) {
-    give_back(m, region, sizeof *region, CACHE_LINE);
+    free_counted(m, region, sizeof *region, CACHE_LINE);
     return NULL;
   }
   if (!sparse)
@@ -137,7 +134,7 @@ static walmap__region *new_region(walmap__memory *m, bool sparse) {
   region->free_pages = region->longest = WALMAP__REGION_PAGES - 1;
   region->sparse = sparse && m->own_allocator;
   if (region->sparse)
-    count(m, false, region->free_pages);
+    count_pages(m, false, region->free_pages);
   region->serial = m->next_serial++;
   m->n_regions++;
   link_region(m, region);
@@ -159,7 +156,7 @@ static void mark_pages(walmap__region *region, unsigned first, unsigned n, bool 
   }
   region->free_pages = (uint16_t)(used ? region->free_pages - n : region->free_pages + n);
   if (!used)
-    region->longest = WALMAP__REGION_PAGES - 1; /* it may have joined others */
+    region->longest = WALMAP__REGION_PAGES - 1; /* an upper bound: the run may have joined its neighbours */
 }
 
 /* First page of the first free run of n pages, or 0. */
@@ -179,8 +176,8 @@ static unsigned find_run(const walmap__region *region, unsigned n) {
 }
 
 /*
-** A full region leaves the list until a page of it is freed, so the search sees only regions with room. The oldest that
-** has a run long enough is taken, so that the younger ones run empty and are given back.
+** A full region leaves the list until one of its pages is freed, so the search sees only regions with room. It takes
+** the oldest region that has a long enough run, so that the younger regions run empty and are given back.
 */
 static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *first) {
   for (walmap__region *region = m->regions; region; region = region->next) {
@@ -193,7 +190,7 @@ static walmap__region *find_region(walmap__memory *m, unsigned n, unsigned *firs
   return NULL;
 }
 
-/* Pages of the longest free run. */
+/* The number of pages in the longest free run. */
 static unsigned longest_run(const walmap__region *region) {
   unsigned run = 0, longest = 0;
   for (unsigned page = 1; page < WALMAP__REGION_PAGES; page++) {
@@ -203,7 +200,7 @@ static unsigned longest_run(const walmap__region *region) {
   return longest;
 }
 
-/* The kernel takes the free pages back, and gives zero ones when they are touched again. */
+/* Gives free pages to the kernel, which supplies zeroed ones when they are touched again. */
 static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
 #ifdef MADV_DONTNEED
   (void)madvise(region->base + first * WALMAP__PAGE, n * WALMAP__PAGE, MADV_DONTNEED);
@@ -218,12 +215,12 @@ static void make_sparse(walmap__memory *m, walmap__region *region) {
       drop_pages(region, page, 1);
   }
   region->sparse = true;
-  count(m, false, region->free_pages);
+  count_pages(m, false, region->free_pages);
 }
 
 static void make_dense(walmap__memory *m, walmap__region *region) {
   region->sparse = false;
-  count(m, true, region->free_pages);
+  count_pages(m, true, region->free_pages);
 }
 
 static void *alloc_pages(walmap__memory *m, unsigned n) {
@@ -236,7 +233,7 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   if (region) {
     mark_pages(region, first, n, true);
     if (region->sparse)
-      count(m, true, n);
+      count_pages(m, true, n);
     if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2)
       make_dense(m, region);
     if (region->free_pages == 0)
@@ -247,7 +244,7 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   return block;
 }
 
-/* One system call instead of a page fault for each. Kernels that do not know it (Linux before 5.14) refuse. */
+/* One system call instead of a page fault for each page. Kernels before Linux 5.14 refuse the call. */
 static void touch_pages(const walmap__memory *m, walmap__region *region, size_t n) {
 #ifdef MADV_POPULATE_WRITE
   if (m->own_allocator)
@@ -272,13 +269,13 @@ void walmap__memory_expect(walmap__memory *m, uint64_t bytes) {
 static void give_back_region(walmap__memory *m, walmap__region *region) {
   if (region->sparse)
     make_dense(m, region);
-  give_back(m, region->base, WALMAP__REGION, WALMAP__REGION);
-  give_back(m, region, sizeof *region, CACHE_LINE);
+  free_counted(m, region->base, WALMAP__REGION, WALMAP__REGION);
+  free_counted(m, region, sizeof *region, CACHE_LINE);
 }
 
 /*
-** A region that is emptied to a quarter becomes sparse, and dense again when it is half full. The last empty region is
-** kept: a map at the edge of one must not map and unmap with every step.
+** A region that is less than a quarter full becomes sparse; at half full it becomes dense again. The last empty region
+** is kept: a map whose size goes up and down by a page must not map and unmap a region each time.
 */
 static void free_pages(walmap__memory *m, void *block, unsigned n) {
   size_t offset = (uintptr_t)block % WALMAP__REGION;
@@ -292,7 +289,7 @@ static void free_pages(walmap__memory *m, void *block, unsigned n) {
     link_region(m, region);
   if (region->sparse) {
     drop_pages(region, first, n);
-    count(m, false, n);
+    count_pages(m, false, n);
   } else if (m->own_allocator && region->free_pages > WALMAP__REGION_PAGES / 4 * 3) {
     make_sparse(m, region);
   }
@@ -320,17 +317,17 @@ size_t walmap__memory_usable(size_t size) {
 
 void *walmap__memory_alloc(walmap__memory *m, size_t size) {
   if (is_small(size))
-    return obtain(m, size, CACHE_LINE);
+    return allocate_counted(m, size, CACHE_LINE);
   if (is_run(size))
     return alloc_pages(m, pages_of(size));
-  void *block = obtain(m, size, large_align(size));
+  void *block = allocate_counted(m, size, large_align(size));
   if (block && large_align(size) == WALMAP__REGION)
     ask_for_huge_pages(m, block, size);
   return block;
 }
 
 #ifdef WALMAP_DEBUG
-/* Whoever still reads what was freed must not find there what it looks for. */
+/* A reader of freed memory must not find what it looks for. */
 static void spoil(void *block, size_t size) { memset(block, 0xDB, size); }
 #else
 #define spoil(block, size) ((void)0)
@@ -339,11 +336,11 @@ static void spoil(void *block, size_t size) { memset(block, 0xDB, size); }
 void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
   spoil(block, size);
   if (is_small(size)) {
-    give_back(m, block, size, CACHE_LINE);
+    free_counted(m, block, size, CACHE_LINE);
   } else if (is_run(size)) {
     free_pages(m, block, pages_of(size));
   } else {
-    give_back(m, block, size, large_align(size));
+    free_counted(m, block, size, large_align(size));
   }
 }
 
@@ -355,7 +352,7 @@ size_t walmap__memory_fitting(walmap__memory *m, size_t size) {
   for (walmap__region *region = m->regions; region && best < pages; region = region->next) {
     if (region->longest <= best)
       continue;
-    region->longest = (uint16_t)longest_run(region); /* it may have been a guess */
+    region->longest = (uint16_t)longest_run(region); /* it was an upper bound */
     if (region->longest > best)
       best = region->longest;
   }

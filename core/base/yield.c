@@ -24,7 +24,7 @@ static uint64_t next_random(void) {
   return x ^ x >> 31;
 }
 
-/* Mostly a few steps of delay, seldom a step aside, more seldom a rest in which others do many operations. */
+/* Often spins for a few steps, seldom yields the CPU, very seldom sleeps while other threads do many operations. */
 void walmap__yield_at_random(const char *point) {
   enum { SPIN_OF = 1 << 4, ASIDE_OF = 1 << 8, REST_OF = 1 << 12, MOST_SPINS = 512, MOST_REST_NS = 1 << 18 };
   (void)point;

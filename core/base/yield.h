@@ -1,10 +1,10 @@
 /*
-** yield.h - named points at which a thread may be made to stop, so that tests meet the races that are seldom met
+** yield.h - named points at which a test can stop a thread, to meet races that are seldom met
 **
-** Builds with WALMAP_DEBUG call a hook at each walmap__yield, which stands in a window: between two steps of which
-** another thread can see one without the other. A test's hook holds one thread there while another runs past it. The
-** hook that is there already, if the environment has WALMAP_YIELD=seed, makes threads give way at random: with it any
-** program that uses the core can be run. Other builds have no trace of it.
+** A walmap__yield stands between two steps of which another thread can see one without the other. Builds with
+** WALMAP_DEBUG call a hook there. A test's hook holds one thread at the point while another thread runs past it. If the
+** environment has WALMAP_YIELD=seed, a hook is set that makes threads give way at random, in any program that uses the
+** core. Other builds contain nothing of this.
 */
 #ifndef WALMAP_YIELD_H
 #define WALMAP_YIELD_H
@@ -14,10 +14,10 @@
 
 typedef void (*walmap__yield_fn)(const char *point);
 
-/* Called at every point, in the thread that gets there; NULL: nothing is. It must not use a map. */
+/* Called at every point, in the thread that reaches it. NULL: no hook. The hook must not use a map. */
 extern _Atomic(walmap__yield_fn) walmap__yield_hook;
 
-/* A hook: gives way now and then. Each thread has random numbers of its own, which follow from WALMAP_YIELD or 0. */
+/* A hook that gives way now and then. Each thread has its own random numbers, seeded by WALMAP_YIELD, or by 0. */
 void walmap__yield_at_random(const char *point);
 
 static inline void walmap__yield(const char *point) {

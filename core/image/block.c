@@ -1,12 +1,12 @@
 /*
-** block.c - memory for an image that grows without a copy and is given away whole
+** block.c - memory for an image, which grows without a copy and is handed over whole
 **
-** A small block is malloc's. From HUGE_PAGE bytes on, where the system can, it is mapped at a multiple of the huge page
-** size with a request for huge pages: the first touch of memory is most of what an image costs, and huge pages cut it
-** to a quarter. A mapped block takes address space only, until it is written; so it may be asked for generously, and
-** grows by moving its pages, not its bytes.
+** A small block comes from malloc. On Linux a block of HUGE_PAGE bytes or more is mapped at a multiple of the huge page
+** size, with a request for huge pages: the first touch of memory is most of the cost of an image, and huge pages cut it
+** to a quarter. A mapped block takes only address space until it is written. So its size may be an upper bound, and the
+** block grows by moving its pages, not its bytes.
 **
-** A prefix in front of the bytes says how walmap_image_free shall free them:
+** A prefix in front of the bytes tells walmap_image_free how to free them:
 **
 **     | prefix: 64 bytes | image ... capacity |
 **     ^ malloc'ed, or mapped                  ^ end of what was obtained
@@ -33,7 +33,7 @@ static prefix *prefix_of(void *bytes) { return (prefix *)bytes - 1; }
 
 #if defined(__linux__)
 
-/* Address space of `size` bytes, a multiple of HUGE_PAGE, at such a multiple; NULL when there is none. */
+/* Maps `size` bytes, a multiple of HUGE_PAGE, at an address that is one too. NULL when there is no address space. */
 static void *map_aligned(size_t size) {
   if (size > SIZE_MAX - HUGE_PAGE)
     return NULL;
@@ -49,7 +49,7 @@ static void *map_aligned(size_t size) {
   return at + before;
 }
 
-/* Makes the block a mapping of `size` bytes, or changes it to that size. False: as before. */
+/* Makes the block a mapping of `size` bytes, or resizes its mapping. False: no memory, the block is unchanged. */
 static bool map_block(walmap__image_block *block, size_t size) {
   size_t old = block->bytes == NULL ? 0 : prefix_of(block->bytes)->mapped;
   prefix *at = NULL;
@@ -70,7 +70,7 @@ static bool map_block(walmap__image_block *block, size_t size) {
       free(prefix_of(block->bytes));
     }
   }
-  madvise(at, size, MADV_HUGEPAGE); /* only speed hangs on it */
+  madvise(at, size, MADV_HUGEPAGE); /* for speed; a failure does no harm */
   at->mapped = size;
   block->bytes = (uint8_t *)(at + 1);
   block->capacity = size - sizeof(prefix);
@@ -106,7 +106,7 @@ void *walmap__image_block_give(walmap__image_block *block, size_t used) {
   *block = (walmap__image_block){0};
 #if defined(__linux__)
   if (at->mapped > 0) {
-    /* Only whole huge pages, which were never touched: to cut one apart costs more than it gives back. */
+    /* Only whole huge pages, which were never touched: splitting one costs more than it gives back. */
     size_t keep = (used + sizeof(prefix) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     if (keep < at->mapped && munmap((uint8_t *)at + keep, at->mapped - keep) == 0)
       at->mapped = keep;

@@ -1,7 +1,7 @@
 /*
 ** format.h - the blocks of an image, byte by byte (FORMAT.md), for its writer and its reader
 **
-** Header, frame and trailer have 32 bytes each; the last 8 are the check, XXH3-64 of the others seeded with the
+** Header, frame and trailer have 32 bytes each. The last 8 are the check: XXH3-64 of the first 24, seeded with the
 ** check of the block before.
 */
 #ifndef WALMAP_IMAGE_FORMAT_H
@@ -14,7 +14,7 @@
 #include <xxhash.h>
 
 #define IMAGE_BLOCK ((size_t)32)
-#define IMAGE_CHECK ((size_t)24) /* where the check is, and how many bytes it covers */
+#define IMAGE_CHECK ((size_t)24) /* offset of the check, and how many bytes it covers */
 
 #define HEADER_MAGIC 0
 #define HEADER_VERSION 8
@@ -46,7 +46,7 @@ static inline void image_store32(uint8_t *at, uint32_t x) {
   memcpy(at, &x, 4);
 }
 
-/* The check that belongs to a block, behind one whose check is `before` (0 for the header). */
+/* The check of a block that follows a block with the check `before` (0 for the header). */
 static inline uint64_t image_check(const uint8_t *block, uint64_t before) {
   return XXH3_64bits_withSeed(block, IMAGE_CHECK, before);
 }

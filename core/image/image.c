@@ -1,6 +1,4 @@
-/*
-** image.c - the part of walmap.h's images that needs no map: reading one in place, building one entry by entry
-*/
+/* image.c - the functions of walmap.h for images that need no map: reading in place, building entry by entry */
 #include "image/format.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -10,10 +8,10 @@ int walmap_image_open(walmap_image_reader *reader, const void *image, size_t siz
   walmap__image_decoder decoder;
   walmap__image_chunk chunk;
   walmap__image_decoder_start(&decoder, image, size);
-  int rc = walmap__image_decoder_header(&decoder, why);
-  while (rc == WALMAP_OK)
-    rc = walmap__image_decoder_next(&decoder, &chunk, why);
-  if (rc == WALMAP_NOTFOUND) {
+  int result = walmap__image_decoder_header(&decoder, why);
+  while (result == WALMAP_OK)
+    result = walmap__image_decoder_next(&decoder, &chunk, why);
+  if (result == WALMAP_NOTFOUND) {
     const uint8_t *first = (const uint8_t *)image + IMAGE_BLOCK;
     *reader = (walmap_image_reader){.image = image,
                                     .size = size,
@@ -21,16 +19,16 @@ int walmap_image_open(walmap_image_reader *reader, const void *image, size_t siz
                                     .chunk_end = first,
                                     .entries = decoder.entries,
                                     .content = decoder.content};
-    rc = WALMAP_OK;
+    result = WALMAP_OK;
   }
   walmap__image_decoder_stop(&decoder);
-  return rc;
+  return result;
 }
 
 /*
-** Goes on to the next chunk: OK, or NOTFOUND at the trailer. `open` has verified the frame; its size is looked at
-** again, so that not even a caller who changes the image meanwhile makes us read outside of it: it lies in the image,
-** and is a multiple of 4, by which records of a chunk that fit do so with their padding.
+** Moves on to the next chunk: OK, or NOTFOUND at the trailer. walmap_image_open has verified the frame. The chunk's
+** size is checked again, so that the reader stays within the image even if the caller has changed the image since: the
+** chunk ends in the image, and its size is a multiple of 4, so a record that fits does so with its padding.
 */
 static int next_chunk(const walmap_image_reader *reader, walmap__image_chunk *chunk) {
   size_t offset = (size_t)(chunk->end - reader->image), left = reader->size - offset;
@@ -53,11 +51,11 @@ int walmap_image_next(walmap_image_reader *reader, walmap_entry *entry, walmap_w
                                .offset = (uint64_t)(reader->chunk_end - reader->image),
                                .records = (uint32_t)reader->chunk_left};
   walmap__image_record record;
-  int rc = walmap__image_record_next(&chunk, &record, why);
-  if (rc == WALMAP_NOTFOUND && (rc = next_chunk(reader, &chunk)) == WALMAP_OK)
-    rc = walmap__image_record_next(&chunk, &record, why);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = walmap__image_record_next(&chunk, &record, why);
+  if (result == WALMAP_NOTFOUND && (result = next_chunk(reader, &chunk)) == WALMAP_OK)
+    result = walmap__image_record_next(&chunk, &record, why);
+  if (result != WALMAP_OK)
+    return result;
   reader->at = chunk.at;
   reader->chunk_end = chunk.end;
   reader->chunk_left = chunk.records;

@@ -1,37 +1,36 @@
 /*
 ** image.h - writing and reading images (internal)
 **
-** FORMAT.md specifies the bytes. Three parts, each a file of its own:
+** FORMAT.md specifies the bytes. Each part has a file:
 **
-**   block.c    memory for an image that grows without a copy and is given away whole
+**   block.c    memory for an image, which grows without a copy and is handed over whole
 **   writer.c   entries, or log records as they are, to an image; in memory or to a callback
-**   reader.c   an image, from memory or a stream, to verified chunks; and the blocks' verification
-**
-** and image.c, which is the part of walmap.h that needs no map: reader and builder.
+**   reader.c   an image, from memory or a stream, to verified chunks and records
+**   image.c    the functions of walmap.h for images that need no map: reader and builder
 **
 ** Writing the image of a state:
 **
 **   walmap__image_writer *w;
-**   rc = walmap__image_writer_new(content, write, ctx, expected_bytes, &w);     write NULL: in memory
+**   result = walmap__image_writer_new(content, write, ctx, expected_bytes, &w);     write NULL: in memory
 **   for each run of records, or entry:
-**     either  rc = walmap__image_writer_reserve(w, n, &to);
+**     either  result = walmap__image_writer_reserve(w, n, &to);
 **             ... copy at most n bytes of whole records to `to`, mend them there ...
 **             walmap__image_writer_commit(w, bytes, records);
-**     or      rc = walmap__image_writer_add(w, &entry);
-**   rc = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
+**     or      result = walmap__image_writer_add(w, &entry);
+**   result = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
 **
-** What is committed must have the form that FORMAT.md gives for records: `next`, bit 26, bits 28 to 31 and the padding
-** are 0, and there is neither tag nor `prev`.
+** Committed records must have the form that FORMAT.md gives: `next`, bit 26, bits 28 to 31 and the padding are 0, and
+** there is neither tag nor `prev`.
 **
 ** Reading one, chunk by chunk:
 **
 **   walmap__image_decoder d;
 **   walmap__image_decoder_start(&d, image, size);  or  walmap__image_decoder_start_read(&d, read, ctx);
-**   rc = walmap__image_decoder_header(&d, why);                                 d.content is valid now
-**   while ((rc = walmap__image_decoder_next(&d, &chunk, why)) == WALMAP_OK)
-**     while ((rc = walmap__image_record_next(&chunk, &record, why)) == WALMAP_OK)
+**   result = walmap__image_decoder_header(&d, why);                                 d.content is valid now
+**   while ((result = walmap__image_decoder_next(&d, &chunk, why)) == WALMAP_OK)
+**     while ((result = walmap__image_record_next(&chunk, &record, why)) == WALMAP_OK)
 **       ... record.entry, record.bytes, record.size ...                         NOTFOUND: the chunk's proper end
-**   rc == WALMAP_NOTFOUND: trailer and end of input are verified, d.entries is the total
+**   result == WALMAP_NOTFOUND: trailer and end of input are verified, d.entries is the total
 **   walmap__image_decoder_stop(&d);                                             always; frees the buffer
 */
 #ifndef WALMAP_IMAGE_H
@@ -39,22 +38,22 @@
 
 #include "shard/record.h"
 
-/* Payload at which this writer begins a new chunk: what stays in a core's cache. */
+/* The payload, in bytes, at which the writer begins a new chunk: it stays in a core's cache. */
 #define WALMAP__IMAGE_CHUNK ((size_t)256 << 10)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* block.c: memory for an image                                                                                 */
 
-/* Zero-initialise; `bytes` is NULL until the first grow. Ends by walmap__image_block_give or walmap_image_free. */
+/* Begins as {0}: `bytes` is NULL until the first grow. Ends by walmap__image_block_give or walmap_image_free. */
 typedef struct walmap__image_block {
   uint8_t *bytes;
   size_t capacity;
 } walmap__image_block;
 
-/* Makes the capacity at least `capacity`, keeping what is there; `bytes` may move. False: no memory, as before. */
+/* Makes the capacity at least `capacity` and keeps the bytes, which may move. False: no memory, nothing changed. */
 bool walmap__image_block_grow(walmap__image_block *block, size_t capacity);
 
-/* Gives back what lies behind the first `used` bytes and hands over the rest, for walmap_image_free. Cannot fail. */
+/* Frees the memory behind the first `used` bytes and hands over these, for walmap_image_free. Cannot fail. */
 void *walmap__image_block_give(walmap__image_block *block, size_t used);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -70,27 +69,27 @@ typedef struct walmap_image_builder walmap__image_writer; /* what walmap.h calls
 int walmap__image_writer_new(uint32_t content, walmap_write_fn write, void *write_ctx, size_t expected,
                              walmap__image_writer **out);
 
-/* Errors: NOMEM, IO, TOOBIG; then nothing was added. After IO only abandon makes sense. */
+/* Errors: NOMEM, IO, TOOBIG; then nothing was added. After IO the writer can only be abandoned. */
 int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *entry);
 
 /*
-** *to is room for `size` bytes at the place where the next records go (in memory, that is where they stay), until the
-** next call. It may be followed by one commit, of whole records and at most `size` bytes. What is larger than a chunk
-** becomes a chunk of its own, unsplit. Errors: NOMEM, IO.
+** Sets *to to room for `size` bytes where the next records go (and, in memory, stay), valid until the next call. One
+** commit may follow, of whole records and at most `size` bytes. A commit larger than a chunk becomes a chunk of its
+** own. Errors: NOMEM, IO.
 */
 int walmap__image_writer_reserve(walmap__image_writer *writer, size_t size, uint8_t **to);
 void walmap__image_writer_commit(walmap__image_writer *writer, size_t size, uint32_t records);
 
 /*
-** For a writer in memory whose image is fetched piece by piece. closed: the bytes at the front of the image that are
-** final, valid until the next call. drop: takes these bytes out of memory; what comes later is not affected.
+** For a writer in memory whose image is fetched piece by piece. closed: the final bytes at the front of the image,
+** valid until the next call. drop: frees these bytes; the bytes behind them stay.
 */
 void walmap__image_writer_closed(walmap__image_writer *writer, const uint8_t **bytes, size_t *size);
 void walmap__image_writer_drop(walmap__image_writer *writer);
 
 /*
-** Writes the trailer and frees the writer. In memory: *image (free it with walmap_image_free) and *size are set; with a
-** write callback both may be NULL. On an error the writer is freed too. Errors: NOMEM, IO.
+** Writes the trailer and frees the writer, also on an error. In memory it sets *image (free it with walmap_image_free)
+** and *size; with a write callback both may be NULL. Errors: NOMEM, IO.
 */
 int walmap__image_writer_finish(walmap__image_writer *writer, void **image, size_t *size);
 void walmap__image_writer_abandon(walmap__image_writer *writer); /* NULL is allowed */
@@ -112,11 +111,11 @@ typedef struct walmap__image_decoder {
   uint32_t content;
 } walmap__image_decoder;
 
-/* A chunk; when it is verified, its records are still to be walked: right checksums do not make right records. */
+/* A chunk. Verifying it checks its checksum; its records are checked one by one as they are walked. */
 typedef struct walmap__image_chunk {
   const uint8_t *at, *end;
   uint64_t offset;   /* in the image: of `end`, for error texts */
-  uint64_t checksum; /* that it should have */
+  uint64_t checksum; /* as the frame has it */
   uint32_t records;  /* left to walk */
 } walmap__image_chunk;
 
@@ -126,13 +125,13 @@ typedef struct walmap__image_record {
   size_t size;          /* with the padding */
 } walmap__image_record;
 
-/* `why` may be NULL here and below. Cannot fail: the first error comes from walmap__image_decoder_header. */
+/* These cannot fail: the first error comes from walmap__image_decoder_header. `why` may be NULL in all that follow. */
 void walmap__image_decoder_start(walmap__image_decoder *decoder, const void *image, size_t size);
 void walmap__image_decoder_start_read(walmap__image_decoder *decoder, walmap_read_fn read, void *read_ctx);
 void walmap__image_decoder_stop(walmap__image_decoder *decoder);
 
 /*
-** How many entries to expect: what the trailer says, unverified, but no more than the image has bytes for. 0 from a
+** How many entries to expect: the trailer's number, not verified, but no more than the image has bytes for. 0 from a
 ** stream, whose end is not known.
 */
 uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder);
@@ -146,7 +145,7 @@ int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why
 */
 int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);
 
-/* The same in two steps, of which the second needs no decoder: so several threads can verify chunks. */
+/* The same in two steps. The second needs no decoder, so several threads can verify chunks. */
 int walmap__image_decoder_take(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why);
 int walmap__image_chunk_verify(const walmap__image_chunk *chunk, walmap_why *why); /* OK or CORRUPT */
 
@@ -167,9 +166,9 @@ static inline bool walmap__image_padding_is_zero(const uint8_t *end, size_t n) {
 }
 
 /*
-** Takes the next record off the chunk. OK; NOTFOUND when all are taken and the chunk ends there; CORRUPT. All that
-** FORMAT.md asks of a record is checked; here, because restoring walks every record through it. Rare paths get copies
-** of chunk and record, so that those of the frequent one can be in registers.
+** Takes the next record off the chunk. OK; NOTFOUND when all are taken and the chunk ends there; CORRUPT. Checks all
+** that FORMAT.md asks of a record. It is inline because a restore walks every record through it; rare paths get copies
+** of chunk and record, so that the frequent path can hold them in registers.
 */
 static WALMAP__ALWAYS_INLINE int walmap__image_record_next(walmap__image_chunk *chunk, walmap__image_record *record,
                                                            walmap_why *why) {

@@ -1,8 +1,8 @@
 /*
 ** reader.c - reading an image: from memory or a stream to verified chunks, and chunks to records
 **
-** What is read here is hostile until it is checked, in the order that FORMAT.md gives under "What a reader checks".
-** Nothing is allocated for bytes that did not arrive.
+** The input is hostile until it is checked, in the order that FORMAT.md gives under "What a reader checks". The reader
+** allocates no memory for bytes that did not arrive.
 */
 #include "image/format.h"
 
@@ -15,10 +15,10 @@
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Errors                                                                                                             */
 
-#define SAY(why, ...) ((why) == NULL ? 0 : snprintf((why)->text, sizeof((why)->text), __VA_ARGS__))
+#define EXPLAIN(why, ...) ((why) == NULL ? 0 : snprintf((why)->text, sizeof((why)->text), __VA_ARGS__))
 
-static int damaged(walmap_why *why, uint64_t at, const char *what) {
-  SAY(why, "image damaged at byte %" PRIu64 ": %s", at, what);
+static int report_damage(walmap_why *why, uint64_t at, const char *what) {
+  EXPLAIN(why, "image damaged at byte %" PRIu64 ": %s", at, what);
   return WALMAP_CORRUPT;
 }
 
@@ -33,7 +33,7 @@ static int read_stream(walmap__image_decoder *decoder, uint8_t *to, size_t size,
     if (n == 0)
       break;
     if (n < 0 || (size_t)n > size - *got) {
-      SAY(why, "the image's source failed at byte %" PRIu64, decoder->offset + *got);
+      EXPLAIN(why, "the image's source failed at byte %" PRIu64, decoder->offset + *got);
       return WALMAP_IO;
     }
     *got += (size_t)n;
@@ -41,7 +41,7 @@ static int read_stream(walmap__image_decoder *decoder, uint8_t *to, size_t size,
   return WALMAP_OK;
 }
 
-/* Up to one block, at decoder->offset: to `block` from a stream, where it is in memory. */
+/* Sets *block to the block at decoder->offset: in memory, or read from the stream into `room`. *got: its bytes. */
 static int take_block(walmap__image_decoder *decoder, uint8_t *room, const uint8_t **block, size_t *got,
                       walmap_why *why) {
   if (decoder->read != NULL) {
@@ -69,13 +69,13 @@ static int fill_buffer(walmap__image_decoder *decoder, uint64_t size, walmap_why
     size_t want = decoder->capacity - filled;
     if (want > size - filled)
       want = (size_t)(size - filled);
-    int rc = read_stream(decoder, decoder->buffer + filled, want, &got, why);
-    if (rc != WALMAP_OK)
-      return rc;
+    int result = read_stream(decoder, decoder->buffer + filled, want, &got, why);
+    if (result != WALMAP_OK)
+      return result;
     filled += got;
     decoder->offset += got;
     if (got < want)
-      return damaged(why, decoder->offset, "it ends within a chunk");
+      return report_damage(why, decoder->offset, "it ends within a chunk");
   }
   return WALMAP_OK;
 }
@@ -83,35 +83,35 @@ static int fill_buffer(walmap__image_decoder *decoder, uint64_t size, walmap_why
 /* `size` bytes of records at decoder->offset, which moves on. */
 static int take_records(walmap__image_decoder *decoder, uint64_t size, const uint8_t **records, walmap_why *why) {
   if (decoder->read != NULL) {
-    int rc = fill_buffer(decoder, size, why);
+    int result = fill_buffer(decoder, size, why);
     *records = decoder->buffer;
-    return rc;
+    return result;
   }
   if (size > decoder->size - decoder->offset)
-    return damaged(why, decoder->size, "it ends within a chunk");
+    return report_damage(why, decoder->size, "it ends within a chunk");
   *records = decoder->image + decoder->offset;
   decoder->offset += size;
   return WALMAP_OK;
 }
 
-/* The image's last byte was its input's. */
+/* Checks that the input ends where the image does. */
 static int expect_end(walmap__image_decoder *decoder, walmap_why *why) {
   uint8_t extra;
   size_t got = 0;
-  int rc = WALMAP_OK;
+  int result = WALMAP_OK;
   if (decoder->read != NULL)
-    rc = read_stream(decoder, &extra, 1, &got, why);
+    result = read_stream(decoder, &extra, 1, &got, why);
   else
     got = decoder->size - (size_t)decoder->offset;
-  if (rc == WALMAP_OK && got > 0)
-    rc = damaged(why, decoder->offset, "it goes on behind its end");
-  return rc;
+  if (result == WALMAP_OK && got > 0)
+    result = report_damage(why, decoder->offset, "it goes on behind its end");
+  return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Blocks                                                                                                             */
 
-/* Whether the block's check is right; then it seeds the next one's. */
+/* Whether the block's check is right. If so, it becomes the seed of the next block's check. */
 static bool check_block(walmap__image_decoder *decoder, const uint8_t *block) {
   uint64_t check = image_check(block, decoder->check);
   if (check != walmap__load64(block + IMAGE_CHECK))
@@ -124,28 +124,28 @@ int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why
   uint8_t room[IMAGE_BLOCK];
   const uint8_t *header;
   size_t got;
-  int rc = take_block(decoder, room, &header, &got, why);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = take_block(decoder, room, &header, &got, why);
+  if (result != WALMAP_OK)
+    return result;
   if (got == 0) {
-    SAY(why, "not a walmap image: it is empty");
+    EXPLAIN(why, "not a walmap image: it is empty");
     return WALMAP_CORRUPT;
   }
   if (memcmp(header, IMAGE_MAGIC, got < IMAGE_MAGIC_BYTES ? got : IMAGE_MAGIC_BYTES) != 0) {
-    SAY(why, "not a walmap image: it does not begin as one");
+    EXPLAIN(why, "not a walmap image: it does not begin as one");
     return WALMAP_CORRUPT;
   }
   if (got < IMAGE_BLOCK)
-    return damaged(why, got, "it ends within the header");
+    return report_damage(why, got, "it ends within the header");
   uint32_t version = image_load32(header + HEADER_VERSION), flags = image_load32(header + HEADER_FLAGS);
   if (version != WALMAP_FORMAT_VERSION) {
-    SAY(why, "image has format version %" PRIu32 ", this library reads version %d", version, WALMAP_FORMAT_VERSION);
+    EXPLAIN(why, "image has format version %" PRIu32 ", this library reads version %d", version, WALMAP_FORMAT_VERSION);
     return WALMAP_CORRUPT;
   }
   if (!check_block(decoder, header))
-    return damaged(why, 0, "the header's check is wrong");
+    return report_damage(why, 0, "the header's check is wrong");
   if (flags != 0 || image_load32(header + HEADER_RESERVED) != 0) {
-    SAY(why, "image uses features that this library does not know (flags 0x%" PRIx32 ")", flags);
+    EXPLAIN(why, "image uses features that this library does not know (flags 0x%" PRIx32 ")", flags);
     return WALMAP_CORRUPT;
   }
   decoder->content = image_load32(header + HEADER_CONTENT);
@@ -155,14 +155,14 @@ int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why
 
 static int read_trailer(walmap__image_decoder *decoder, const uint8_t *trailer, walmap_why *why) {
   if (image_load32(trailer + TRAILER_CHUNKS) != decoder->chunks)
-    return damaged(why, decoder->offset, "the trailer has another number of chunks");
+    return report_damage(why, decoder->offset, "the trailer has another number of chunks");
   if (walmap__load64(trailer + TRAILER_ENTRIES) != decoder->entries)
-    return damaged(why, decoder->offset, "the trailer has another number of entries");
+    return report_damage(why, decoder->offset, "the trailer has another number of entries");
   if (walmap__load64(trailer + TRAILER_SIZE) != decoder->offset + IMAGE_BLOCK)
-    return damaged(why, decoder->offset, "the trailer has another size");
+    return report_damage(why, decoder->offset, "the trailer has another size");
   decoder->offset += IMAGE_BLOCK;
-  int rc = expect_end(decoder, why);
-  return rc == WALMAP_OK ? WALMAP_NOTFOUND : rc;
+  int result = expect_end(decoder, why);
+  return result == WALMAP_OK ? WALMAP_NOTFOUND : result;
 }
 
 static int read_chunk(walmap__image_decoder *decoder, const uint8_t *frame, walmap__image_chunk *chunk,
@@ -170,11 +170,11 @@ static int read_chunk(walmap__image_decoder *decoder, const uint8_t *frame, walm
   uint64_t size = walmap__load64(frame + FRAME_SIZE);
   uint32_t records = image_load32(frame + FRAME_RECORDS);
   if (records == 0 || size % 4 != 0 || size / WALMAP__RECORD_HEAD < records)
-    return damaged(why, decoder->offset, "a chunk of an impossible size");
+    return report_damage(why, decoder->offset, "a chunk of an impossible size");
   decoder->offset += IMAGE_BLOCK;
-  int rc = take_records(decoder, size, &chunk->at, why);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = take_records(decoder, size, &chunk->at, why);
+  if (result != WALMAP_OK)
+    return result;
   chunk->end = chunk->at + size;
   chunk->offset = decoder->offset;
   chunk->checksum = walmap__load64(frame + FRAME_CHECKSUM);
@@ -188,29 +188,29 @@ int walmap__image_decoder_take(walmap__image_decoder *decoder, walmap__image_chu
   uint8_t room[IMAGE_BLOCK];
   const uint8_t *block;
   size_t got;
-  int rc = take_block(decoder, room, &block, &got, why);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = take_block(decoder, room, &block, &got, why);
+  if (result != WALMAP_OK)
+    return result;
   if (got < IMAGE_BLOCK)
-    return damaged(why, decoder->offset + got, "it ends before its trailer");
+    return report_damage(why, decoder->offset + got, "it ends before its trailer");
   uint32_t tag = image_load32(block + FRAME_TAG);
   if (tag != FRAME_TAG_VALUE && tag != TRAILER_TAG_VALUE)
-    return damaged(why, decoder->offset, "neither a chunk nor the trailer");
+    return report_damage(why, decoder->offset, "neither a chunk nor the trailer");
   if (!check_block(decoder, block))
-    return damaged(why, decoder->offset, "the check is wrong, of a chunk's frame or the trailer");
+    return report_damage(why, decoder->offset, "the check is wrong, of a chunk's frame or the trailer");
   return tag == FRAME_TAG_VALUE ? read_chunk(decoder, block, chunk, why) : read_trailer(decoder, block, why);
 }
 
 int walmap__image_chunk_verify(const walmap__image_chunk *chunk, walmap_why *why) {
   size_t size = (size_t)(chunk->end - chunk->at);
   if (walmap__checksum(chunk->at, size) != chunk->checksum)
-    return damaged(why, chunk->offset - size - IMAGE_BLOCK, "a chunk's checksum is wrong");
+    return report_damage(why, chunk->offset - size - IMAGE_BLOCK, "a chunk's checksum is wrong");
   return WALMAP_OK;
 }
 
 int walmap__image_decoder_next(walmap__image_decoder *decoder, walmap__image_chunk *chunk, walmap_why *why) {
-  int rc = walmap__image_decoder_take(decoder, chunk, why);
-  return rc == WALMAP_OK ? walmap__image_chunk_verify(chunk, why) : rc;
+  int result = walmap__image_decoder_take(decoder, chunk, why);
+  return result == WALMAP_OK ? walmap__image_chunk_verify(chunk, why) : result;
 }
 
 uint64_t walmap__image_decoder_hint(const walmap__image_decoder *decoder) {
@@ -282,5 +282,5 @@ void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *w
     what = "a record does not fit into its chunk";
   else if ((walmap__load64(chunk->at) & ~WALMAP__IMAGE_META) != 0)
     what = "a record with marks that images do not have";
-  (void)damaged(why, chunk->offset - left, what);
+  (void)report_damage(why, chunk->offset - left, what);
 }

@@ -132,10 +132,10 @@ static int open_chunk(walmap__image_writer *writer, size_t size) {
 }
 
 int walmap__image_writer_reserve(walmap__image_writer *writer, size_t size, uint8_t **to) {
-  int rc = open_chunk(writer, size);
-  if (rc == WALMAP_OK)
+  int result = open_chunk(writer, size);
+  if (result == WALMAP_OK)
     *to = writer->block.bytes + writer->used;
-  return rc;
+  return result;
 }
 
 void walmap__image_writer_commit(walmap__image_writer *writer, size_t size, uint32_t records) {
@@ -149,9 +149,9 @@ int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *e
   uint32_t flags = entry->expires != 0 ? WALMAP__EXPIRES : 0;
   const walmap__record_tail tail = {.expires = entry->expires};
   size_t size = walmap__record_bytes(entry->key_len, entry->value_len, flags);
-  int rc = open_chunk(writer, size);
-  if (rc != WALMAP_OK)
-    return rc;
+  int result = open_chunk(writer, size);
+  if (result != WALMAP_OK)
+    return result;
   uint8_t *value = walmap__record_write(writer->block.bytes + writer->used, size, entry->key, entry->key_len,
                                         entry->value_len, flags, &tail);
   if (entry->value_len > 0)
@@ -194,19 +194,19 @@ void walmap__image_writer_drop(walmap__image_writer *writer) {
 }
 
 int walmap__image_writer_finish(walmap__image_writer *writer, void **image, size_t *size) {
-  int rc = close_chunk(writer);
-  if (rc == WALMAP_OK && !make_room(writer, IMAGE_BLOCK))
-    rc = WALMAP_NOMEM;
-  if (rc == WALMAP_OK) {
+  int result = close_chunk(writer);
+  if (result == WALMAP_OK && !make_room(writer, IMAGE_BLOCK))
+    result = WALMAP_NOMEM;
+  if (result == WALMAP_OK) {
     put_trailer(writer);
-    rc = flush(writer);
+    result = flush(writer);
   }
-  if (rc == WALMAP_OK && writer->write == NULL) {
+  if (result == WALMAP_OK && writer->write == NULL) {
     *size = writer->used;
     *image = walmap__image_block_give(&writer->block, writer->used);
   }
   walmap__image_writer_abandon(writer);
-  return rc;
+  return result;
 }
 
 void walmap__image_writer_abandon(walmap__image_writer *writer) {

@@ -2,23 +2,23 @@
 ** epoch.h - when memory may be freed
 **
 ** A reader announces itself in a slot before it looks at anything that can be unlinked, and clears the slot when it is
-** done. Nothing is tied to a thread: a slot belongs to whoever set it, so there is no registration that a thread could
-** forget, and a state may end in another thread than the one that began it.
+** done. A slot belongs to the call or the state that set it, not to a thread: threads register nothing, and a state may
+** end in another thread than the one that began it.
 **
-** The clock `now` counts up. Whoever unlinks something, or lets it die, first makes that visible and then advances the
-** clock, keeping the old time t. Readers that announced themselves at a time <= t may still see it; once the
-** oldest announced time is greater than t, nobody does, and nobody ever will.
+** The clock `now` counts up. To retire memory: (1) publish the unlink; (2) t = clock++; (3) free it once every active
+** reader's time is greater than t. Readers whose time is at most t may still see the memory; readers that begin later
+** cannot find it.
 **
 ** Why (E1): let W unlink x, then advance the clock from t to t+1 (seq_cst), then read slot s as empty (seq_cst); let R
 ** then announce itself in s (seq_cst) and then read the clock (seq_cst). In the total order of seq_cst operations R's
 ** read comes after W's advance, so R reads t+1 or later, which makes everything that W did before the advance visible
-** to R: R does not find x. If W reads R's slot as set instead, it sees R's time. R may have taken that time from the
-** clock before it was preempted, so it can be too old, never too new: then memory is kept for longer than needed.
+** to R: R does not find x. If W reads R's slot as set instead, W sees R's time. R may have taken that time from the
+** clock before it was preempted, so the time can be too old, never too new: then memory is kept for longer than needed.
 **
-** The same goes for whatever W made visible before, by a plain release store even, as a commit's commit point: R's read
-** of the clock takes it from W's change of the clock, or from a later one. W need not advance it for that; to change it
-** by nothing will do, if W does so before it reads the slots (walmap__epoch_now). To load it would not: the slots could
-** then be read before others see the store, and a reader be missed that does not see it either.
+** The same holds for every store that W made before, even a plain release store such as a commit point: R's read of the
+** clock takes its value from W's change of the clock, or from a later one. For that W need not advance the clock; it is
+** enough to add 0 to it before W reads the slots (walmap__epoch_now). A load of the clock is not enough: the slots
+** could then be read before other threads see the store, and W could miss a reader that does not see the store either.
 */
 #ifndef WALMAP_EPOCH_H
 #define WALMAP_EPOCH_H
@@ -32,7 +32,7 @@
 #define WALMAP__FIRST_SLOTS 16
 #define WALMAP__MORE_SLOTS 64
 
-/* One reader; a cache line, so that readers on different CPUs do not disturb each other. 0 is empty. */
+/* One reader, in a cache line of its own, so that readers on different CPUs do not disturb each other. 0 is empty. */
 typedef struct walmap__slot {
   _Alignas(64) _Atomic uint64_t time;
 } walmap__slot;
@@ -48,12 +48,12 @@ typedef struct walmap__epoch {
 void walmap__epoch_init(walmap__epoch *epoch);
 void walmap__epoch_destroy(walmap__epoch *epoch, walmap__memory *memory);
 
-/* For walmap__epoch_enter: the slot that the hint led to is taken. */
+/* For walmap__epoch_enter, when the slot that the hint led to is taken. */
 walmap__slot *walmap__epoch_enter_slow(walmap__epoch *epoch, walmap__memory *memory, unsigned hint);
 
 /*
-** Announces a reader in this slot: false when it is taken. It is not looked at first: to load what the last read has
-** just stored there makes this read wait for that one, and then their cache misses do not overlap.
+** Announces a reader in this slot; false when the slot is taken. It does not load the slot first: a load of the word
+** that the last read has just stored makes this read wait for that one, and then their cache misses do not overlap.
 */
 static inline bool walmap__slot_take(walmap__slot *slot, walmap__epoch *epoch) {
   uint64_t empty = 0, now = atomic_load_explicit(&epoch->now, memory_order_relaxed);
@@ -66,8 +66,8 @@ static inline bool walmap__slot_take(walmap__slot *slot, walmap__epoch *epoch) {
 }
 
 /*
-** Announces a reader. NULL only when out of memory, with more readers at once than slots. The hint spreads threads over
-** the slots: their stacks lie far apart.
+** Announces a reader. NULL only when there are more readers than slots and memory is out. The address of the thread's
+** stack spreads threads over the slots.
 */
 static inline walmap__slot *walmap__epoch_enter(walmap__epoch *epoch, walmap__memory *memory) {
   uint64_t stack = (uint64_t)(uintptr_t)&epoch;
@@ -81,25 +81,25 @@ static inline void walmap__epoch_leave(walmap__slot *slot) {
   atomic_store_explicit(&slot->time, 0, memory_order_release);
 }
 
-/* Advances the clock; the time before. */
+/* Advances the clock. Returns the time before. */
 static inline uint64_t walmap__epoch_advance(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 1); }
 
 /*
-** The time t, before a look at the slots: readers that are then not found, or found with a later time than t, see all
-** that the caller has done (E1).
+** Returns the time t, to be called before the slots are read: readers that are then not found, or are found with a time
+** greater than t, see every store that the caller has made (E1).
 */
 static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 0); }
 
 /* The oldest announced time, UINT64_MAX without readers. */
 uint64_t walmap__epoch_oldest(walmap__epoch *epoch);
 
-/* Head of everything that is freed later: first member of its struct. */
+/* The head of memory that is freed later; the first member of its struct. */
 typedef struct walmap__retired {
   struct walmap__retired *next;
   void (*free)(walmap__memory *memory, struct walmap__retired *self);
 } walmap__retired;
 
-/* Frees a list of them, which nobody can see any more. */
+/* Frees a list of retired memory that no reader can see any more. */
 void walmap__retired_free(walmap__memory *memory, walmap__retired *first);
 
 #endif

@@ -8,14 +8,14 @@
 #include <unistd.h>
 
 #define MAX_WORKERS 4
-#define WORTH_A_THREAD ((size_t)1 << 20) /* bytes of image for each: a ms of work, against some 50 us for a thread */
+#define WORTH_A_THREAD ((size_t)1 << 20) /* bytes of image: a ms of work, beside 50 us to start a thread */
 
 typedef struct worker {
-  walmap__bulk_load *build;
+  walmap__bulk_load *load;
   walmap__partition_buffers *buffers;
-  uint64_t before; /* entries in the chunks before the one that it is at */
-  uint32_t chunk;  /* that one's number, from 1 */
-  uint32_t number; /* the worker's, from 0 */
+  uint64_t before; /* entries in the chunks before its present one */
+  uint32_t chunk;  /* the present chunk's number, from 1 */
+  uint32_t number; /* the worker's number, from 0 */
   int result;
   walmap_why why;
 } worker;
@@ -32,8 +32,9 @@ void walmap__bulk_load_drop(walmap__bulk_load *b) {
 }
 
 static int make_generations(walmap__bulk_load *b, uint64_t entries, size_t image, uint32_t workers) {
-  uint64_t bytes = image / b->map->n_shards / workers / 16 * 15; /* a little less, for a segment too long stays so */
-  if (bytes >= WALMAP__PAGE)                                     /* smaller blocks are no pages */
+  uint64_t bytes =
+      image / b->map->n_shards / workers / 16 * 15; /* a little less: a segment that is too long stays so */
+  if (bytes >= WALMAP__PAGE)                        /* smaller blocks take no pages */
     walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
@@ -49,9 +50,10 @@ static int make_generations(walmap__bulk_load *b, uint64_t entries, size_t image
 }
 
 /*
-** Not by way of the shards' limbos: an image that is refused is followed by no write, which would free what is there.
+** Frees tables that the generations have outgrown. The shards' limbos would keep them until the next write, and after a
+** refused image none may come.
 */
-static void free_outgrown(walmap__bulk_load *b) {
+static void free_outgrown_tables(walmap__bulk_load *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__loading_shard *loading_shard = &b->shards[i];
     walmap__retired_free(&b->map->memory, loading_shard->limbo.first);
@@ -60,7 +62,7 @@ static void free_outgrown(walmap__bulk_load *b) {
   }
 }
 
-static void settle(walmap__bulk_load *b) {
+static void settle_logs(walmap__bulk_load *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++)
     walmap__log_settle(&b->shards[i].generation->log);
 }
@@ -68,27 +70,27 @@ static void settle(walmap__bulk_load *b) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Chunks                                                                                                             */
 
-static int refuse(worker *w, uint64_t number, const char *what) {
+static int refuse_entry(worker *w, uint64_t number, const char *what) {
   snprintf(w->why.text, sizeof w->why.text, "image refused: entry %llu: %s", (unsigned long long)number, what);
   return WALMAP_CORRUPT;
 }
 
-static int told(worker *w, int result, uint32_t number) {
-  return result == WALMAP_CORRUPT ? refuse(w, w->before + number, "its key appears twice") : result;
+static int explain_duplicate(worker *w, int result, uint32_t number) {
+  return result == WALMAP_CORRUPT ? refuse_entry(w, w->before + number, "its key appears twice") : result;
 }
 
-static WALMAP__ALWAYS_INLINE int take(worker *w, const walmap__image_record *record, uint32_t number) {
-  const walmap__bulk_load *b = w->build;
+static WALMAP__ALWAYS_INLINE int add_record(worker *w, const walmap__image_record *record, uint32_t number) {
+  const walmap__bulk_load *b = w->load;
   uint64_t hash = walmap__hash_of(b->map, record->entry.key, record->entry.key_len);
   if (b->check) {
-    walmap_entry entry = record->entry; /* a copy, so that the other can be in registers */
+    walmap_entry entry = record->entry; /* a copy, so that the original can stay in registers */
     const char *refused = b->check(b->ctx, &entry);
     if (refused)
-      return refuse(w, w->before + number, refused);
+      return refuse_entry(w, w->before + number, refused);
   }
   uint32_t shard = walmap__shard_number(b->map, hash);
   int result = walmap__partition_buffers_add(w->buffers, shard, record->bytes, record->size, hash, &number);
-  return told(w, result, number);
+  return explain_duplicate(w, result, number);
 }
 
 static int add_chunk(worker *w, walmap__image_chunk chunk) {
@@ -96,15 +98,15 @@ static int add_chunk(worker *w, walmap__image_chunk chunk) {
   uint32_t records = chunk.records, number = 0;
   int result = walmap__image_chunk_verify(&chunk, &w->why);
   while (result == WALMAP_OK && (result = walmap__image_record_next(&chunk, &record, &w->why)) == WALMAP_OK)
-    result = take(w, &record, records - chunk.records);
+    result = add_record(w, &record, records - chunk.records);
   if (result != WALMAP_NOTFOUND)
     return result;
   result = walmap__partition_buffers_empty(w->buffers, &number);
-  return told(w, result, number);
+  return explain_duplicate(w, result, number);
 }
 
 static int next_chunk(worker *w, walmap__image_chunk *chunk) {
-  walmap__bulk_load *b = w->build;
+  walmap__bulk_load *b = w->load;
   int result = WALMAP_NOTFOUND;
   pthread_mutex_lock(&b->mutex);
   if (!b->is_over) {
@@ -117,7 +119,7 @@ static int next_chunk(worker *w, walmap__image_chunk *chunk) {
   return result;
 }
 
-static void give_up(walmap__bulk_load *b) {
+static void stop_workers(walmap__bulk_load *b) {
   pthread_mutex_lock(&b->mutex);
   b->is_over = true;
   pthread_mutex_unlock(&b->mutex);
@@ -130,17 +132,17 @@ static int add_chunks(worker *w) {
   }
   if (result == WALMAP_NOTFOUND)
     return WALMAP_OK;
-  give_up(w->build);
+  stop_workers(w->load);
   return result;
 }
 
-static void *work(void *arg) {
+static void *run_worker(void *arg) {
   worker *w = arg;
-  walmap *map = w->build->map;
+  walmap *map = w->load->map;
   uint32_t first = w->number * (map->n_shards / MAX_WORKERS) % map->n_shards;
   w->buffers = malloc(sizeof *w->buffers);
   w->result =
-      w->buffers ? walmap__partition_buffers_init(w->buffers, w->build->shards, map->n_shards, first) : WALMAP_NOMEM;
+      w->buffers ? walmap__partition_buffers_init(w->buffers, w->load->shards, map->n_shards, first) : WALMAP_NOMEM;
   if (w->result == WALMAP_OK) {
     w->result = add_chunks(w);
     walmap__partition_buffers_finish(w->buffers);
@@ -152,22 +154,20 @@ static void *work(void *arg) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Workers                                                                                                            */
 
-/*
-** A thread that cannot be had, or has no memory for its bins, is not missed: the first worker does what others don't.
-*/
+/* A thread that cannot be started, or has no memory for its buffers, is not missed: the first worker does its work. */
 static void run_workers(worker *workers, uint32_t n) {
   pthread_t threads[MAX_WORKERS];
   bool started[MAX_WORKERS] = {false};
   for (uint32_t i = 1; i < n; i++)
-    started[i] = pthread_create(&threads[i], NULL, work, &workers[i]) == 0;
-  work(&workers[0]);
+    started[i] = pthread_create(&threads[i], NULL, run_worker, &workers[i]) == 0;
+  run_worker(&workers[0]);
   for (uint32_t i = 1; i < n; i++) {
     if (started[i])
       pthread_join(threads[i], NULL);
   }
 }
 
-/* The one whose error is the first in the image: chunks before it have been walked to their ends. NULL: none has. */
+/* The worker whose error is the first in the image: all chunks before it are good. NULL: no worker has failed. */
 static const worker *first_failed(const worker *workers, uint32_t n) {
   const worker *first = NULL;
   for (uint32_t i = 0; i < n; i++) {
@@ -179,7 +179,7 @@ static const worker *first_failed(const worker *workers, uint32_t n) {
   return first;
 }
 
-static int start(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
+static int read_header(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   int result = walmap__image_decoder_header(&b->decoder, why);
   if (result != WALMAP_OK)
     return result;
@@ -192,10 +192,10 @@ static int start(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   return make_generations(b, walmap__image_decoder_hint(&b->decoder), b->decoder.size, n);
 }
 
-static int fill(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
+static int load_chunks(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   worker workers[MAX_WORKERS];
   for (uint32_t i = 0; i < n; i++)
-    workers[i] = (worker){.build = b, .number = i};
+    workers[i] = (worker){.load = b, .number = i};
   run_workers(workers, n);
   const worker *failed = first_failed(workers, n);
   if (!failed)
@@ -204,19 +204,19 @@ static int fill(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   return failed->result;
 }
 
-static int build(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
+static int load_image(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   walmap_why unread;
   if (!why)
     why = &unread;
   pthread_mutex_init(&b->mutex, NULL);
   for (uint32_t i = 0; i < b->map->n_shards; i++)
     pthread_mutex_init(&b->shards[i].mutex, NULL);
-  int result = start(b, n, why);
+  int result = read_header(b, n, why);
   if (result == WALMAP_OK)
-    result = fill(b, n, why);
-  free_outgrown(b);
+    result = load_chunks(b, n, why);
+  free_outgrown_tables(b);
   if (result == WALMAP_OK) {
-    settle(b);
+    settle_logs(b);
     b->entries = b->decoder.entries;
   } else {
     walmap__bulk_load_drop(b);
@@ -228,7 +228,7 @@ static int build(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   return result;
 }
 
-/* Those that this thread, and thus the workers, may run on: a container or taskset may leave fewer than there are. */
+/* The processors that this thread may run on: a container or taskset may allow fewer than there are. */
 static size_t processors(void) {
 #ifdef CPU_COUNT
   cpu_set_t allowed;
@@ -246,11 +246,11 @@ int walmap__bulk_load_from_memory(walmap__bulk_load *b, const void *image, size_
   if (n > most)
     n = most;
   walmap__image_decoder_start(&b->decoder, image, size);
-  return build(b, n > 0 ? (uint32_t)n : 1, why);
+  return load_image(b, n > 0 ? (uint32_t)n : 1, why);
 }
 
-/* A stream has one reader. */
+/* A stream has one reader, so there is one worker. */
 int walmap__bulk_load_from_stream(walmap__bulk_load *b, walmap_read_fn read, void *read_ctx, walmap_why *why) {
   walmap__image_decoder_start_read(&b->decoder, read, read_ctx);
-  return build(b, 1, why);
+  return load_image(b, 1, why);
 }

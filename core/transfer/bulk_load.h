@@ -1,8 +1,8 @@
 /*
-** bulk_load.h - from an image to new generations of all shards, which nobody sees yet
+** bulk_load.h - from an image to new generations of all shards, which no reader sees yet
 **
-** Large images that lie in memory are built by several threads, which exist only meanwhile. Each takes the next chunk,
-** verifies it, and brings its records to where they belong (partition.h).
+** Several threads load a large image that lies in memory; they end before the call returns. Each takes the next chunk,
+** verifies it, and brings its records to their shards (partition.h).
 */
 #ifndef WALMAP_BULK_LOAD_H
 #define WALMAP_BULK_LOAD_H
@@ -12,7 +12,7 @@
 #include "transfer/partition.h"
 
 typedef struct walmap__bulk_load {
-  walmap *map; /* all its shards are owned by the caller */
+  walmap *map; /* the caller holds the locks of all its shards */
   walmap_check_fn check;
   void *ctx;
   walmap__loading_shard shards[WALMAP_MAX_SHARDS];
@@ -24,13 +24,13 @@ typedef struct walmap__bulk_load {
 } walmap__bulk_load;
 
 /*
-** From memory, or from a stream: `build` with map, check and ctx set, the rest zero. OK, or an error with *why set;
-** then nothing is left behind.
+** Load an image from memory, or from a stream. `load` comes with map, check and ctx set, the rest zero. OK, or an error
+** with *why set; then no memory is left to free.
 */
-int walmap__bulk_load_from_memory(walmap__bulk_load *build, const void *image, size_t size, walmap_why *why);
-int walmap__bulk_load_from_stream(walmap__bulk_load *build, walmap_read_fn read, void *read_ctx, walmap_why *why);
+int walmap__bulk_load_from_memory(walmap__bulk_load *load, const void *image, size_t size, walmap_why *why);
+int walmap__bulk_load_from_stream(walmap__bulk_load *load, walmap_read_fn read, void *read_ctx, walmap_why *why);
 
-/* Frees the generations: they are not wanted. */
-void walmap__bulk_load_drop(walmap__bulk_load *build);
+/* Frees the generations, when they are not to be linked. */
+void walmap__bulk_load_drop(walmap__bulk_load *load);
 
 #endif

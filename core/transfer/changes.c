@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static int say(walmap_why *why, int result, const char *text) {
+static int explain(walmap_why *why, int result, const char *text) {
   if (why)
     snprintf(why->text, sizeof why->text, "%s", text);
   return result;
@@ -20,11 +20,11 @@ static void put_position(const walmap_state *state, uint8_t *to) {
   const walmap *map = state->map;
   size_t check = POSITION_BYTES(map->n_shards) - 8;
   memcpy(to, POSITION_MAGIC, IMAGE_MAGIC_BYTES);
-  image_store32(to + POSITION_VERSION, CHANGES_VERSION);
-  image_store32(to + POSITION_SHARDS, map->n_shards);
-  walmap__store64(to + POSITION_MAP, map->id);
+  image_store32(to + POSITION_VERSION_AT, CHANGES_FORMAT_VERSION);
+  image_store32(to + POSITION_SHARDS_AT, map->n_shards);
+  walmap__store64(to + POSITION_MAP_AT, map->id);
   for (uint32_t i = 0; i < map->n_shards; i++)
-    walmap__store64(to + POSITION_TAILS + 8 * (size_t)i, state->commit_points[i]);
+    walmap__store64(to + POSITION_POINTS_AT + 8 * (size_t)i, state->commit_points[i]);
   walmap__store64(to + check, XXH3_64bits(to, check));
 }
 
@@ -39,20 +39,20 @@ int walmap_state_position(walmap_state *state, void **position, size_t *size) {
   return WALMAP_OK;
 }
 
-/* *since is set to the vector, where it lies. */
+/* Sets *since to the vector of commit points, where it lies. */
 static int read_position(const walmap *map, const uint8_t *at, size_t size, const uint8_t **since, walmap_why *why) {
   if (size < POSITION_BYTES(0) || memcmp(at, POSITION_MAGIC, IMAGE_MAGIC_BYTES) != 0)
-    return say(why, WALMAP_CORRUPT, "not a walmap position");
-  if (image_load32(at + POSITION_VERSION) != CHANGES_VERSION)
-    return say(why, WALMAP_CORRUPT, "the position has a format version that this library does not know");
+    return explain(why, WALMAP_CORRUPT, "not a walmap position");
+  if (image_load32(at + POSITION_VERSION_AT) != CHANGES_FORMAT_VERSION)
+    return explain(why, WALMAP_CORRUPT, "the position has a format version that this library does not know");
   if (walmap__load64(at + size - 8) != XXH3_64bits(at, size - 8))
-    return say(why, WALMAP_CORRUPT, "the position is damaged: its check is wrong");
-  uint32_t shards = image_load32(at + POSITION_SHARDS);
+    return explain(why, WALMAP_CORRUPT, "the position is damaged: its check is wrong");
+  uint32_t shards = image_load32(at + POSITION_SHARDS_AT);
   if (shards > WALMAP_MAX_SHARDS || size != POSITION_BYTES(shards))
-    return say(why, WALMAP_CORRUPT, "the position is damaged: its size is wrong");
-  if (walmap__load64(at + POSITION_MAP) != map->id || shards != map->n_shards)
-    return say(why, WALMAP_GONE, "the position is of another map: take a snapshot");
-  *since = at + POSITION_TAILS;
+    return explain(why, WALMAP_CORRUPT, "the position is damaged: its size is wrong");
+  if (walmap__load64(at + POSITION_MAP_AT) != map->id || shards != map->n_shards)
+    return explain(why, WALMAP_GONE, "the position is of another map: take a snapshot");
+  *since = at + POSITION_POINTS_AT;
   return WALMAP_OK;
 }
 
@@ -78,17 +78,17 @@ static int add_record(const collection *c, const walmap__log *log, const walmap_
   return walmap__image_writer_add(c->removed, &entry);
 }
 
-/* The records of a segment at positions from `since` on, and before the commit point. */
+/* Adds the records of a segment at LSNs from `since` on, and before the commit point. */
 static int add_segment(const collection *c, const walmap__segment *s, uint64_t since, uint64_t commit_point) {
   size_t used = walmap__segment_used(s);
   int result = WALMAP_OK;
   for (size_t at = 0; at < used && result == WALMAP_OK;) {
-    uint64_t position = s->first_lsn + (at >> 2);
-    if (position >= commit_point)
+    uint64_t lsn = s->first_lsn + (at >> 2);
+    if (lsn >= commit_point)
       break;
     const walmap__record *record = (const walmap__record *)(s->base + at);
     uint32_t meta = walmap__record_meta(record);
-    if (position >= since)
+    if (lsn >= since)
       result = add_record(c, s->log, record, meta, commit_point);
     at += walmap__record_size(record, meta);
   }
@@ -100,10 +100,10 @@ static int add_shard(const collection *c, uint32_t shard, uint64_t since, walmap
   if (since == commit_point)
     return WALMAP_OK;
   if (since > commit_point)
-    return say(why, WALMAP_GONE, "the position is newer than the state that is being read");
+    return explain(why, WALMAP_GONE, "the position is newer than the state that is being read");
   walmap__generation *g = walmap__shard_at(&c->state->map->shards[shard], commit_point);
   if (!g || since <= g->start)
-    return say(why, WALMAP_GONE, "the map was restored since that position: take a snapshot");
+    return explain(why, WALMAP_GONE, "the map was restored since that position: take a snapshot");
   const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_acquire), *next;
   for (; s && s->first_lsn < commit_point; s = next) {
     next = atomic_load_explicit(&s->next, memory_order_acquire);
@@ -116,7 +116,7 @@ static int add_shard(const collection *c, uint32_t shard, uint64_t since, walmap
       return result;
   }
   if (since < atomic_load_explicit(&g->tombstone_horizon, memory_order_acquire))
-    return say(why, WALMAP_GONE, "compaction has passed that position: take a snapshot");
+    return explain(why, WALMAP_GONE, "compaction has passed that position: take a snapshot");
   return WALMAP_OK;
 }
 
@@ -131,29 +131,29 @@ static int add_all(const collection *c, const uint8_t *since, walmap_why *why) {
 static int assemble(const walmap_state *state, const walmap__changes *images, void **changes, size_t *size) {
   walmap__image_block block = {NULL, 0};
   size_t position = POSITION_BYTES(state->map->n_shards);
-  size_t total = CHANGES_HEAD + position + images->sizes[PART_SET] + images->sizes[PART_REMOVED];
+  size_t total = CHANGES_HEAD_BYTES + position + images->sizes[PART_SET] + images->sizes[PART_REMOVED];
   if (!walmap__image_block_grow(&block, total))
     return WALMAP_NOMEM;
-  uint8_t *head = block.bytes, *at = head + CHANGES_HEAD;
+  uint8_t *head = block.bytes, *at = head + CHANGES_HEAD_BYTES;
   memcpy(head, CHANGES_MAGIC, IMAGE_MAGIC_BYTES);
-  image_store32(head + CHANGES_VERSION_AT, CHANGES_VERSION);
-  image_store32(head + CHANGES_FLAGS, 0);
+  image_store32(head + CHANGES_VERSION_AT, CHANGES_FORMAT_VERSION);
+  image_store32(head + CHANGES_FLAGS_AT, 0);
   put_position(state, at);
   for (int i = 0; i < PARTS; i++) {
     size_t bytes = i == PART_POSITION ? position : images->sizes[i];
     if (i != PART_POSITION)
       memcpy(at, images->parts[i], bytes);
     at += bytes;
-    walmap__store64(head + CHANGES_SIZES + 8 * (size_t)i, bytes);
-    walmap__store64(head + CHANGES_CHECKS + 8 * (size_t)i, walmap__load64(at - 8));
+    walmap__store64(head + CHANGES_SIZES_AT + 8 * (size_t)i, bytes);
+    walmap__store64(head + CHANGES_CHECKS_AT + 8 * (size_t)i, walmap__load64(at - 8));
   }
-  walmap__store64(head + CHANGES_CHECK, XXH3_64bits(head, CHANGES_CHECK));
+  walmap__store64(head + CHANGES_CHECK_AT, XXH3_64bits(head, CHANGES_CHECK_AT));
   *changes = walmap__image_block_give(&block, total);
   *size = total;
   return WALMAP_OK;
 }
 
-static int finish(const collection *c, void **changes, size_t *size) {
+static int finish_changes(const collection *c, void **changes, size_t *size) {
   walmap__changes images = {{NULL}, {0}};
   void *set = NULL, *removed = NULL;
   int result = walmap__image_writer_finish(c->set, &set, &images.sizes[PART_SET]);
@@ -187,7 +187,7 @@ int walmap_state_changes(walmap_state *state, const void *since, size_t since_si
   if (result == WALMAP_OK)
     result = add_all(&c, commit_points, why);
   if (result == WALMAP_OK)
-    return finish(&c, changes, size);
+    return finish_changes(&c, changes, size);
   walmap__image_writer_abandon(c.set);
   walmap__image_writer_abandon(c.removed);
   return result;
@@ -203,32 +203,32 @@ bool walmap__changes_is(const void *bytes, size_t size) {
 int walmap__changes_open(walmap__changes *changes, const void *bytes, size_t size, walmap_why *why) {
   const uint8_t *head = bytes;
   if (!walmap__changes_is(bytes, size))
-    return say(why, WALMAP_CORRUPT, "not changes of a walmap: they do not begin as such");
-  if (size < CHANGES_HEAD)
-    return say(why, WALMAP_CORRUPT, "the changes are damaged: they end within their head");
-  if (image_load32(head + CHANGES_VERSION_AT) != CHANGES_VERSION)
-    return say(why, WALMAP_CORRUPT, "the changes have a format version that this library does not know");
-  if (walmap__load64(head + CHANGES_CHECK) != XXH3_64bits(head, CHANGES_CHECK))
-    return say(why, WALMAP_CORRUPT, "the changes are damaged: the check of their head is wrong");
-  if (image_load32(head + CHANGES_FLAGS) != 0)
-    return say(why, WALMAP_CORRUPT, "the changes use features that this library does not know");
-  size_t at = CHANGES_HEAD;
+    return explain(why, WALMAP_CORRUPT, "not changes of a walmap: they do not begin as such");
+  if (size < CHANGES_HEAD_BYTES)
+    return explain(why, WALMAP_CORRUPT, "the changes are damaged: they end within their head");
+  if (image_load32(head + CHANGES_VERSION_AT) != CHANGES_FORMAT_VERSION)
+    return explain(why, WALMAP_CORRUPT, "the changes have a format version that this library does not know");
+  if (walmap__load64(head + CHANGES_CHECK_AT) != XXH3_64bits(head, CHANGES_CHECK_AT))
+    return explain(why, WALMAP_CORRUPT, "the changes are damaged: the check of their head is wrong");
+  if (image_load32(head + CHANGES_FLAGS_AT) != 0)
+    return explain(why, WALMAP_CORRUPT, "the changes use features that this library does not know");
+  size_t at = CHANGES_HEAD_BYTES;
   for (int i = 0; i < PARTS; i++) {
-    uint64_t bytes_of_part = walmap__load64(head + CHANGES_SIZES + 8 * (size_t)i);
+    uint64_t bytes_of_part = walmap__load64(head + CHANGES_SIZES_AT + 8 * (size_t)i);
     if (bytes_of_part < 8 || bytes_of_part > size - at)
-      return say(why, WALMAP_CORRUPT, "the changes are damaged: they end within a part");
+      return explain(why, WALMAP_CORRUPT, "the changes are damaged: they end within a part");
     changes->parts[i] = head + at;
     changes->sizes[i] = (size_t)bytes_of_part;
     at += (size_t)bytes_of_part;
-    if (walmap__load64(head + at - 8) != walmap__load64(head + CHANGES_CHECKS + 8 * (size_t)i))
-      return say(why, WALMAP_CORRUPT, "the changes are damaged: a part is not the one that was there");
+    if (walmap__load64(head + at - 8) != walmap__load64(head + CHANGES_CHECKS_AT + 8 * (size_t)i))
+      return explain(why, WALMAP_CORRUPT, "the changes are damaged: a part is not the one that was there");
   }
   if (at != size)
-    return say(why, WALMAP_CORRUPT, "the changes are damaged: they go on behind their end");
+    return explain(why, WALMAP_CORRUPT, "the changes are damaged: they go on behind their end");
   const uint8_t *position = changes->parts[PART_POSITION];
   size_t check = changes->sizes[PART_POSITION] - 8; /* the images verify themselves */
   if (walmap__load64(position + check) != XXH3_64bits(position, check))
-    return say(why, WALMAP_CORRUPT, "the changes are damaged: the check of their position is wrong");
+    return explain(why, WALMAP_CORRUPT, "the changes are damaged: the check of their position is wrong");
   return WALMAP_OK;
 }
 
@@ -243,7 +243,7 @@ typedef struct application {
   uint64_t changed;
 } application;
 
-static int refuse(walmap_why *why, const char *wrong) {
+static int refuse_content(walmap_why *why, const char *wrong) {
   if (why)
     snprintf(why->text, sizeof why->text, "the changes hold %s", wrong);
   return WALMAP_CORRUPT;
@@ -252,26 +252,26 @@ static int refuse(walmap_why *why, const char *wrong) {
 static int check_entry(const application *a, int part, walmap_entry *entry, walmap_why *why) {
   if (part == PART_REMOVED) {
     if (entry->value_len != 0)
-      return refuse(why, "a removed key with a value");
+      return refuse_content(why, "a removed key with a value");
     entry->value = NULL;
   }
   const char *wrong = a->check ? a->check(a->ctx, entry) : NULL;
-  return wrong ? refuse(why, wrong) : WALMAP_OK;
+  return wrong ? refuse_content(why, wrong) : WALMAP_OK;
 }
 
-/* All of a part, before anything is believed. */
+/* Checks all entries of a part, before any entry is applied. */
 static int check_part(const application *a, int part, walmap_why *why) {
   walmap_image_reader reader;
   walmap_entry entry;
   int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
   if (result == WALMAP_OK && reader.content != a->txn->map->options.content)
-    return refuse(why, "another kind of content than the map");
+    return refuse_content(why, "another kind of content than the map");
   while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK)
     result = check_entry(a, part, &entry, why);
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 
-/* What is there already is not written again: the changes may be more than those since the position (F1). */
+/* An entry that the map has already is not written again: the changes may be more than was needed (F1). */
 static int apply_set(application *a, const walmap_entry *entry) {
   walmap_entry present;
   int result = walmap_txn_get(a->txn, entry->key, entry->key_len, &present);
@@ -299,8 +299,8 @@ static int apply_part(application *a, int part, walmap_why *why) {
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 
-/* A savepoint of its own makes it all or nothing (C3) within the transaction. */
-static int apply(application *a, walmap_why *why) {
+/* A savepoint makes the call all or nothing (C3) within the transaction. */
+static int apply_parts(application *a, walmap_why *why) {
   int savepoint = a->txn->level;
   walmap_txn_savepoint(a->txn, savepoint);
   int result = apply_part(a, PART_REMOVED, why);
@@ -321,7 +321,7 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
   if (result == WALMAP_OK)
     result = check_part(&a, PART_REMOVED, why);
   if (result == WALMAP_OK)
-    result = apply(&a, why);
+    result = apply_parts(&a, why);
   if (result == WALMAP_OK && changed)
     *changed = a.changed;
   return result;

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-#define ENTRIES 4096  /* in all bins: 64 KiB */
-#define LEAST_ROOM 64 /* of each bin */
+#define ENTRIES 4096  /* in all buffers: 64 KiB */
+#define LEAST_ROOM 64 /* of each buffer */
 
 int walmap__partition_buffers_init(walmap__partition_buffers *b, walmap__loading_shard *loading_shards,
                                    uint32_t n_shards, uint32_t first) {

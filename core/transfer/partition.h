@@ -1,21 +1,21 @@
 /*
 ** partition.h - records of an image on their way into new generations of their shards
 **
-**   image -> records, in no order of shards -> a segment of each shard's log, at once, and its bin: { hash, place,
-**   number }
-**                                              each shard's bin -> its index, when some bin is full, and at a chunk's
-**                                              end
+**   image -> records, in no order of shards
+**              |-> at once: into a segment of the shard's log
+**              '-> its { hash, address, number }: into the shard's buffer -> when some buffer is full, and at a chunk's
+**                  end: all buffers, one after another, into their shards' indexes
 **
-** An image's records come in no order of shards: the hash that the image was made with is not this map's. Logs are
-** written one record after another, which many can be at a time; an index is written at random. So the indexes are told
-** later, one after the other, of many entries each: then what a shard's index uses is in the CPU's first cache, and the
-** buckets to come are fetched ahead.
+** An image's records come in no order of shards: the hash that the image was made with is not this map's. A log is
+** written one record after another, and many logs can be written at a time; an index is written at random. So each
+** index gets many entries together: then what it uses is in the CPU's first cache, and its next buckets are fetched
+** ahead.
 **
-** Nobody reads the generations yet, so a record may be in its log before it is known whether its key is new.
+** No reader sees the generations yet, so a record may be in its log before it is known whether its key is new.
 **
-** Threads: each has bins of its own, and segments of its own that it writes without a lock. A log's list of segments
-** and the index are shared, under the building's mutex. A place goes to the index only after its record was written,
-** both by the same thread, so whoever finds it there under the mutex may read the record.
+** Threads: each has its own buffers, and its own segments, which it writes without a lock. A log's list of segments and
+** the index are shared, under the loading shard's mutex. A thread adds an address to the index only after it wrote the
+** record, so a thread that finds the address there under the mutex may read the record.
 */
 #ifndef WALMAP_PARTITION_H
 #define WALMAP_PARTITION_H
@@ -25,11 +25,11 @@
 /* A generation that several threads fill. */
 typedef struct walmap__loading_shard {
   walmap__generation *generation;
-  walmap__limbo limbo; /* tables that it has outgrown, which no reader knows */
+  walmap__limbo limbo; /* tables that the generation has outgrown; no reader knows them */
   pthread_mutex_t mutex;
 } walmap__loading_shard;
 
-/* Where the next record of a shard goes, and what its index is still to be told. */
+/* Where the next record of a shard goes, and the entries that its index has not got yet. */
 typedef struct walmap__partition_buffer {
   walmap__segment *segment; /* NULL: none yet */
   uint8_t *at, *end;        /* its free bytes */
@@ -41,8 +41,8 @@ typedef struct walmap__partition_buffer {
 
 typedef struct walmap__partition_buffers {
   walmap__loading_shard *loading_shards; /* of all shards */
-  uint32_t n_shards, room;               /* entries of each bin */
-  uint32_t first;                        /* the shard whose bin is emptied first: threads should not meet */
+  uint32_t n_shards, room;               /* entries of each buffer */
+  uint32_t first;                        /* the shard whose buffer is emptied first: threads should not meet */
   walmap__index_entry *block;
   walmap__partition_buffer buffers[WALMAP_MAX_SHARDS];
 } walmap__partition_buffers;
@@ -51,7 +51,7 @@ typedef struct walmap__partition_buffers {
 int walmap__partition_buffers_init(walmap__partition_buffers *buffers, walmap__loading_shard *loading_shards,
                                    uint32_t n_shards, uint32_t first);
 
-/* Tells the segments what is in them, and frees the rest. */
+/* Notes in the segments how much they hold, and frees the buffers. */
 void walmap__partition_buffers_finish(walmap__partition_buffers *buffers);
 
 /* For walmap__partition_buffers_add: makes room for a record of so many bytes, and for its entry. */
@@ -59,14 +59,14 @@ int walmap__partition_buffers_make_room(walmap__partition_buffers *buffers, uint
                                         uint32_t *number);
 
 /*
-** Tells the indexes of all that was added. OK or NOMEM; CORRUPT when a key is there already, with its record's number.
+** Adds the buffered entries to the indexes. OK; NOMEM; CORRUPT when a key is there already, with *number its record's.
 */
 int walmap__partition_buffers_empty(walmap__partition_buffers *buffers, uint32_t *number);
 
 /*
-** Adds a verified record, as it lies in the image. As walmap__partition_buffers_empty: *number is its number in the
-** chunk, and becomes another's if that one fails. What it writes to are too many addresses at once for a CPU to fetch
-** ahead by itself.
+** Adds a verified record, as it lies in the image. *number is its number in the chunk; results as of
+** walmap__partition_buffers_empty, which may set *number to another record's. It prefetches, because it writes to more
+** addresses at once than a CPU fetches ahead by itself.
 */
 static WALMAP__ALWAYS_INLINE int walmap__partition_buffers_add(walmap__partition_buffers *buffers, uint32_t shard,
                                                                const uint8_t *record, size_t size, uint64_t hash,

@@ -1,14 +1,14 @@
 /*
 ** restore.c - an image becomes the content of a map, inside a transaction
 **
-** Each shard gets a new generation, built beside the present one, which readers do not know. When the whole image has
-** proved good, the generations are linked; they are visible past the present commit points, so the commit shows them
-** and a rollback drops them (shard.h). Until then an error frees them, and nothing has happened.
+** Each shard gets a new generation, built beside the present one; readers do not see it. When the whole image has
+** proved good, the generations are linked. They are visible past the present commit points, so the commit shows them
+** and a rollback drops them (shard.h). An error before that frees them and leaves the map as it was.
 */
 #include "mvcc/txn.h"
 #include "transfer/bulk_load.h"
 
-/* A shard that was never written gets an empty generation first, for a rollback to come back to. */
+/* A shard that was never written first gets an empty generation, to which a rollback can go back. */
 static int mark_all(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
@@ -35,14 +35,14 @@ static void link_all(walmap_txn *txn, const walmap__bulk_load *b) {
   }
 }
 
-/* The new generations begin at the logs' ends, so nothing may be written to the present ones from here on. */
+/* The new generations begin at the logs' ends, so from here on no record may be written to the present ones. */
 static int lock_and_flush(walmap_txn *txn) {
   int result = walmap__txn_lock_all(txn);
   walmap__deferred_flush(txn->deferred);
   return result;
 }
 
-static int finish(walmap_txn *txn, walmap__bulk_load *b, int result, uint64_t *entries) {
+static int link_loaded(walmap_txn *txn, walmap__bulk_load *b, int result, uint64_t *entries) {
   if (result != WALMAP_OK)
     return result;
   result = mark_all(txn);
@@ -62,7 +62,7 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
   int result = lock_and_flush(txn);
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_memory(&b, image, size, why);
-  return finish(txn, &b, result, entries);
+  return link_loaded(txn, &b, result, entries);
 }
 
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
@@ -71,7 +71,7 @@ int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx
   int result = lock_and_flush(txn);
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_stream(&b, read, read_ctx, why);
-  return finish(txn, &b, result, entries);
+  return link_loaded(txn, &b, result, entries);
 }
 
 int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entries, walmap_why *why) {

@@ -1,10 +1,11 @@
 /*
 ** snapshot.c - from a state to an image
 **
-** C6: the state's commit points say what is in the image; what writers append meanwhile lies past them. A segment that
-** is clean (no record in it was ever superseded, removed or linked to a previous one) and ends before the commit point
-** is copied whole. Writers make a segment dirty before they change the first flag in it, so a copy that was clean
-** before and is clean after is exact; else it is thrown away and the records are taken one by one.
+** C6: the state's commit points say which records are in the image; records that writers append meanwhile lie past
+** them. A segment that is clean (no record in it was ever superseded, removed or linked to a previous one) and ends
+** before the commit point is copied whole. Writers mark a segment dirty before they change its first flag, so the copy
+** of a segment that is clean before and after is exact. Otherwise the copy is thrown away, and the records are taken
+** one by one.
 */
 #include "image/image.h"
 #include "mvcc/state.h"
@@ -14,9 +15,9 @@
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Copying                                                                                                            */
 
-/* What is copied here is read before what is_dirty reads after it. */
+/* Copies words. The copy is complete before is_dirty, called after it, reads the flag. */
 #if defined(WALMAP__TSAN)
-/* The thread sanitizer should see each word being read: if one is written meanwhile, the copy is not used. */
+/* The thread sanitizer should see each word being read. If a word is written meanwhile, the copy is not used. */
 static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += 4) {
     uint32_t word = atomic_load_explicit((const _Atomic uint32_t *)(const void *)(from + i), memory_order_acquire);
@@ -32,9 +33,9 @@ static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
 
 static bool is_dirty(const walmap__segment *s) { return atomic_load_explicit(&s->dirty, memory_order_acquire); }
 
-/* The header that a record has in an image: flags and next are zero. */
+/* The head of a record in an image: flags and next are 0. */
 static inline void put_head(uint8_t *to, uint32_t meta) {
-  /* TOMB it has not, if it is kept */
+  /* a record that is kept has no TOMB */
   walmap__store64(to, meta & ~(WALMAP__TAGGED | WALMAP__PREV | WALMAP__MOVED | WALMAP__DEAD));
 }
 
@@ -44,8 +45,8 @@ static inline size_t image_bytes(size_t size, uint32_t meta) {
 }
 
 /*
-** All bits if the state has the record, none if not. Most are dead for everybody, or the newest of their key: no branch
-** for those. The rest asks who superseded it.
+** All bits set if the state has the record, 0 if not. Most records are DEAD, or the newest of their key: they take no
+** branch. For the others the LSN of the successor decides.
 */
 static inline size_t visible(const walmap__log *log, const walmap__record *record, uint32_t *meta,
                              uint64_t commit_point) {
@@ -57,7 +58,7 @@ static inline size_t visible(const walmap__log *log, const walmap__record *recor
   return alive;
 }
 
-/* Segments that are clean and end before the commit point, in one piece. *done: it was one. */
+/* Adds a segment in one piece, if it is clean and ends before the commit point. *done: it was added. */
 static int add_whole(walmap__image_writer *writer, const walmap__segment *s, size_t bytes, bool *done) {
   uint32_t records = atomic_load_explicit(&s->records, memory_order_acquire);
   *done = !is_dirty(s) && bytes == walmap__segment_used(s); /* then these are the records (log.h) */
@@ -74,7 +75,7 @@ static int add_whole(walmap__image_writer *writer, const walmap__segment *s, siz
   return WALMAP_OK;
 }
 
-/* Records being taken one by one: from where to where, and how many. */
+/* Records that are taken one by one: from where to where, and how many. */
 typedef struct taking {
   const walmap__segment *segment;
   uint64_t commit_point;
@@ -84,9 +85,9 @@ typedef struct taking {
 } taking;
 
 /*
-** Takes records as long as WINDOW bytes before `stop` are left. Whether a record is kept is a matter of chance where
-** many are dead, and its length often is; so WINDOW bytes are copied in any case, to where the next one will lie: that
-** is cheaper than branches that are mispredicted.
+** Takes records while at least WINDOW bytes before `stop` are left. In a log with many dead records it is a matter of
+** chance whether a record is kept, and often how long it is. So WINDOW bytes are copied in any case, to where the next
+** kept record lies: that is cheaper than branches that the CPU mispredicts.
 */
 static void take_many(taking *t) {
 #if !defined(WALMAP__TSAN) /* it copies flags that writers may change, to overwrite them: see copy_words */
@@ -121,7 +122,7 @@ static void take_many(taking *t) {
 #endif
 }
 
-/* Takes the rest of them, without reading or writing more than they are. */
+/* Takes the records that are left, and reads and writes no byte outside of them. */
 static void take_few(taking *t) {
   while (t->at < t->stop) {
     const walmap__record *record = (const walmap__record *)t->at;
@@ -141,7 +142,7 @@ static void take_few(taking *t) {
   }
 }
 
-/* Some of the records from `at` on, a chunk's worth, one by one. *next is where it ended. */
+/* Adds records from `at` on one by one, a chunk's worth. Sets *next to where the rest begins. */
 static int add_visible(walmap__image_writer *writer, const walmap__segment *s, size_t at, size_t bytes,
                        uint64_t commit_point, size_t *next) {
   const uint8_t *first = s->base + at;
@@ -163,9 +164,7 @@ static int add_visible(walmap__image_writer *writer, const walmap__segment *s, s
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/*
-** The walk: over all segments of all shards, as far as the commit points, in steps
-*/
+/* The walk over all segments of all shards, as far as the commit points, in steps                                    */
 
 typedef struct walk {
   walmap_state *state;
@@ -197,7 +196,7 @@ static bool next_segment(walk *w) {
 }
 
 /* Adds a whole segment, or a chunk's worth of one. OK; NOTFOUND at the end; NOMEM, IO. */
-static int step(walk *w, walmap__image_writer *writer) {
+static int add_step(walk *w, walmap__image_writer *writer) {
   while (w->at == w->bytes) {
     if (!next_segment(w))
       return WALMAP_NOTFOUND;
@@ -213,12 +212,12 @@ static int step(walk *w, walmap__image_writer *writer) {
   return add_visible(writer, w->segment, w->at, w->bytes, w->state->commit_points[w->shard], &w->at);
 }
 
-/* Adds all, and finishes or abandons the writer. */
+/* Adds all segments, and finishes or abandons the writer. */
 static int write_all(walmap_state *state, walmap__image_writer *writer, void **image, size_t *size) {
   walk w = {.state = state};
   int result;
   do
-    result = step(&w, writer);
+    result = add_step(&w, writer);
   while (result == WALMAP_OK);
   if (result == WALMAP_NOTFOUND)
     return walmap__image_writer_finish(writer, image, size);
@@ -298,7 +297,7 @@ static int refill(walmap_image_stream *stream) {
   walmap__image_writer_drop(stream->writer);
   int result = WALMAP_OK;
   while (result == WALMAP_OK && stream->left == 0) {
-    result = step(&stream->walk, stream->writer);
+    result = add_step(&stream->walk, stream->writer);
     walmap__image_writer_closed(stream->writer, &stream->at, &stream->left);
   }
   if (result != WALMAP_NOTFOUND)

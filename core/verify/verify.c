@@ -1,4 +1,4 @@
-/* verify.c - a shard as a whole: garbage, stats, what waits to be freed; and walmap_verify (verify.h has the order) */
+/* verify.c - a shard as a whole: garbage queue, stats, limbo; and walmap_verify (verify.h has the order) */
 #include "verify/verify.h"
 #include "mvcc/txn.h"
 
@@ -19,9 +19,7 @@ bool walmap__fault(const walmap__inspection *in, const char *format, ...) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/*
-** Garbage
-*/
+/* Garbage queue                                                                                                      */
 
 static bool check_chunks(const walmap__inspection *in) {
   const walmap__garbage *d = &in->g->garbage;
@@ -41,7 +39,10 @@ static bool check_chunks(const walmap__inspection *in) {
   return true;
 }
 
-/* When it died, twice the position: a tombstone at its own, right after what it supersedes. 0: it is not dead. */
+/*
+** The time at which the record died: twice the LSN of its successor; for a tombstone twice its own LSN and 1, which is
+** right after the record that it supersedes. 0: it is not dead.
+*/
 static uint64_t time_of_death(const walmap__inspection *in, uint32_t address) {
   uint32_t meta, next_meta;
   const walmap__record *record = walmap__inspect_address(in, address, &meta);
@@ -53,7 +54,7 @@ static uint64_t time_of_death(const walmap__inspection *in, uint32_t address) {
   return walmap__inspect_address(in, next, &next_meta) ? 2 * walmap__log_lsn(&in->g->log, next) : 0;
 }
 
-static bool check_deaths(const walmap__inspection *in) {
+static bool check_garbage(const walmap__inspection *in) {
   if (!check_chunks(in))
     return false;
   const walmap__garbage *d = &in->g->garbage;
@@ -64,7 +65,7 @@ static bool check_deaths(const walmap__inspection *in) {
       c = c->next;
     uint64_t time = time_of_death(in, c->addresses[i - c->base]);
     if (time <= latest)
-      return walmap__fault(in, "death %llu of the queue is none, or out of order", (unsigned long long)i);
+      return walmap__fault(in, "entry %llu of the garbage queue is not dead, or out of order", (unsigned long long)i);
     latest = time;
   }
   if (d->end - d->first != in->recount.waiting)
@@ -74,28 +75,29 @@ static bool check_deaths(const walmap__inspection *in) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Figures                                                                                                            */
+/* Stats                                                                                                              */
 
-static bool same(const walmap__inspection *in, const char *what, uint64_t told, uint64_t counted) {
+static bool check_same(const walmap__inspection *in, const char *what, uint64_t told, uint64_t counted) {
   return told == counted || walmap__fault(in, "%s: %llu, but %llu were counted", what, (unsigned long long)told,
                                           (unsigned long long)counted);
 }
 
-static bool check_figures(const walmap__inspection *in) {
+static bool check_stats(const walmap__inspection *in) {
   const walmap__generation *g = in->g;
   const walmap__recount *c = &in->recount;
-  return same(in, "entries", g->len, c->live) && same(in, "bytes of log", g->log.bytes, c->bytes) &&
-         same(in, "dead bytes", g->dead, c->dead) && same(in, "slots of the index", c->slots, c->newest);
+  return check_same(in, "entries", g->len, c->live) && check_same(in, "bytes of log", g->log.bytes, c->bytes) &&
+         check_same(in, "dead bytes", g->dead, c->dead) && check_same(in, "slots of the index", c->slots, c->newest);
 }
 
-/* What readers are told: the commit point, and the stats that go with it. */
+/* Checks what readers see: the commit point, and the stats of it. */
 static bool check_published(const walmap__inspection *in) {
   uint32_t id = in->shard->id;
   walmap__stats told = walmap__committed_stats((walmap *)in->map, id);
   const walmap__recount *c = &in->recount;
-  return same(in, "commit point", atomic_load(&in->map->commit_points[id]), walmap__shard_end(in->shard)) &&
-         same(in, "entries published", told.len, c->live) && same(in, "bytes published", told.bytes, c->bytes) &&
-         same(in, "dead bytes published", told.dead, c->dead);
+  return check_same(in, "commit point", atomic_load(&in->map->commit_points[id]), walmap__shard_end(in->shard)) &&
+         check_same(in, "entries published", told.len, c->live) &&
+         check_same(in, "bytes published", told.bytes, c->bytes) &&
+         check_same(in, "dead bytes published", told.dead, c->dead);
 }
 
 static bool check_limbo(const walmap__inspection *in) {
@@ -112,11 +114,13 @@ static bool check_generation(walmap__inspection *in) {
   const walmap__generation *g = in->g;
   if (atomic_load(&g->tombstone_horizon) > g->log.end)
     return walmap__fault(in, "tombstones were dropped that are not written yet");
-  return walmap__verify_segments(in) && walmap__verify_index(in) && walmap__verify_records(in) && check_deaths(in) &&
-         check_figures(in);
+  return walmap__verify_segments(in) && walmap__verify_index(in) && walmap__verify_records(in) && check_garbage(in) &&
+         check_stats(in);
 }
 
-/* `committed`: no transaction has changed it. A shard that nobody has written has no generation, and stats of 0. */
+/*
+** `committed`: no transaction has changed the shard. A shard that was never written has no generation, and stats of 0.
+*/
 static int check_shard(walmap *map, const walmap__shard *shard, bool committed, walmap_why *why) {
   walmap__inspection in = {.map = map, .shard = shard, .g = walmap__shard_generation(shard), .why = why};
   bool good = check_limbo(&in) && (!in.g || check_generation(&in)) && (!committed || check_published(&in));

@@ -1,7 +1,7 @@
 /* verify_index.c - a shard's index: directory, subtables, slots (verify.h has the order) */
 #include "verify/verify.h"
 
-/* The slot that holds this place is the one that a search for the key's hash comes to. */
+/* Whether a search for the key's hash comes to this slot for this address. */
 static bool leads_to(const walmap__index *index, uint64_t hash, uint32_t address, const walmap__bucket *bucket,
                      unsigned slot) {
   walmap__slot_ref ref;
@@ -14,7 +14,7 @@ static bool leads_to(const walmap__index *index, uint64_t hash, uint32_t address
   return false;
 }
 
-/* How many buckets the entry has passed on its way from its home is added to *passed. */
+/* Adds to *passed how many buckets the entry has passed on its way from its home bucket. */
 static bool check_slot(const walmap__inspection *in, const walmap__subtable *t, uint32_t b, unsigned slot,
                        uint64_t *passed) {
   const walmap__index *index = &in->g->index;
@@ -59,7 +59,7 @@ static bool check_subtable(walmap__inspection *in, const walmap__subtable *t) {
   return true;
 }
 
-/* A subtable of depth k has all the words whose first k bits are its own: neighbours. */
+/* A subtable of depth k has all words whose first k bits are its own; these words are neighbours. */
 static bool check_words(const walmap__inspection *in, const walmap__directory *d, size_t first) {
   const walmap__subtable *t = d->subtables[first];
   size_t n = t && t->depth <= d->depth ? (size_t)1 << (d->depth - t->depth) : 0;

@@ -23,7 +23,7 @@ static bool check_segment(const walmap__inspection *in, const walmap__segment *s
   if (used > s->capacity || used % 4 != 0)
     return fault_at(in, s, used, "that is no end of a segment");
   if (s->first_lsn < from || s->first_lsn + (used >> 2) > log->end)
-    return walmap__fault(in, "segment %u has positions that are not its own", (unsigned)s->id);
+    return walmap__fault(in, "segment %u has LSNs that are not its own", (unsigned)s->id);
   return true;
 }
 
@@ -44,7 +44,7 @@ static bool check_list(const walmap__inspection *in) {
   return n == log->n_segments || walmap__fault(in, "the log counts its segments wrongly");
 }
 
-/* Those in the list, of a job, and not yet freed. */
+/* Counts the ids of segments in the list, of a job, and retired but not yet freed. */
 static bool check_ids(const walmap__inspection *in) {
   const walmap__segment_table *table = atomic_load(&in->g->log.table);
   uint32_t n = 0;
@@ -53,7 +53,7 @@ static bool check_ids(const walmap__inspection *in) {
   return n == in->g->log.n_ids || walmap__fault(in, "the log counts its ids wrongly");
 }
 
-/* The run lies in the list, in order; the copy covers the same positions, and has room for what is still to come. */
+/* Checks that the run lies in the list, in order, and that the copy covers the same LSNs. */
 static bool check_job(const walmap__inspection *in) {
   const walmap__job *job = &in->g->job;
   if (!job->first)
@@ -78,9 +78,9 @@ static bool check_job(const walmap__inspection *in) {
 bool walmap__verify_segments(walmap__inspection *in) { return check_list(in) && check_ids(in) && check_job(in); }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Places                                                                                                             */
+/* Addresses                                                                                                          */
 
-/* Whether a record lies in the used bytes from here on. Its lengths are not believed. */
+/* Whether the used bytes have a whole record at the offset. The record's lengths are checked before they are used. */
 static bool is_record(const walmap__segment *s, size_t offset, uint32_t *meta) {
   size_t used = walmap__segment_used(s), room = used - offset;
   if (offset > used || room < WALMAP__RECORD_HEAD)
@@ -114,7 +114,7 @@ typedef struct visit {
   const walmap__record *record;
   uint32_t meta, next;
   size_t size;
-  bool passed; /* compaction has been here */
+  bool passed; /* the present job of compaction has passed the record */
 } visit;
 
 static bool fault_here(const walmap__inspection *in, const visit *v, const char *what) {
@@ -130,7 +130,7 @@ static bool is_same(const walmap__record *a, uint32_t a_meta, const walmap__reco
           (x.value_len == y.value_len && memcmp(x.value, y.value, x.value_len) == 0 && x.expires == y.expires));
 }
 
-/* A live record that compaction has copied: `next` is the copy. */
+/* Checks a live record that compaction has copied: `next` is the copy. */
 static bool check_moved(walmap__inspection *in, const visit *v) {
   uint32_t meta;
   const walmap__record *copy = walmap__inspect_address(in, v->next, &meta);
@@ -143,9 +143,7 @@ static bool check_moved(walmap__inspection *in, const visit *v) {
   return true;
 }
 
-/*
-** A record that is not its key's newest, and whose death is still to be reclaimed; so is the successor's, if it died.
-*/
+/* Checks a record that is not the newest of its key and waits to be reclaimed. A dead successor waits too. */
 static bool check_superseded(walmap__inspection *in, const visit *v) {
   const walmap__log *log = &in->g->log;
   uint32_t address = walmap__address(v->segment, v->offset), meta;
@@ -178,7 +176,7 @@ static bool check_newest(walmap__inspection *in, const visit *v) {
   return true;
 }
 
-/* The padding comes into images as it is, and what is not zero there makes them damaged ones. */
+/* The padding goes into images as it is, where padding that is not zero counts as damage. */
 static bool is_padded(const visit *v) {
   walmap_entry e;
   walmap__record_entry(v->record, v->meta, &e);
@@ -211,7 +209,7 @@ static bool is_dead_to_segment(const visit *v) {
   return v->meta & (WALMAP__TOMB | WALMAP__DEAD) || (v->next != 0 && !(v->meta & WALMAP__MOVED));
 }
 
-/* All records of a segment. Compaction has passed those before `passed`. */
+/* Checks all records of a segment. Compaction has passed those before `passed`. */
 static bool check_records(walmap__inspection *in, const walmap__segment *s, size_t passed) {
   size_t used = walmap__segment_used(s);
   uint64_t records = 0, dead_bytes = 0;

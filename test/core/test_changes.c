@@ -142,7 +142,7 @@ static void test_damage(void **unused) {
   for (size_t bit = 0; bit < 8 * good.size; bit++) {
     bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     assert_int_equal(apply(&other, (blob){bytes, good.size}, NULL, &why), WALMAP_CORRUPT);
-    if (bit < 8 * (CHANGES_HEAD + POSITION_BYTES(2)))
+    if (bit < 8 * (CHANGES_HEAD_BYTES + POSITION_BYTES(2)))
       assert_int_not_equal(changes_since(&p, (blob){bytes, good.size}, &ignored, &why), WALMAP_OK);
     bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
   }
@@ -178,9 +178,9 @@ static void test_lying_position(void **unused) {
   }
   blob since = position_of(&p), changes;
   uint8_t *bytes = since.data;
-  uint64_t end = walmap__load64(bytes + POSITION_TAILS);
+  uint64_t end = walmap__load64(bytes + POSITION_POINTS_AT);
   for (uint64_t tail = 0; tail < end + 3; tail++) {
-    walmap__store64(bytes + POSITION_TAILS, tail);
+    walmap__store64(bytes + POSITION_POINTS_AT, tail);
     walmap__store64(bytes + since.size - 8, XXH3_64bits(bytes, since.size - 8));
     int result = changes_since(&p, since, &changes, NULL);
     assert_int_equal(result, tail == 0 || tail > end ? WALMAP_GONE : WALMAP_OK);

@@ -160,7 +160,7 @@ static void back_link(void) { PUT(atomic_load(&first_segment()->next)->previous,
 static void table_base(void) { PUT(walmap__log_entry(&g->log, place_of(LIVE))->base, segment_of(LIVE)->base + 4); }
 static void short_used(void) { PUT(segment_of(LIVE)->used, walmap__segment_used(segment_of(LIVE)) - 4); }
 static void long_used(void) { PUT(segment_of(LIVE)->used, segment_of(LIVE)->capacity + 4); }
-static void low_position(void) {
+static void low_lsn(void) {
   walmap__segment *s = atomic_load(&first_segment()->next);
   PUT(s->first_lsn, s->first_lsn - 1);
   PUT(atomic_load(&g->log.table)->entries[s->id].first_lsn, s->first_lsn);
@@ -232,7 +232,7 @@ static const struct {
     {"an address in the table of ids", table_base, "not what the table of ids holds"},
     {"a segment that ends too early", short_used, "where no record is"},
     {"a segment that ends too late", long_used, "that is no end of a segment"},
-    {"a position that is used twice", low_position, "positions that are not its own"},
+    {"an LSN that is used twice", low_lsn, "LSNs that are not its own"},
     {"the last segment", last_segment, "another segment than its last"},
     {"the number of ids", ids, "counts its ids wrongly"},
     {"the number of a segment's records", records, "records, but"},
@@ -248,8 +248,8 @@ static const struct {
     {"a successor that is nowhere", wild_next, "successor is none"},
     {"a way back", wrong_prev, "does not lead back"},
     {"a garbage entry that is lost", lost_garbage, "are in the garbage queue"},
-    {"a death that is none", wrong_death, "is none, or out of order"},
-    {"a death that is there twice", double_death, "is none, or out of order"},
+    {"a garbage entry that is not dead", wrong_death, "is not dead, or out of order"},
+    {"a garbage entry that is there twice", double_death, "is not dead, or out of order"},
     {"a link between garbage chunks", garbage_link, "garbage queue is linked wrongly"},
     {"a garbage chunk", much_garbage, "holds more than it can"},
     {"a garbage batch", garbage_batch, "begins after its end"},

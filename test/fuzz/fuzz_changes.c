@@ -138,11 +138,11 @@ static void check_apply(bytes input) {
 static void adopt(bytes input, party *p) {
   void *position;
   size_t size;
-  if (input.size < CHANGES_HEAD + POSITION_TAILS)
+  if (input.size < CHANGES_HEAD_BYTES + POSITION_POINTS_AT)
     return;
   MUST_OK(walmap_state_position(p->state, &position, &size));
-  memcpy(input.data + CHANGES_HEAD + POSITION_SHARDS, (uint8_t *)position + POSITION_SHARDS,
-         POSITION_TAILS - POSITION_SHARDS);
+  memcpy(input.data + CHANGES_HEAD_BYTES + POSITION_SHARDS_AT, (uint8_t *)position + POSITION_SHARDS_AT,
+         POSITION_POINTS_AT - POSITION_SHARDS_AT);
   walmap_image_free(position);
 }
 
@@ -162,7 +162,7 @@ static void check_position(party *p, bytes input) {
   MUST_OK(walmap_state_changes(p->state, changes, size, &none, &size_of_none, NULL));
   model m = {0};
   MUST(model_apply(&m, (bytes){none, size_of_none}) == 0);
-  MUST(size_of_none == CHANGES_HEAD + POSITION_BYTES(2) + 2 * 2 * IMAGE_BLOCK);
+  MUST(size_of_none == CHANGES_HEAD_BYTES + POSITION_BYTES(2) + 2 * 2 * IMAGE_BLOCK);
   walmap_image_free(none);
   walmap_image_free(changes);
 }
@@ -173,11 +173,11 @@ static void check_position(party *p, bytes input) {
 /* Makes all checks of changes right, as far as their sizes hold together. */
 static void repair_changes(bytes input) {
   uint8_t *head = input.data;
-  size_t at = CHANGES_HEAD;
-  if (input.size < CHANGES_HEAD)
+  size_t at = CHANGES_HEAD_BYTES;
+  if (input.size < CHANGES_HEAD_BYTES)
     return;
   for (int i = 0; i < PARTS; i++) {
-    uint64_t size = walmap__load64(head + CHANGES_SIZES + 8 * (size_t)i);
+    uint64_t size = walmap__load64(head + CHANGES_SIZES_AT + 8 * (size_t)i);
     if (size < 8 || size > input.size - at)
       break;
     bytes part = {head + at, (size_t)size};
@@ -186,9 +186,9 @@ static void repair_changes(bytes input) {
     else
       repair(part);
     at += part.size;
-    walmap__store64(head + CHANGES_CHECKS + 8 * (size_t)i, walmap__load64(head + at - 8));
+    walmap__store64(head + CHANGES_CHECKS_AT + 8 * (size_t)i, walmap__load64(head + at - 8));
   }
-  walmap__store64(head + CHANGES_CHECK, XXH3_64bits(head, CHANGES_CHECK));
+  walmap__store64(head + CHANGES_CHECK_AT, XXH3_64bits(head, CHANGES_CHECK_AT));
 }
 
 /* A map whose logs have all that a position can lie between: records set, superseded, removed, rolled back. */
