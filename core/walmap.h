@@ -9,8 +9,9 @@
 **
 **  1. Result. Functions that can fail return one of the WALMAP_* codes below; WALMAP_OK is 0. Output parameters are
 **     written only on WALMAP_OK (a NULL output parameter is allowed where the comment says "may be NULL").
-**  2. Failure changes nothing. After any result but WALMAP_OK the map, and the transaction if there is one, are as they
-**     were before the call. This includes WALMAP_NOMEM.
+**  2. Failure changes nothing. After any result but WALMAP_OK the content of the map, and of the transaction if there is
+**     one, is as it was before the call. This includes WALMAP_NOMEM. One thing may remain: shards that the call has
+**     locked before it failed stay locked until the transaction ends.
 **  3. Units. Lengths and sizes are bytes, times are milliseconds.
 **  4. Ownership. The map copies what it is given: keys and values passed in may be freed on return. Pointers handed out
 **     point into the map's log, are read-only, have no alignment, and live as long as the comment says.
@@ -19,15 +20,15 @@
 **  6. NULL. A key or value pointer may be NULL when its length is 0. Other pointers must not be NULL.
 **  7. Callbacks run in the calling thread. They must not call back into the same map unless their comment allows it.
 **
-** Guarantees named C1 to C7 are proved in core/DESIGN.md, next to the mechanism that keeps them:
+** The promises C1 to C7. Comments and tests cite them by these names; core/DESIGN.md says what keeps them:
 **
 **  C1 A reader (walmap_get, walmap_state_*, walmap_cursor_*) never waits for a writer and never fails with WALMAP_BUSY.
 **  C2 A walmap_state shows one committed state of the whole map, from walmap_state_begin to walmap_state_end.
 **  C3 A transaction is all or nothing, and so is each of its savepoints.
-**  C4 What a transaction has read or written stays as it saw it until it ends (its shards are its own until then).
+**  C4 What a transaction has read or written stays as it saw it until it ends: it holds the locks of these shards.
 **  C5 Writers of different shards run side by side; writers of one shard queue, at most busy_timeout long. A deadlock
-**     of transactions is found at once, and its youngest party gets WALMAP_DEADLOCK: the one whose first wait for
-**     others since its last commit began latest.
+**     of transactions is found at once, and its youngest party gets WALMAP_DEADLOCK: the session whose first wait since
+**     its last commit began latest.
 **  C6 An image is one committed state, taken while writers go on.
 **  C7 walmap_txn_commit and walmap_txn_rollback cannot fail.
 */
@@ -50,7 +51,7 @@ enum walmap_result {
   WALMAP_NOTFOUND,  /* the key is absent */
   WALMAP_NOMEM,     /* an allocation failed */
   WALMAP_BUSY,      /* another transaction kept the shard for longer than busy_timeout */
-  WALMAP_DEADLOCK,  /* waiting would never have ended: each party waits for the other. Roll back and try again */
+  WALMAP_DEADLOCK,  /* two or more transactions wait for one another. Roll back and try again */
   WALMAP_INTERRUPT, /* the session's interrupt callback returned true while the call waited */
   WALMAP_TOOBIG,    /* the key, the value, or the shard's log would exceed a limit (see "Limits" below) */
   WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry; or a map is damaged */
@@ -67,9 +68,9 @@ const char *walmap_result_text(int result);
 const char *walmap_version(void);
 
 /*
-** Limits. A key and a value are each at most WALMAP_MAX_LENGTH bytes. One shard's log has at most 16,319 segments, each
-** of up to 1 MiB or with one record that is longer. So it holds 16 GiB, and more only where most records are longer
-** than 1 MiB; a map holds as many times that as it has shards.
+** Limits. A key and a value are each at most WALMAP_MAX_LENGTH bytes. One shard's log has at most 16,319 segments of up
+** to 1 MiB each; a longer record has a segment of its own. So a shard holds 16 GiB, and more only where most records
+** are longer than 1 MiB; a map holds as many times that as it has shards.
 */
 #define WALMAP_MAX_LENGTH ((size_t)1 << 33)
 #define WALMAP_MAX_SHARDS 256
@@ -91,9 +92,9 @@ typedef struct walmap_entry {
 /* Maps                                                                                                               */
 
 /*
-** Source of all memory of a map. `alloc` returns `size` bytes aligned to `align` (a power of two), or NULL; `free` gets
-** the size and alignment that were asked for. Both are called from any thread, also from several at once. The default
-** uses malloc for small blocks, and for blocks aligned to 2 MiB mmap with a request for huge pages.
+** The source of all memory of a map. `alloc` returns `size` bytes aligned to `align` (a power of two), or NULL; `free`
+** gets the size and alignment that `alloc` got. Both are called from any thread, also from several at once. The default
+** uses malloc for small blocks, and mmap with a request for huge pages for blocks that are aligned to 2 MiB.
 */
 typedef struct walmap_allocator {
   void *(*alloc)(void *ctx, size_t size, size_t align);
@@ -139,7 +140,7 @@ typedef struct walmap_options {
 #define WALMAP_DEFAULT_AUTO_COMPACT 50
 #define WALMAP_DEFAULT_BUSY_TIMEOUT 5000
 
-/* Fills in the defaults. Always call it first: later versions may add fields. */
+/* Fills in the defaults. Call it before you set fields: later versions may add some. */
 void walmap_options_init(walmap_options *options);
 
 /*
@@ -149,8 +150,8 @@ void walmap_options_init(walmap_options *options);
 int walmap_open(const walmap_options *options, walmap **out);
 
 /*
-** Frees the map and all its memory. No other call on it may be running or follow; its states and transactions must have
-** been freed before. NULL is allowed.
+** Frees the map and all its memory. No other call on the map may be running or follow; free its states and transactions
+** first. NULL is allowed.
 */
 void walmap_close(walmap *map);
 
@@ -158,10 +159,10 @@ void walmap_close(walmap *map);
 const walmap_options *walmap_get_options(const walmap *map);
 
 /*
-** Figures of the present, each of one committed state and in O(shards). A begun walmap_state may be an older one.
+** Stats of the newest committed state, in O(shards); a begun walmap_state may be an older one.
 **   len          entries
 **   size         bytes of log records, dead ones included
-**   reclaimable  how many of these bytes compaction frees when no older state is being read: exact, not an estimate
+**   reclaimable  how many of these bytes compaction frees while no older state is being read: exact, not an estimate
 **   memory       bytes obtained from the allocator and not given back: log, index and all the rest
 */
 uint64_t walmap_len(walmap *map);
@@ -173,9 +174,9 @@ uint64_t walmap_memory(walmap *map);
 /* Single operations: each is a transaction of its own, on one shard                                                  */
 
 /*
-** The functions that write may wait for a transaction that owns the key's shard, up to the map's busy_timeout.
-** Errors: NOMEM, BUSY, TOOBIG. A thread that has a transaction open on the map must write through that transaction:
-** here it would wait for itself, and get BUSY.
+** The functions that write may wait for a transaction that holds the lock of the key's shard, up to the map's
+** busy_timeout. Errors: NOMEM, BUSY, TOOBIG. A thread that has a transaction open on the map must write through that
+** transaction: here it would wait for itself, and get BUSY.
 */
 int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len);
 
@@ -186,10 +187,11 @@ int walmap_remove(walmap *map, const void *key, size_t key_len);
 int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len, bool *done);
 
 /*
-** Is shown a present value, which lives until the callback returns. For walmap_set_if and walmap_remove_if the result
-** says whether to go on. The call owns the shard meanwhile, so the value is the latest and cannot change.
-** When a callback of these functions, or of walmap_upsert, writes to another map, it may wait there while its call owns
-** the shard here. A deadlock of which such a wait is part is not found; it ends when a busy_timeout is over.
+** A callback that gets a present value; the value lives until the callback returns. For walmap_set_if and
+** walmap_remove_if its result says whether to go on. The call holds the shard lock meanwhile, so the value is the
+** latest and cannot change. A callback of these functions, or of walmap_upsert, that writes to another map may wait
+** there while its call holds the lock here. A deadlock with such a wait in it is not found; it ends when a busy_timeout
+** is over.
 */
 typedef bool (*walmap_test_fn)(void *ctx, const void *value, size_t value_len);
 
@@ -210,8 +212,8 @@ int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn
 
 /*
 ** Copies the committed value: at most `buffer_size` bytes of it. *value_len is the whole length, so a call with
-** buffer_size 0 asks for the length. NOTFOUND when absent. Never waits. NOMEM only when there are more readers at once
-** than ever before, and no memory is left to note one more.
+** buffer_size 0 asks for the length. NOTFOUND when absent. Never waits. NOMEM only when more readers are active than
+** ever before, and there is no memory for one more slot.
 */
 int walmap_get(walmap *map, const void *key, size_t key_len, void *buffer, size_t buffer_size, size_t *value_len);
 
@@ -225,17 +227,14 @@ int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn vie
 /* States: reading one committed state of the whole map (C2)                                                          */
 
 /*
-** A state object is made once and used for many reads: begin, read, end, begin, ... Memory that a begun state can see
-** is not freed, and compaction spares whatever the state still needs, so end it soon. `new` may fail with NOMEM. `free`
-** first ends the state if it is begun; NULL is allowed.
+** A state object is made once and used for many reads: begin, read, end, begin, ... While it is begun, memory that it
+** can see is not freed, and compaction keeps the records that it needs: so end it soon. `new` may fail with NOMEM.
+** `free` first ends the state if it is begun; NULL is allowed.
 */
 int walmap_state_new(walmap *map, walmap_state **out);
 void walmap_state_free(walmap_state *state);
 
-/*
-** Begins to show the newest committed state. Never waits; NOMEM as walmap_get.
-** Must not be begun already.
-*/
+/* Begins to show the newest committed state. Never waits; NOMEM as walmap_get. The state must not be begun already. */
 int walmap_state_begin(walmap_state *state);
 
 /* Ends it. All pointers that were read from the state become invalid. */
@@ -252,24 +251,24 @@ int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walma
 size_t walmap_state_get_many(walmap_state *state, walmap_entry *entries, size_t n);
 
 /*
-** How many entries the state has; for a transaction's state, how many it had when it began, whatever was undone since.
-** In O(shards), except that a shard with several commits since the state began is walked over, once: the figure is
-** kept.
+** The number of entries of the state; for a transaction's state, the number when it began, whatever was undone since.
+** In O(shards), except that a shard with several commits since the state began is walked over, once for each begun
+** state.
 */
 uint64_t walmap_state_len(walmap_state *state);
 
 /*
-** Calls `each` for every present entry whose key has this hash (walmap_hash gives a key's), until it returns false.
-** For callers whose hash makes different keys look alike on purpose.
+** Calls `each` for every present entry whose key has this hash, until `each` returns false. walmap_hash gives the hash
+** of a key. For callers whose hash function gives one hash to keys that look alike.
 */
 typedef bool (*walmap_each_fn)(void *ctx, const walmap_entry *entry);
 void walmap_state_each_hash(walmap_state *state, uint64_t hash, walmap_each_fn each, void *ctx);
 uint64_t walmap_hash(const walmap *map, const void *key, size_t key_len);
 
 /*
-** A walk over all entries of a state, each once, in no particular order. The cursor holds no memory: put it where you
-** like, start it on a begun state, and forget it. Its fields are private. walmap_cursor_next returns false at the end;
-** the entry's pointers live until walmap_state_end.
+** A walk over all entries of a state, each once, in no particular order. The cursor holds no memory and need not be
+** freed. Its fields are private. Start it on a begun state. walmap_cursor_next returns false at the end; the entry's
+** pointers live until walmap_state_end.
 */
 typedef struct walmap_cursor {
   walmap_state *state;
@@ -284,11 +283,11 @@ bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
 /* Transactions                                                                                                       */
 
 /*
-** A session is what waits, and what others wait for. All transactions that one thread (or one database connection) has
-** open at the same time, on whatever maps, must belong to one session: then deadlocks are found across maps.
-** `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; if it returns true, the
-** wait ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other maps. The session
-** must outlive its transactions.
+** A session is a party that waits for shard locks and that other sessions wait for. All transactions that one thread
+** (or one database connection) has open at the same time, on any maps, must belong to one session: then deadlocks are
+** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; if it
+** returns true, the wait ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other
+** maps. The session must outlive its transactions.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -300,7 +299,7 @@ void walmap_session_free(walmap_session *session);
 int walmap_txn_new(walmap *map, walmap_session *session, walmap_txn **out);
 void walmap_txn_free(walmap_txn *txn);
 
-/* Begins. Owns nothing yet, cannot fail. Must not be begun already. */
+/* Begins. Locks nothing yet, cannot fail. The transaction must not be begun already. */
 void walmap_txn_begin(walmap_txn *txn);
 bool walmap_txn_is_begun(const walmap_txn *txn);
 
@@ -312,7 +311,7 @@ void walmap_txn_rollback(walmap_txn *txn);
 
 /*
 ** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables. None of the three calls can fail, and
-** shards stay owned.
+** shards stay locked.
 **   savepoint(n)    drops the levels n and above, then marks the present state as level n, and as every level below n
 **                   that is missing
 **   release(n)      drops the levels n and above, and keeps the changes
@@ -324,9 +323,9 @@ void walmap_txn_release(walmap_txn *txn, int n);
 void walmap_txn_rollback_to(walmap_txn *txn, int n);
 
 /*
-** Reads and writes see the transaction's own changes. The first touch of a key's shard, to read or to write, takes
-** ownership of the shard until the transaction ends, waiting up to busy_timeout. Errors of all of them: BUSY, DEADLOCK,
-** INTERRUPT (in each case the transaction goes on as it was); of those that write, also NOMEM and TOOBIG.
+** Reads and writes see the transaction's own changes. The first touch of a key's shard, to read or to write, locks the
+** shard until the transaction ends, waiting up to busy_timeout. Errors of all of them: BUSY, DEADLOCK, INTERRUPT, after
+** which the transaction is still begun; of the functions that write, also NOMEM and TOOBIG.
 **
 ** Lifetime of the pointers in `entry`: until the transaction ends; and if a state of the same map was begun before the
 ** call, until that state ends.
@@ -348,14 +347,14 @@ int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t
                           void **value);
 
 /*
-** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Takes
-** ownership of all shards, in order. Later changes of the transaction do not show in the state, which may outlive the
-** transaction; but what the transaction undoes, by rollback or rollback_to, disappears from the state too. Also NOMEM,
-** as walmap_state_begin.
+** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Locks all
+** shards, in order. Later changes of the transaction do not show in the state, which may outlive the transaction; but
+** changes that the transaction undoes, by rollback or rollback_to, disappear from the state too. Also NOMEM, as
+** walmap_state_begin.
 */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state);
 
-/* As walmap_len, _size and _reclaimable, with the transaction's own changes. They take no ownership. */
+/* As walmap_len, _size and _reclaimable, with the transaction's own changes. They lock no shard. */
 uint64_t walmap_txn_len(walmap_txn *txn);
 uint64_t walmap_txn_size(walmap_txn *txn);
 uint64_t walmap_txn_reclaimable(walmap_txn *txn);
@@ -365,11 +364,11 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn);
 
 /*
 ** Compacts all shards now, one after another, beside readers and the writers of the other shards. Dead records that
-** readers from before may still need stay, and go with a later compaction. `txn` may be NULL; otherwise it is a begun
-** transaction of the calling thread on this map. Then shards that it has written are left alone, and pointers that it
-** was given into other shards stay valid until it ends.
-** Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; what was compacted before the error stays compacted.
-** Without this call compaction runs in small steps inside writes, as the option auto_compact says.
+** older readers may still need stay until a later compaction. `txn` may be NULL; otherwise it is a begun transaction of
+** the calling thread on this map. Then shards that the transaction has written are left alone, and its pointers into
+** other shards stay valid until it ends. Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; shards that were compacted before
+** the error stay compacted. Without this call compaction runs in small steps inside writes, as the option auto_compact
+** says.
 */
 int walmap_compact(walmap *map, walmap_txn *txn);
 
@@ -407,11 +406,10 @@ int walmap_image_stream_read(walmap_image_stream *stream, void *buffer, size_t s
 void walmap_image_stream_free(walmap_image_stream *stream); /* NULL is allowed */
 
 /*
-** Replaces the map's content with the image's, inside the transaction: takes ownership of all shards, and readers see
-** the old content until commit. The image may come from any version, machine, shard count or seed.
-**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. A large
-**            image in memory is restored by several threads, which end before the call returns: these call it, at the
-**            same time
+** Replaces the map's content with the image's, inside the transaction: locks all shards, and readers see the old
+** content until commit. The image may come from any version, machine, shard count or seed.
+**   check    may be NULL; called for each entry; a result other than NULL refuses the image with that text. Several
+**            threads restore a large image in memory, and call it at the same time; they end before the call returns
 **   entries  may be NULL; their number
 **   why      may be NULL; set on CORRUPT and IO
 ** Errors: CORRUPT (damage, a content number other than the map's, a duplicate key, a refused entry), NOMEM, BUSY,
@@ -464,11 +462,11 @@ void walmap_image_builder_abandon(walmap_image_builder *builder);
 int walmap_state_position(walmap_state *state, void **position, size_t *size);
 
 /*
-** What was committed from the position `since` to this state (begun by walmap_state_begin): the entries that were set,
-** and the keys that were removed, each in its last version. It may be more than that, but never less: if a map was
-** equal to this one at the position, or at any time from then to the state, applying the changes makes it equal to the
-** state. `since` may also be the changes that were got last; then the result is the changes since those. Free it with
-** walmap_image_free.
+** The changes that were committed from the position `since` to this state (begun by walmap_state_begin): the entries
+** that were set, and the keys that were removed, each in its last version. They may be more than needed, never fewer:
+** if a map was equal to this one at the position, or at any time from then to the state, applying the changes makes it
+** equal to the state. `since` may also be the changes of the last call; then the result is the changes since those.
+** Free it with walmap_image_free.
 **   why      may be NULL; set on CORRUPT and GONE
 ** Errors: NOMEM; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
 ** position, when the map was restored since, or when the position is another map's: then take an image.
@@ -477,8 +475,7 @@ int walmap_state_changes(walmap_state *state, const void *since, size_t since_si
                          walmap_why *why);
 
 /*
-** Applies changes inside the transaction, whatever map they come from. All or nothing; to apply them twice does no
-** harm.
+** Applies changes of any map inside the transaction. All or nothing; to apply them twice does no harm.
 **   check    may be NULL; called for each entry before any is applied, with value NULL for a key that is removed; a
 **            result other than NULL refuses the changes with that text
 **   changed  may be NULL; the number of keys that were not yet as the changes say
@@ -492,12 +489,11 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
 /* Looking for damage                                                                                                 */
 
 /*
-** Checks log and index of all shards against each other and against the map's own figures: each entry is found by its
-** key, nothing else is found, and every counter has the value of what it counts. Damage comes from a mistake in this
-** library, or from a stray write of the program; a damaged map should be closed. Changes nothing.
-** Takes ownership of one shard after another, so it waits as a writer does; readers and the writers of the other shards
-** go on. `txn` is as for walmap_compact; its uncommitted changes are checked too. Takes as long as looking up every key
-** once, or up to half as long again.
+** Checks log and index of all shards against each other and against the map's stats: each entry is found by its key, no
+** other entry is found, and every counter is right. Damage comes from a mistake in this library, or from a stray write
+** of the program; close a damaged map. Changes nothing. Locks one shard after another, so it waits as a writer does;
+** readers and the writers of the other shards go on. `txn` is as for walmap_compact; its uncommitted changes are
+** checked too. Takes as long as looking up every key once, or up to half as long again.
 **   why   may be NULL; set on CORRUPT to the first fault
 ** Errors: CORRUPT, BUSY, DEADLOCK, INTERRUPT.
 */

@@ -11,13 +11,13 @@
 ** Writing the image of a state:
 **
 **   walmap__image_writer *w;
-**   result = walmap__image_writer_new(content, write, ctx, expected_bytes, &w);     write NULL: in memory
+**   result = walmap__image_writer_new(content, write, ctx, expected_bytes, &w); write NULL: in memory
 **   for each run of records, or entry:
 **     either  result = walmap__image_writer_reserve(w, n, &to);
 **             ... copy at most n bytes of whole records to `to`, mend them there ...
 **             walmap__image_writer_commit(w, bytes, records);
 **     or      result = walmap__image_writer_add(w, &entry);
-**   result = walmap__image_writer_finish(w, &image, &size);                         or walmap__image_writer_abandon(w)
+**   result = walmap__image_writer_finish(w, &image, &size);                     or walmap__image_writer_abandon(w)
 **
 ** Committed records must have the form that FORMAT.md gives: `next`, bit 26, bits 28 to 31 and the padding are 0, and
 ** there is neither tag nor `prev`.
@@ -26,9 +26,9 @@
 **
 **   walmap__image_decoder d;
 **   walmap__image_decoder_start(&d, image, size);  or  walmap__image_decoder_start_read(&d, read, ctx);
-**   result = walmap__image_decoder_header(&d, why);                                 d.content is valid now
+**   result = walmap__image_decoder_header(&d, why);                             d.content is valid now
 **   while ((result = walmap__image_decoder_next(&d, &chunk, why)) == WALMAP_OK)
-**     while ((result = walmap__image_record_next(&chunk, &record, why)) == WALMAP_OK)
+** while ((result = walmap__image_record_next(&chunk, &record, why)) == WALMAP_OK)
 **       ... record.entry, record.bytes, record.size ...                         NOTFOUND: the chunk's proper end
 **   result == WALMAP_NOTFOUND: trailer and end of input are verified, d.entries is the total
 **   walmap__image_decoder_stop(&d);                                             always; frees the buffer
