@@ -28,7 +28,7 @@
 **   walmap__image_decoder_start(&d, image, size);  or  walmap__image_decoder_start_read(&d, read, ctx);
 **   result = walmap__image_decoder_header(&d, why);                             d.content is valid now
 **   while ((result = walmap__image_decoder_next(&d, &chunk, why)) == WALMAP_OK)
-** while ((result = walmap__image_record_next(&chunk, &record, why)) == WALMAP_OK)
+**     while ((result = walmap__image_record_next(&chunk, &record, why)) == WALMAP_OK)
 **       ... record.entry, record.bytes, record.size ...                         NOTFOUND: the chunk's proper end
 **   result == WALMAP_NOTFOUND: trailer and end of input are verified, d.entries is the total
 **   walmap__image_decoder_stop(&d);                                             always; frees the buffer

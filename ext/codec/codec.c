@@ -1,8 +1,8 @@
 /*
 ** codec.c - SQL values as byte strings and back: see codec.h for the bytes
 **
-** Encoding and decoding. The hash of keys is in codec_hash.c, the check of hostile bytes in codec_check.c, the view of
-** UTF-16 databases on UTF-8 text in codec_utf16.c.
+** This file encodes and decodes. The hash of keys is in codec_hash.c, the check of hostile bytes in codec_check.c, what
+** UTF-16 databases see of UTF-8 text in codec_utf16.c.
 */
 #include "codec/codec.h"
 #include "base/bytes.h"
@@ -16,7 +16,7 @@ SQLITE_EXTENSION_INIT3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* From SQLite                                                                                                        */
 
-/* Text of a UTF-16 database that was not read as UTF-8 yet. */
+/* Whether the value is text of a UTF-16 database that was not yet read as UTF-8. */
 static inline bool is_utf16(sqlite3_value *from, int type) {
   return type == SQLITE_TEXT && sqlite3_value_encoding(from) != SQLITE_UTF8;
 }
@@ -41,8 +41,8 @@ static bool is_ascii(const uint8_t *text, size_t size) {
 /*
 ** The same for text in UTF-16. Text that is not valid UTF-16 (half a surrogate pair), and two characters that SQLite
 ** takes for invalid (U+FFFE, U+FFFF), change when SQLite converts them to UTF-8, and again on the way back to UTF-16,
-** but not after that. So such text is converted both ways first: the key that is stored must be the one that SQLite
-** will pass when it updates or deletes the row.
+** but not after that. So such text is converted both ways first: the stored key must be the key that SQLite will pass
+** when it updates or deletes the row.
 */
 static int read_utf16(sqlite3_value *from, const void **bytes, size_t *size) {
   *bytes = sqlite3_value_text(from);
@@ -196,7 +196,7 @@ int wm_codec_read_value(sqlite3_value *from, wm_value *value) {
 
 static inline bool type_is_text(uint8_t type) { return type == WM_VALUE_TEXT || type == WM_VALUE_NULS; }
 
-/* Where the payload is: a wm_value may be copied, so it holds no pointer into itself. */
+/* The address of the payload. A wm_value may be copied, so it holds no pointer into itself. */
 static inline const void *payload(const wm_value *value) {
   return value->type <= WM_VALUE_REAL ? value->number : value->bytes;
 }
@@ -261,16 +261,16 @@ static void decode_value(const walmap_entry *entry, decoded *out) {
     out->size--;
 }
 
-/* For a result that SQLite keeps no pointer to. */
+/* Calls the destructor for a result to which SQLite keeps no pointer. */
 static void let_go(const void *bytes, void (*destructor)(void *)) {
   if (destructor != SQLITE_TRANSIENT && destructor != SQLITE_STATIC)
     destructor((void *)(uintptr_t)bytes);
 }
 
 /*
-** Text is handed over together with the NUL that follows it, so that sqlite3_column_text need not copy it to add one.
-** Since 3.53 a flag says that it is there; before, only a length of -1 does, and then the text must not have NULs
-** inside (that flag would be misread as UTF-16 there).
+** Hands text over together with the NUL that follows it, so that sqlite3_column_text need not copy it to add one. From
+** SQLite 3.53 on a flag says that the NUL is there. Older versions learn it only from a length of -1, for text without
+** NULs inside; they would take the flag for UTF-16.
 */
 static inline void result_text(sqlite3_context *context, const void *text, size_t size, bool has_nuls,
                                void (*destructor)(void *)) {
@@ -324,7 +324,7 @@ static int bind(sqlite3_stmt *statement, int index, const decoded *from) {
 
 void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
   const uint8_t *bytes = entry->key;
-  if (bytes[0] == WM_KEY_TEXT && wm_codec_entry_form(entry) == WM_FORM_PLAIN) { /* at once: most keys are text */
+  if (bytes[0] == WM_KEY_TEXT && wm_codec_entry_form(entry) == WM_FORM_PLAIN) { /* first, because most keys are text */
     result_text(context, bytes + 1, entry->key_len - 2, false, destructor);
     return;
   }
@@ -335,7 +335,7 @@ void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, vo
 
 void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *)) {
   const uint8_t *bytes = entry->value;
-  if ((bytes[0] & 7) == WM_VALUE_TEXT) { /* and most values */
+  if ((bytes[0] & 7) == WM_VALUE_TEXT) { /* most values are text too */
     result_text(context, bytes + 1, entry->value_len - 2, false, destructor);
     return;
   }
@@ -361,7 +361,7 @@ static int compare_bytes(const uint8_t *a, size_t a_size, const uint8_t *b, size
   return order != 0 ? order : (a_size > b_size) - (a_size < b_size);
 }
 
-/* An encoded number against another, each an integer or a real. */
+/* Compares two encoded numbers, each an integer or a real. */
 static int compare_numbers(bool a_is_int, const uint8_t *a, size_t a_size, bool b_is_int, const uint8_t *b,
                            size_t b_size) {
   if (a_is_int && b_is_int) {
@@ -384,7 +384,7 @@ int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_
   return compare_bytes(x, a_size, y, b_size);
 }
 
-/* Seven bytes, the first the highest; zeros behind their end, which no byte is less than. */
+/* Seven bytes as a number, the first the highest; zeros, the lowest bytes, behind their end. */
 static uint64_t leading_bytes(const uint8_t *bytes, size_t size) {
   uint64_t leading = 0;
   for (size_t i = 0; i < 7; i++)
@@ -392,7 +392,7 @@ static uint64_t leading_bytes(const uint8_t *bytes, size_t size) {
   return leading;
 }
 
-/* The seven highest bytes of a real whose bits are turned so that they rise with it, as IEEE 754 allows. */
+/* The seven highest bytes of a real, whose bits are first changed so that they rise with the real (IEEE 754). */
 static uint64_t leading_bits(double real) {
   uint64_t bits = wm_number_bits(real), sign = (uint64_t)1 << 63;
   return (bits & sign ? ~bits : bits | sign) >> 8;

@@ -71,12 +71,13 @@ typedef struct wm_key {
 int wm_codec_encode_key(sqlite3_value *value, wm_key *key);
 void wm_codec_release_key(wm_key *key);
 
-/* Copies an entry's key. SQLITE_OK, then it must be released as above, or SQLITE_NOMEM. */
+/* Copies an entry's key. SQLITE_OK, then release it as above; or SQLITE_NOMEM. */
 int wm_codec_copy_key(const walmap_entry *entry, wm_key *key);
 
 /*
-** A value on its way in, measured before it is written, so that it can be written straight into the log
-** (walmap_txn_reserve). Text and blobs stay where SQLite has them: the sqlite3_value must outlive it, unchanged.
+** A value on its way in. It is measured before it is written, so that it can be written straight into the log
+** (walmap_txn_reserve). It points to text and blobs where SQLite has them: the sqlite3_value must outlive the wm_value,
+** unchanged.
 */
 typedef struct wm_value {
   uint8_t type;        /* an enum wm_value_type */
@@ -88,21 +89,21 @@ typedef struct wm_value {
 /* SQLITE_OK or SQLITE_NOMEM. There is nothing to release. */
 int wm_codec_read_value(sqlite3_value *from, wm_value *value);
 
-/* Bytes that the value is encoded to, header included. */
+/* Bytes of the encoded value, header included. */
 size_t wm_codec_value_size(const wm_value *value);
 
-/* Writes them to `to`. `key_form` is wm_key.form of the entry's key. */
+/* Writes the encoded value to `to`. `key_form` is wm_key.form of the entry's key. */
 void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* To SQLite                                                                                                          */
 
 /*
-** Set the result to the entry's key or value, with the type and the bits that it came with. Text and blobs are handed
-** over where they lie, with `destructor`, which is called exactly once in all cases: by SQLite when it lets go of the
-** pointer (whatever the outcome), or at once when there is no pointer to hand over, as for numbers. SQLITE_TRANSIENT
-** makes SQLite copy instead, SQLITE_STATIC neither copies nor calls.
-** The entry must come from a map or image of content WM_CONTENT_SQL whose entries wm_codec_check accepted.
+** Set the result to the entry's key or value, with the type and the bits that it was written with. Text and blobs are
+** handed over where they lie, with `destructor`, which is called exactly once in all cases: by SQLite when it releases
+** the pointer (also on an error), or at once when there is no pointer to hand over, as for numbers. SQLITE_TRANSIENT
+** makes SQLite copy instead; SQLITE_STATIC neither copies nor calls. The entry must come from a map or image of content
+** WM_CONTENT_SQL whose entries wm_codec_check accepted.
 */
 void wm_codec_result_key(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *));
 void wm_codec_result_value(sqlite3_context *context, const walmap_entry *entry, void (*destructor)(void *));
@@ -124,7 +125,7 @@ static inline uint8_t wm_codec_entry_form(const walmap_entry *entry) {
   return (uint8_t)(((const uint8_t *)entry->value)[0] >> 3 & 3);
 }
 
-/* For an encoded value that was copied from an entry to one whose key has another form. */
+/* Sets the form in an encoded value that was copied to an entry whose key has another form. */
 static inline void wm_codec_set_form(void *value, uint8_t key_form) {
   uint8_t *header = value;
   *header = (uint8_t)((*header & 7) | key_form << 3);
@@ -146,19 +147,19 @@ static inline size_t wm_codec_payload_size(const walmap_entry *entry) {
 */
 int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_size);
 
-/* A number whose order agrees with that order: a key with a smaller number is less. Equal numbers tell nothing. */
+/* A number that agrees with that order: a key with a smaller number is less. Equal numbers decide nothing. */
 uint64_t wm_codec_key_prefix(const void *key, size_t size);
 
 /* Whether an encoded value IS the other one, in SQL's sense: NULL IS NULL, 1 IS 1.0, 1 IS NOT '1'. */
 bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value);
 
 /*
-** What is wrong with an entry of an image, or NULL: a walmap_check_fn. Every entry that comes from outside must pass it
-** first. So the extension's maps hold only accepted entries, and code that reads maps need not check again.
+** A walmap_check_fn: what is wrong with an entry of an image, or NULL. Every entry from outside must pass it first. So
+** the extension's maps hold only accepted entries, and code that reads maps need not check again.
 */
 const char *wm_codec_check(void *unused, const walmap_entry *entry);
 
-/* The same for a key alone, which is to be removed: what is wrong with it, or NULL when some entry could have it. */
+/* The same for the key of a removal: what is wrong with it, or NULL when an entry can have this key. */
 const char *wm_codec_check_key(const void *key, size_t size);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -167,8 +168,8 @@ const char *wm_codec_check_key(const void *key, size_t size);
 /*
 ** The walmap_hash_fn of all maps of the extension: XXH3, seeded, of the key's bytes; except that text which looks like
 ** a number is hashed as that number. Where the other side of a comparison has numeric affinity, SQL lets a text key
-** '01' or ' 1.0 ' equal 1, and a virtual table cannot see the affinity. So a lookup with a number also returns those
-** texts, and SQLite chooses. Text that cannot be a number costs one test of its first character.
+** '01' or ' 1.0 ' equal 1, and a virtual table cannot see the affinity. So a lookup with a number also returns texts
+** that look like it, and SQLite chooses. Text that cannot be a number costs one test of its first character.
 **
 ** All spellings of one number ('1', '01', '001' ...) must have the same hash, whatever the seed. A map with thousands
 ** of them is correct, but slow.
@@ -180,8 +181,8 @@ bool wm_codec_looks_numeric(const void *key, size_t key_size);
 
 /*
 ** The hashes at which text look-alikes of an encoded number are found with walmap_state_each_hash and
-** walmap_txn_each_hash; returns how many, 1 to WM_LOOKALIKES, all different. Other keys may have these hashes too: take
-** only text that looks like a number. For WM_KEY_INT the first hash is the key's own, so that the same walk meets the
+** walmap_txn_each_hash. Returns how many, 1 to WM_LOOKALIKES, all different. Other keys may have these hashes too: take
+** only text that looks like a number. For WM_KEY_INT the first hash is the key's own, so that the same walk finds the
 ** key itself; for integers within 2^46 of 0 it is the only one.
 */
 #define WM_LOOKALIKES 3
@@ -195,13 +196,13 @@ int wm_codec_lookalikes(const void *key, size_t key_size, uint64_t seed, uint64_
 ** shown as other keys, and several of them may be shown as the same one.
 */
 
-/* Whether another key may be shown as this one, which came from UTF-16. Not if it is ASCII. */
+/* Whether a UTF-16 database may show another key as this one, which came from UTF-16. Not if this one is ASCII. */
 bool wm_codec_may_be_shown(const wm_key *key);
 
-/* Whether such a key contains U+FFFD, as which most invalid text is shown. */
+/* Whether such a key contains U+FFFD, which replaces most invalid text. */
 bool wm_codec_has_replacement(const wm_key *key);
 
-/* Whether the entry's key is not `key`, but is shown as `key`. */
+/* Whether the entry's key differs from `key`, but a UTF-16 database shows it as `key`. */
 bool wm_codec_is_shown_as(const walmap_entry *entry, const wm_key *key);
 
 #endif

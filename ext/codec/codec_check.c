@@ -1,9 +1,9 @@
 /*
 ** codec_check.c - whether bytes from outside are an entry that the codec could have written
 **
-** Images come from files, tables and networks. Their checksums only say that they are as somebody made them. Whatever
-** passes here is what codec.c writes, byte for byte, so the rest of the extension may rely on codec.h's rules: that
-** equal keys have equal bytes, that text ends in a NUL, that a form goes with its key.
+** Images come from files, tables and networks. Their checksums only prove that they are as their maker made them. An
+** entry that passes here is what codec.c writes, byte for byte. So the rest of the extension may rely on codec.h's
+** rules: that equal keys have equal bytes, that text ends in a NUL, that a form goes with its key.
 */
 #include "base/bytes.h"
 #include "codec/codec.h"
@@ -99,7 +99,7 @@ const char *wm_codec_check(void *unused, const walmap_entry *entry) {
   (void)unused;
   if (is_plain_text(entry->value, entry->value_len, WM_VALUE_TEXT | WM_FORM_PLAIN << 3) &&
       is_plain_text(entry->key, entry->key_len, WM_KEY_TEXT))
-    return NULL; /* as most are */
+    return NULL; /* the most frequent case */
   if (entry->value_len == 0)
     return "a value without a header byte";
   const char *wrong = check_value(entry->value, entry->value_len);

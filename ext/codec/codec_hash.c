@@ -1,5 +1,5 @@
 /*
-** codec_hash.c - the hash of keys, and which hashes a number's look-alikes have: see codec.h for what it is for
+** codec_hash.c - the hash of keys, and which hashes the look-alikes of a number have: see codec.h for the purpose
 **
 ** A text that looks like a number has the hash of a class, and a lookup with a number walks the classes in which its
 ** look-alikes can be.
@@ -13,10 +13,10 @@
 ** The class of an integer is the hash of the integer's own key: of its 64 bits.
 **
 ** Why cells: a key is equal to a number if SQLite's conversion of its text gives that number, and SQLite's conversion
-** is not the C library's. Both are near the truth: strtod is exact to half a unit in the last place (ulp), SQLite to
-** less than ERROR_ULPS (its worst case: SQLite before 3.43 where long double is no wider than double, and huge
-** exponents). So whatever SQLite makes of a text lies within ERROR_ULPS of what is computed here, and a lookup that
-** visits every class with a member that near misses nothing.
+** is not the C library's. Both are near the exact value: strtod to half a unit in the last place (ulp), SQLite to less
+** than ERROR_ULPS (its worst case: SQLite before 3.43 where long double is no wider than double, and huge exponents).
+** So SQLite's number for a text lies within ERROR_ULPS of the number computed here, and a lookup that visits every
+** class with a member that near misses no key.
 */
 #include "base/bytes.h"
 #include "codec/codec.h"
@@ -49,7 +49,7 @@ typedef struct number {
 static inline bool is_digit(uint8_t c) { return (unsigned)c - '0' <= 9; }
 static inline bool is_space(uint8_t c) { return c == ' ' || (unsigned)c - '\t' <= '\r' - '\t'; }
 
-/* All that can start a number sorts before ':', so this one test settles it for nearly all other text. */
+/* Every character that can start a number is below ':', so this one test excludes nearly all other text. */
 static inline bool may_start_number(const uint8_t *text, size_t size) { return size > 0 && text[0] <= '9'; }
 
 /* The decimal digits of a real while it is read: digits x 10^exponent. */
@@ -70,7 +70,7 @@ static void take_digit(decimal *d, uint8_t c, bool in_fraction) {
     d->exponent++;
 }
 
-/* The nearest real. Written without a decimal point, strtod reads it the same in every locale. */
+/* The nearest real. The text for strtod has no decimal point, so strtod reads it the same in every locale. */
 static double decimal_to_real(const decimal *d) {
   if (d->n == 0)
     return 0;
@@ -90,9 +90,9 @@ static double decimal_to_real(const decimal *d) {
 }
 
 /*
-** [sign] digits [. digits] [e [sign] digits], at least one digit before the exponent, space around. What follows a NUL
-** does not count: so it is in SQLite 3.53, while in 3.40 a text with a NUL is no number. One look-alike too many does
-** no harm, as SQLite compares for itself; one too few would be missed.
+** [sign] digits [. digits] [e [sign] digits], at least one digit before the exponent, space around. Characters behind a
+** NUL do not count, as in SQLite 3.53; in 3.40 a text with a NUL is no number. One look-alike too many does no harm,
+** because SQLite compares again; one too few would be missed.
 */
 static bool parse_number(const uint8_t *at, size_t size, number *out) {
   const uint8_t *end = memchr(at, 0, size);
@@ -154,7 +154,9 @@ static bool parse_number(const uint8_t *at, size_t size, number *out) {
   return true;
 }
 
-/* 4 to 8 digits at once: false when one is none. After D. Lemire, "Quickly parsing eight digits" (2018). */
+/*
+** 4 to 8 digits at once; false when one character is no digit. After D. Lemire, "Quickly parsing eight digits" (2018).
+*/
 static inline bool read_digits(const uint8_t *at, size_t size, uint64_t *magnitude) {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   unsigned missing = 8 * (8 - (unsigned)size); /* bits, which become zeros in front: '0' is 0x30 */
@@ -173,8 +175,8 @@ static inline bool read_digits(const uint8_t *at, size_t size, uint64_t *magnitu
 }
 
 /*
-** Text that begins with a digit, at a glance. DIGITS: nothing else, few enough to fit, *magnitude is set; NO_NUMBER;
-** or PERHAPS, which parse_number decides. Most text is settled here: what begins with a letter, dates, hexadecimal.
+** A quick look at text that begins with a digit. DIGITS: digits only, few enough to fit, *magnitude is set. NO_NUMBER.
+** PERHAPS: parse_number decides. Most text is decided here: dates, hexadecimal, words behind a number.
 */
 typedef enum shape { NO_NUMBER, DIGITS, PERHAPS } shape;
 
@@ -195,7 +197,10 @@ static inline shape glance_at(const uint8_t *at, size_t size, uint64_t *magnitud
   return size <= FIT ? DIGITS : PERHAPS;
 }
 
-/* Tag at the front, NUL at the end. Keys of an image may be hashed before they are checked, so the size is tested. */
+/*
+** The key begins with its tag and ends with a NUL. An image's keys are hashed before they are checked: so test the
+** size.
+*/
 static inline shape glance_at_key(const uint8_t *key, size_t key_size, uint64_t *magnitude) {
   return key_size >= 2 && key[0] == WM_KEY_TEXT ? glance_at(key + 1, key_size - 2, magnitude) : NO_NUMBER;
 }

@@ -1,8 +1,8 @@
 /*
 ** codec_number.h - integers and reals as bytes, for the codec's own files
 **
-** Exact throughout: 9007199254740993 and 9007199254740992.0 are different, and no conversion leaves the range of its
-** target, which C would not define.
+** All comparisons are exact: 9007199254740993 and 9007199254740992.0 are different. No conversion leaves the range of
+** its target, which C does not define.
 */
 #ifndef WM_CODEC_NUMBER_H
 #define WM_CODEC_NUMBER_H
@@ -68,7 +68,7 @@ static inline double wm_number_load_real(const uint8_t *from) {
 
 static inline bool wm_number_is_minus_zero(double number) { return wm_number_bits(number) == (uint64_t)1 << 63; }
 
-/* Whether a real has the value of a 64-bit integer, and which. False for NaN. */
+/* Whether a real has the value of a 64-bit integer; if so, sets *integer. False for NaN. */
 static inline bool wm_number_is_int(double number, int64_t *integer) {
   if (!(number >= -9223372036854775808.0 && number < 9223372036854775808.0))
     return false;

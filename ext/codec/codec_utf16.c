@@ -1,5 +1,5 @@
 /*
-** codec_utf16.c - which text of a map looks to a UTF-16 database like another one
+** codec_utf16.c - which texts of a map look the same to a UTF-16 database
 **
 ** SQLite converts UTF-8 to UTF-16 character by character, and accepts any bytes. The code below follows its rules: the
 ** macro READ_UTF8 and, for characters that UTF-16 has no room for, WRITE_UTF16LE. Two texts are the same in UTF-16 if

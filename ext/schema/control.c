@@ -1,21 +1,21 @@
 /*
 ** control.c - the control table: see control.h
 **
-** SQLite does not tell a virtual table what becomes of it. After DROP its object hears nothing more, not even ROLLBACK;
-** a table made after a savepoint gets no xRollbackTo for it; a RENAME that is rolled back causes no call. So each
-** connection has a table of its own for that, the control table "walmap_control", which never has rows. Before a change
-** of the schema is made, a DELETE on the control table is run, which deletes nothing: with it the table joins the
-** transaction, and from then on it gets every event. Each event goes to ddl.c, which undoes changes of the schema, and
-** to the transactions on all maps of the connection: the control table speaks for tables that were dropped, too.
+** SQLite does not tell a virtual table about changes of its schema. After DROP its object gets no more calls, not even
+** xRollback; a table made after a savepoint gets no xRollbackTo for that savepoint; a RENAME that is rolled back causes
+** no call. So each connection has a table for that, the control table "walmap_control", which never has rows. Before a
+** change of the schema, the connection runs a DELETE on the control table that deletes no row: with it the table joins
+** the transaction, and from then on it gets every event. It passes each event to ddl.c, which undoes changes of the
+** schema, and to the transactions on all maps of the connection, including maps whose tables were dropped.
 **
-** It is eponymous, so it is there without CREATE. But such a table belongs to the main database, and the DELETE takes
-** the write lock of its file. A change in another schema should need no lock but that schema's own. For such changes
-** the control table is one in the temp schema, made when it is first needed. It stays there for all to see, since
-** SQLite has no way to take part in a transaction but with a table of one of its schemas. It also serves where main has
-** a table or view of its own that is called like the control table.
+** The control table is eponymous, so it exists without CREATE. But an eponymous table belongs to the main database, and
+** the DELETE takes the write lock of main's file. A change in another schema should lock that schema alone. For such
+** changes the control table is a table in the temp schema, made when it is first needed. It stays there visibly, since
+** only a table of a schema can take part in a transaction. It also serves where main has its own table or view called
+** walmap_control.
 **
-** SQLite calls no xBegin for the object that CREATE makes, nor an xSavepoint for levels that are open then. But the
-** DELETE that follows opens a level of its own; SQLite announces that one, and from then on all levels.
+** SQLite calls no xBegin for the object that CREATE makes, nor xSavepoint for levels that are open then. But the DELETE
+** that follows opens a level of its own; SQLite announces that level, and from then on all levels.
 */
 #include "schema/control.h"
 
@@ -31,9 +31,9 @@ SQLITE_EXTENSION_INIT3
 struct wm_control {
   bool joined;   /* a control table is in the transaction */
   bool fresh;    /* it has just joined: the next xSavepoint catches up with savepoints that were open before */
-  bool created;  /* one was made in the temp schema */
+  bool created;  /* a control table was made in the temp schema */
   int levels;    /* savepoint levels that are open, as far as announced */
-  int connected; /* sqlite3_vtab objects of the eponymous one */
+  int connected; /* sqlite3_vtab objects of the eponymous table */
 };
 
 typedef struct control_table {
@@ -64,7 +64,7 @@ int wm_control_levels(const wm_conn *conn) { return conn->control->joined ? conn
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Joining the transaction                                                                                            */
 
-/* Whether writing to the main database, as the eponymous control table does, keeps nobody from anything. */
+/* Whether a write to the main database, which the eponymous control table makes, disturbs no other connection. */
 static bool is_main_free(sqlite3 *db) {
   const char *file = sqlite3_db_filename(db, "main");
   return sqlite3_txn_state(db, "main") == SQLITE_TXN_WRITE ||
@@ -102,7 +102,7 @@ int wm_control_join(wm_conn *conn, const char *schema) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Events of the transaction                                                                                          */
 
-/* The tables of a map may report an event themselves as well, which does no harm (transaction.c). */
+/* The tables of a map may also report an event themselves, which does no harm (transaction.c). */
 
 static int control_begin(sqlite3_vtab *vtab) {
   struct wm_control *control = conn_of(vtab)->control;
@@ -114,7 +114,7 @@ static int control_begin(sqlite3_vtab *vtab) {
 
 static int control_sync(sqlite3_vtab *vtab) { return wm_ddl_announce(conn_of(vtab)); }
 
-static void end(wm_conn *conn) {
+static void end_transaction(wm_conn *conn) {
   wm_ddl_forget(conn);
   conn->control->levels = 0;
   conn->control->joined = false;
@@ -125,7 +125,7 @@ static int control_commit(sqlite3_vtab *vtab) {
   for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next)
     wm_attachment_commit(attachment);
   wm_ddl_publish(conn);
-  end(conn);
+  end_transaction(conn);
   return SQLITE_OK;
 }
 
@@ -134,7 +134,7 @@ static int control_rollback(sqlite3_vtab *vtab) {
   for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next)
     wm_attachment_rollback(attachment);
   wm_ddl_undo(conn, -1);
-  end(conn);
+  end_transaction(conn);
   return SQLITE_OK;
 }
 
@@ -181,7 +181,7 @@ static int control_rollback_to(sqlite3_vtab *vtab, int n) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The control table as a table: one column, no rows                                                                  */
 
-/* xCreate as well, or there would be no eponymous table; but only we make one, in the temp schema. */
+/* xCreate is the same function, or there would be no eponymous table. Only join_temp may create one. */
 static int control_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
   (void)argc;
   wm_conn *conn = aux;
@@ -213,7 +213,7 @@ static int control_disconnect(sqlite3_vtab *vtab) {
   return SQLITE_OK;
 }
 
-/* The records of the transaction rely on the object. */
+/* The records of a running transaction rely on the object. */
 static int control_destroy(sqlite3_vtab *vtab) {
   return conn_of(vtab)->control->joined ? SQLITE_LOCKED : control_disconnect(vtab);
 }

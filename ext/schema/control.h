@@ -1,8 +1,8 @@
 /*
 ** control.h - the control table: how a connection takes part in transactions that change its schema
 **
-** Schema changes must follow ROLLBACK, ROLLBACK TO and a failing COMMIT (ddl.h), but SQLite tells a virtual table only
-** some of that. The connection's control table gets every event of a transaction in which it takes part. See control.c.
+** Schema changes must follow ROLLBACK, ROLLBACK TO and a failing COMMIT (ddl.h), but a virtual table gets only some of
+** these events. The connection's control table gets every event of a transaction in which it takes part. See control.c.
 */
 #ifndef WM_CONTROL_H
 #define WM_CONTROL_H
@@ -21,15 +21,15 @@ int wm_control_register(wm_conn *conn);
 /* Makes a control table take part in the running transaction, which changes `schema`. An SQLite code. */
 int wm_control_join(wm_conn *conn, const char *schema);
 
-/* Whether one takes part in the running transaction. */
+/* Whether a control table takes part in the running transaction. */
 bool wm_control_has_joined(const wm_conn *conn);
 
-/* How many savepoint levels are open in the transaction. 0 if no control table has joined it: then nobody can know. */
+/* How many savepoint levels are open in the transaction. 0, for unknown, if no control table has joined it. */
 int wm_control_levels(const wm_conn *conn);
 
 /*
-** To be called before a statement is kept, which would make sqlite3_close fail: connects the control table, because
-** sqlite3_close begins by disconnecting it, and that finalizes all kept statements. An SQLite code.
+** Call it before a statement is kept, which would make sqlite3_close fail. It connects the control table: sqlite3_close
+** begins by disconnecting that table, which finalizes all kept statements. An SQLite code.
 */
 int wm_control_watch_close(wm_conn *conn);
 

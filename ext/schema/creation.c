@@ -1,14 +1,14 @@
 /*
 ** creation.c - whether SQLite makes a table or connects one that exists: see creation.h
 **
-** SQLite has a table without CREATE only of a module whose xCreate and xConnect are one function, and does not tell
-** that function which of the two a call means. But xCreate is called by one statement only, CREATE VIRTUAL TABLE with
-** the table's schema, name and module; and while that one runs, nothing else can ask for the table: before the call it
-** is not there, during the call SQLite refuses ("vtable constructor called recursively"), after it it is connected.
+** A module has a table without CREATE only if its xCreate and xConnect are one function, and SQLite does not tell that
+** function which of the two a call means. But only one statement calls xCreate: CREATE VIRTUAL TABLE with the table's
+** schema, name and module. While that statement runs, no other can ask for the table: before the call the table is not
+** there, during the call SQLite refuses ("vtable constructor called recursively"), after the call it is connected.
 **
-** That a CREATE VIRTUAL TABLE runs says nothing by itself: that of an FTS4 table reads the table that it indexes, which
-** may be one of ours. And that it is busy does not mean that it runs: one that found the file locked and was not reset
-** stays busy, and somebody else may make the table meanwhile. It has no write transaction, though.
+** A running CREATE VIRTUAL TABLE may be that of another table: an FTS4 table reads the table that it indexes, which may
+** be a walmap table. And a busy statement need not be running: a CREATE that found the file locked and was not reset
+** stays busy, while another connection makes the table. But it has no write transaction.
 */
 #include "schema/creation.h"
 
@@ -18,13 +18,13 @@ SQLITE_EXTENSION_INIT3
 
 static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-/* As SQLite's tokenizer sees it. */
+/* Whether SQLite's tokenizer takes the character for part of a word. */
 static bool is_of_word(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$' ||
          (unsigned char)c >= 0x80;
 }
 
-/* Past white space and comments. */
+/* Skips white space and comments. */
 static const char *skip_blank(const char *sql) {
   for (;;) {
     if (is_space(*sql)) {
@@ -42,14 +42,14 @@ static const char *skip_blank(const char *sql) {
   }
 }
 
-/* Past what may come before the first word: empty statements as well. */
+/* Skips what may come before the first word: white space, comments, empty statements. */
 static const char *skip_to_first(const char *sql) {
   while (*(sql = skip_blank(sql)) == ';')
     sql++;
   return sql;
 }
 
-/* Whether `word`, without quotes, comes next; moves past it then. */
+/* Whether `word`, without quotes, comes next. If so, moves past it. */
 static bool take_word(const char **sql, const char *word) {
   const char *at = skip_blank(*sql);
   size_t size = strlen(word);
@@ -59,7 +59,7 @@ static bool take_word(const char **sql, const char *word) {
   return true;
 }
 
-static bool same(char a, char b) { return sqlite3_strnicmp(&a, &b, 1) == 0; }
+static bool same_char(char a, char b) { return sqlite3_strnicmp(&a, &b, 1) == 0; }
 
 /* Moves past a name in quotes or without, and tells whether it is `name`. */
 static bool take_name(const char **sql, const char *name) {
@@ -74,15 +74,15 @@ static bool take_name(const char **sql, const char *name) {
   }
   for (; quote != 0 ? *at != 0 : is_of_word(*at); at++) {
     if (*at == quote && (*++at != quote || quote == ']'))
-      break; /* not a quote within, which is written twice */
-    equal = equal && *name != 0 && same(*at, *name);
+      break; /* the closing quote; a quote within the name is written twice */
+    equal = equal && *name != 0 && same_char(*at, *name);
     name += equal;
   }
   *sql = at;
   return equal && *name == 0;
 }
 
-/* The main database goes by "main" whatever else it is called. */
+/* The main database is always called "main" too. */
 static bool take_schema(const char **sql, const char *schema, bool is_main) {
   const char *again = *sql;
   bool equal = take_name(sql, schema);

@@ -8,9 +8,8 @@
 #include <stdbool.h>
 
 /*
-** For a function that is xCreate and xConnect in one, with the arguments that it got: whether it is called by a CREATE
-** VIRTUAL TABLE that creates this very table. False when the table is connected, even if that happens while another
-** table is created.
+** For a function that is both xCreate and xConnect, with the arguments that it got: whether a CREATE VIRTUAL TABLE of
+** this very table calls it. False when the table is connected, also while another table is created.
 */
 bool wm_creation_is_of(sqlite3 *db, const char *const *argv);
 

@@ -8,11 +8,11 @@
 **    marks     records that there were when savepoint level i was marked
 **
 ** What other connections see of a database file's tables (registry.h) changes in xCommit, after SQLite has committed
-** the file: until then it may fail, and COMMIT be tried again much later. In xSync the changes are announced, so that
-** who can see the new schema waits for the rest of them.
+** the file: until then the COMMIT may fail, and be tried again much later. xSync announces the changes, so that a
+** connection that sees the new schema already waits for the changes.
 **
-** A table that is made in the temp schema in autocommit, the normal way to join a named map, needs no record: nothing
-** but the whole statement can be undone then, and the table's own xRollback tells of that (vtab.c).
+** A table that is made in the temp schema in autocommit, the normal way to join a named map, needs no record: only the
+** whole statement can be undone then, and SQLite calls the table's own xRollback (vtab.c).
 */
 #include "schema/ddl.h"
 
@@ -56,11 +56,11 @@ static void free_record(record *r) {
 }
 
 /*
-** Tells other connections, before the file is committed, that there will be a change. Where the version cannot be had,
-** as when an authorizer forbids to ask, somebody may find the old map in the moment between; that is no reason to fail.
-** But want of memory is, for SQLite fails then in any case. An SQLite code.
+** Tells other connections, before the file is committed, that there will be a change. If the schema's version cannot be
+** read, because an authorizer forbids it, another connection may find the old map for a moment; that is no error. Want
+** of memory is an error, because SQLite fails then in any case. An SQLite code.
 */
-static int announce(const record *r) {
+static int announce_change(const record *r) {
   const wm_conn *conn = r->table->conn;
   const wm_map *map = r->table->attachment->map;
   wm_owner owner = {.kind = map->kind, .file = map->file, .vfs = map->vfs};
@@ -69,14 +69,14 @@ static int announce(const record *r) {
     return SQLITE_OK;
   int rc = wm_schema_version(conn, r->table->schema, &version);
   if (rc == SQLITE_OK) {
-    wm_registry_await(&owner, conn, version); /* what others have changed comes before this */
+    wm_registry_await(&owner, conn, version); /* changes of other connections come before this one */
     wm_registry_announce(r->table->attachment->map, conn, version);
   }
   return rc == SQLITE_NOMEM ? rc : SQLITE_OK;
 }
 
-/* Shows the change to them. */
-static void publish(record *r) {
+/* Shows the change to other connections. */
+static void publish_change(record *r) {
   wm_map *map = r->table->attachment->map;
   if (r->change == RENAMED)
     wm_registry_rename(map, &r->map_name);
@@ -89,13 +89,13 @@ static void publish(record *r) {
 int wm_ddl_announce(wm_conn *conn) {
   int rc = SQLITE_OK;
   for (int i = 0; i < conn->ddl->n && rc == SQLITE_OK; i++)
-    rc = announce(&conn->ddl->records[i]);
+    rc = announce_change(&conn->ddl->records[i]);
   return rc;
 }
 
 void wm_ddl_publish(wm_conn *conn) {
   for (int i = 0; i < conn->ddl->n; i++)
-    publish(&conn->ddl->records[i]);
+    publish_change(&conn->ddl->records[i]);
 }
 
 void wm_ddl_undo(wm_conn *conn, int level) {
@@ -130,7 +130,7 @@ void wm_ddl_free(wm_conn *conn) {
   conn->ddl = NULL;
 }
 
-static bool grow(void **array, int *room, int needed, size_t item) {
+static bool grow_array(void **array, int *room, int needed, size_t item) {
   if (needed <= *room)
     return true;
   int wanted = needed + 8;
@@ -144,10 +144,10 @@ static bool grow(void **array, int *room, int needed, size_t item) {
 
 int wm_ddl_mark(wm_conn *conn, int first, int last) {
   struct wm_ddl *ddl = conn->ddl;
-  if (!grow((void **)&ddl->marks, &ddl->marks_room, last + 1, sizeof *ddl->marks))
+  if (!grow_array((void **)&ddl->marks, &ddl->marks_room, last + 1, sizeof *ddl->marks))
     return SQLITE_NOMEM;
   for (int level = first; level < last; level++)
-    ddl->marks[level] = 0; /* it was opened before the first record */
+    ddl->marks[level] = 0; /* the level was opened before the first record */
   ddl->marks[last] = ddl->n;
   return SQLITE_OK;
 }
@@ -155,7 +155,7 @@ int wm_ddl_mark(wm_conn *conn, int first, int last) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Recording                                                                                                          */
 
-/* Whether one statement writes, and no other one around it. */
+/* Whether only one statement of the connection is writing. */
 static bool writes_alone(sqlite3 *db) {
   int writers = 0;
   for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s))
@@ -170,7 +170,7 @@ bool wm_ddl_can_do_without(wm_conn *conn, const char *schema) {
 
 int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err) {
   struct wm_ddl *ddl = conn->ddl;
-  if (!grow((void **)&ddl->records, &ddl->room, ddl->n + 1, sizeof *ddl->records))
+  if (!grow_array((void **)&ddl->records, &ddl->room, ddl->n + 1, sizeof *ddl->records))
     return SQLITE_NOMEM;
   int rc = wm_control_has_joined(conn) ? SQLITE_OK : wm_control_join(conn, schema);
   if (rc != SQLITE_OK && rc != SQLITE_NOMEM)
@@ -180,7 +180,7 @@ int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err) {
   return rc;
 }
 
-static record *add(wm_table *table, int change) {
+static record *add_record(wm_table *table, int change) {
   struct wm_ddl *ddl = table->conn->ddl;
   record *r = &ddl->records[ddl->n++];
   wm_table_retain(table);
@@ -188,10 +188,10 @@ static record *add(wm_table *table, int change) {
   return r;
 }
 
-void wm_ddl_created(wm_table *table) { add(table, CREATED); }
-void wm_ddl_dropped(wm_table *table) { add(table, DROPPED); }
+void wm_ddl_created(wm_table *table) { add_record(table, CREATED); }
+void wm_ddl_dropped(wm_table *table) { add_record(table, DROPPED); }
 void wm_ddl_renamed(wm_table *table, char *name, char *map_name) {
-  record *r = add(table, RENAMED);
+  record *r = add_record(table, RENAMED);
   r->name = name;
   r->map_name = map_name;
 }

@@ -1,8 +1,8 @@
 /*
 ** ddl.h - CREATE, DROP and RENAME of walmap tables inside transactions
 **
-** What a connection's tables are (conn->tables) and what they hold must follow ROLLBACK, ROLLBACK TO and a failing
-** COMMIT as SQLite's own tables do: a dropped table comes back with its content, a created one goes. See ddl.c for how.
+** The list of a connection's tables (conn->tables) and their content must follow ROLLBACK, ROLLBACK TO and a failing
+** COMMIT as SQLite's own tables do: a dropped table comes back with its content, a created table goes. ddl.c says how.
 */
 #ifndef WM_DDL_H
 #define WM_DDL_H
@@ -13,13 +13,13 @@ int wm_ddl_new(wm_conn *conn); /* an SQLite code */
 void wm_ddl_free(wm_conn *conn);
 
 /*
-** Whether the running creation of a table in `schema` can be undone only together with its statement: then the table's
+** Whether the running creation of a table in `schema` can only be undone together with its statement: then the table's
 ** own xRollback is enough. All other changes must be recorded.
 */
 bool wm_ddl_can_do_without(wm_conn *conn, const char *schema);
 
 /*
-** To be called before a change in `schema` that is to be recorded: makes a control table take part in the transaction,
+** Call it before a change in `schema` that is to be recorded. It makes a control table take part in the transaction,
 ** and reserves room for one record, so that recording cannot fail. An SQLite code, with *err (sqlite3_malloc).
 */
 int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err);
@@ -33,21 +33,21 @@ void wm_ddl_renamed(wm_table *table, char *name, char *map_name);
 bool wm_ddl_is_renamed(const wm_table *table);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* What becomes of the transaction, for control.c                                                                     */
+/* Events of the transaction, for control.c                                                                           */
 
-/* Notes the present as savepoint level `last`, and as levels from `first` on the time before the first record. */
+/* Marks the present as savepoint level `last`, and the time before the first record as levels from `first` to it. */
 int wm_ddl_mark(wm_conn *conn, int first, int last); /* an SQLite code */
 
 /* Undoes all changes since a savepoint level; since the begin with -1. */
 void wm_ddl_undo(wm_conn *conn, int level);
 
-/* Before SQLite commits the file, which may fail: announces to other connections that there will be changes. */
+/* Announces to other connections that there will be changes, before SQLite commits the file, which may fail. */
 int wm_ddl_announce(wm_conn *conn); /* an SQLite code */
 
-/* Once it is committed: shows the changes to them. */
+/* Shows the changes to other connections, after SQLite has committed the file. */
 void wm_ddl_publish(wm_conn *conn);
 
-/* The transaction has ended: drops all records. */
+/* Drops all records: the transaction has ended. */
 void wm_ddl_forget(wm_conn *conn);
 
 #endif

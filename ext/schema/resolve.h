@@ -7,17 +7,17 @@
 #include "conn/conn.h"
 
 /*
-** The walmap table called `name` ("kv", "temp.kv", "walmap"; quoting as in SQL is understood, case does not matter), or
-** with NULL the connection's only one. `size` is the name's length in bytes, 0 for NULL. An unqualified name means what
-** it means in SQL: temp before main before attached ones. A table that the connection has not used yet is connected.
-** Returns an SQLite code; any but SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is out). *out lives
-** until the function that asked returns.
+** Finds the walmap table called `name` ("kv", "temp.kv", "walmap"; quoted as in SQL, case does not matter), or with
+** NULL the connection's only walmap table. `size` is the name's length in bytes, 0 for NULL. A name without schema
+** means what it means in SQL: temp before main before attached databases. A table that the connection has not used yet
+** is connected. Returns an SQLite code; any but SQLITE_OK comes with *err, from sqlite3_malloc (NULL when memory is
+** out). *out lives until the SQL function that called returns.
 */
 int wm_resolve_table(wm_conn *conn, const char *name, size_t size, wm_table **out, char **err);
 
 /*
-** What the table's schema and name mean now: *table itself, or another walmap table, which takes its place. Otherwise
-** an SQLite code with *err, as wm_resolve_table.
+** Sets *table to the walmap table that its schema and name mean now: itself, or another. Otherwise an SQLite code with
+** *err, as wm_resolve_table.
 */
 int wm_resolve_present(wm_table **table, char **err);
 
@@ -26,6 +26,6 @@ int wm_resolve_present(wm_table **table, char **err);
 
 int wm_resolve_new(wm_conn *conn); /* an SQLite code */
 void wm_resolve_free(wm_conn *conn);
-void wm_resolve_forget(wm_conn *conn); /* what was looked up, and the statement kept for it */
+void wm_resolve_forget(wm_conn *conn); /* drops the results, and the statement that is kept beside them */
 
 #endif

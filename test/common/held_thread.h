@@ -1,9 +1,9 @@
 /*
 ** held_thread.h - threads that can be stopped at the nth named point (core/base/yield.h) that they pass
 **
-** An actor is a thread that runs one task after another. A task either ends, or is held at a point until it is let go
-** on; in both cases the caller, who waits meanwhile, goes on alone. So at any time just one thread runs, and the order
-** of all steps is the test's.
+** An actor is a thread that runs one task after another, while the caller waits. A task either ends, or is held at a
+** point until the caller releases it; in both cases the caller goes on alone. So at any time just one thread runs, and
+** the test decides the order of all steps.
 */
 #ifndef TEST_CORE_HELD_H
 #define TEST_CORE_HELD_H
@@ -23,7 +23,7 @@ typedef struct actor {
   void (*task)(void *arg);
   void *arg;
   const char *at;                  /* the only points that count, NULL: all */
-  long left;                       /* of them, until it is held */
+  long left;                       /* how many points to pass until it is held */
   void (*pass)(const char *point); /* called at every point, if it is not NULL */
   const char *point;               /* where it was held last */
 } actor;
@@ -92,14 +92,14 @@ static inline void actor_dismiss(actor *a) {
   pthread_cond_destroy(&a->changed);
 }
 
-/* Lets it go on, beside the caller. */
+/* Releases the actor, which goes on beside the caller. */
 static inline void actor_post(actor *a) {
   pthread_mutex_lock(&a->mutex);
   actor_tell(a, ACTOR_RUNS);
   pthread_mutex_unlock(&a->mutex);
 }
 
-/* Waits until it is held or has ended: whether it is held. */
+/* Waits until the actor is held or has ended. Returns whether it is held. */
 static inline bool actor_await(actor *a) {
   pthread_mutex_lock(&a->mutex);
   actor_await_change(a, ACTOR_RUNS);
@@ -108,7 +108,7 @@ static inline bool actor_await(actor *a) {
   return is_held;
 }
 
-/* A new task, to be held at the nth point from 1; `at` NULL: of all points, else of those with this name. */
+/* Starts a task, to be held at the nth point, from 1; `at` NULL: of all points, else of the points with this name. */
 static inline void actor_set_task(actor *a, void (*task)(void *), void *arg, long nth, const char *at) {
   MUST(a->phase == ACTOR_RESTS && nth > 0);
   a->task = task;
@@ -118,7 +118,7 @@ static inline void actor_set_task(actor *a, void (*task)(void *), void *arg, lon
   a->point = NULL;
 }
 
-/* Lets it go on to its end, if it is held. */
+/* Lets the task run to its end, if it is held. */
 static inline void actor_finish(actor *a) {
   if (a->phase != ACTOR_IS_HELD)
     return;

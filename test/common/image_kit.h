@@ -26,8 +26,8 @@ static inline bytes bytes_copy(const void *data, size_t size) {
 /* Hex                                                                                                                */
 
 /*
-** Bytes from text. A line counts if it is: spaces, the offset of its first byte in decimal, two spaces, hex pairs with
-** one space between them. What follows two spaces is comment. `from` (may be NULL) is text to skip to first.
+** Reads bytes from text. A line counts if it is: spaces, the offset of its first byte in decimal, two spaces, hex pairs
+** with one space between them. Two spaces begin a comment. `from` (may be NULL) is text to skip to first.
 */
 static inline bytes bytes_from_hex(const char *path, const char *from) {
   FILE *file = fopen(path, "r");
@@ -180,7 +180,7 @@ static inline int read_stream_of(source *from, uint64_t *entries, walmap_why *wh
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Damage                                                                                                             */
 
-/* Makes all checksums right, as far as one block leads to the next: what a forger would do. */
+/* Makes all checksums right, as far as one block leads to the next, as a forger would. */
 static inline void repair(bytes image) {
   uint64_t check = 0;
   size_t at = 0;
@@ -201,7 +201,7 @@ static inline void repair(bytes image) {
   }
 }
 
-/* Gets each damaged image; must be refused whatever it is. `what` and `where` are for messages. */
+/* Called with each damaged image, which must be refused. `what` and `where` are for messages. */
 typedef void (*damage_fn)(void *ctx, bytes damaged, const char *what, size_t where);
 
 static inline void each_flipped_bit(bytes image, damage_fn damage, void *ctx) {
@@ -212,7 +212,7 @@ static inline void each_flipped_bit(bytes image, damage_fn damage, void *ctx) {
   }
 }
 
-/* In a block of its own exact size, so that a sanitizer sees any read behind the cut. */
+/* Cuts the image in a block of the exact size, so that a sanitizer sees any read behind the cut. */
 static inline void each_cut(bytes image, damage_fn damage, void *ctx) {
   for (size_t size = 0; size < image.size; size++) {
     bytes cut = {malloc(size), size};
@@ -233,7 +233,7 @@ static inline void each_appended_byte(bytes image, damage_fn damage, void *ctx) 
   free(longer.data);
 }
 
-/* Where each block begins; their number. */
+/* Stores where each block begins. Returns the number of blocks. */
 static inline size_t find_blocks(bytes image, size_t *at, size_t max) {
   size_t n = 0;
   for (size_t offset = 0; offset < image.size && n < max; n++) {

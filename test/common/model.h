@@ -23,7 +23,7 @@ typedef struct universe {
   struct value_room {
     uint8_t *at;
     size_t size;
-  } given, compared; /* the bytes that value_bytes gave last, and those that value_is compared with */
+  } given, compared; /* the bytes that value_bytes gave last, and the bytes that value_is compared with */
 } universe;
 
 static inline universe *universe_new(uint32_t n, uint32_t huge_one_in) {
@@ -100,7 +100,7 @@ static inline uint32_t content_count(const universe *u, const uint32_t *content)
   return count;
 }
 
-/* One lookup's outcome against the model. */
+/* Compares the outcome of one lookup with the model. */
 static inline void must_be(universe *u, int result, const walmap_entry *entry, uint32_t key, uint32_t version) {
   MUST_RESULT(result, version ? WALMAP_OK : WALMAP_NOTFOUND);
   if (!version)
@@ -109,7 +109,7 @@ static inline void must_be(universe *u, int result, const walmap_entry *entry, u
   MUST(value_is(u, entry->value, entry->value_len, version));
 }
 
-/* Every entry of the content once, nothing else. `seen` has room for one byte per key. */
+/* Checks that a scan finds every entry of the content once, and no other. `seen` has room for one byte per key. */
 static inline void must_scan(universe *u, walmap_state *state, const uint32_t *content, uint8_t *seen) {
   uint32_t found = 0;
   walmap_cursor cursor;
@@ -156,7 +156,7 @@ static inline void must_get_each(universe *u, walmap_state *state, const uint32_
   }
 }
 
-/* A begun state against a content, by every way to read it. */
+/* Compares a begun state with a content, by every way to read it. */
 static inline void must_equal(universe *u, walmap_state *state, const uint32_t *content) {
   uint8_t *seen = malloc(u->n);
   MUST(seen);
@@ -166,7 +166,7 @@ static inline void must_equal(universe *u, walmap_state *state, const uint32_t *
   free(seen);
 }
 
-/* What is committed in the map now against a content. */
+/* Compares the newest committed state of the map with a content. */
 static inline void must_hold(universe *u, walmap *map, const uint32_t *content) {
   walmap_state *state;
   MUST_OK(walmap_state_new(map, &state));

@@ -111,7 +111,7 @@ static inline void step_image(world *w) {
   check_image(w, i->image, i->size, i->content);
 }
 
-/* The next piece of a state's image, and at its end the whole. */
+/* Reads the next piece of a state's image; at its end checks the whole image. */
 static inline void step_stream(world *w) {
   shown *s = &w->states[pick(w, STATES)];
   size_t piece = pick(w, 2) ? 1 + pick(w, 100) : 1 + pick(w, 60000), got;
@@ -147,7 +147,7 @@ static inline void start_following(world *w, shown *s) {
   f->step = s->since;
 }
 
-/* The follower becomes what a state shows, and says so itself (F1). */
+/* Applies the changes up to a state to the follower, and checks that the follower is equal to the state (F1). */
 static inline void step_follow(world *w) {
   follower *f = &w->follower;
   shown *s = &w->states[pick(w, STATES)];
@@ -213,9 +213,9 @@ static inline void step_compact(world *w) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* What holds at all times                                                                                            */
+/* What is true at all times                                                                                          */
 
-/* As nobody, or as one of the parties, which may look at what it owns. */
+/* Verifies the map: outside of transactions, or in that of a party, which may look at shards that it has locked. */
 static inline void verify(world *w) {
   uint32_t as = pick(w, TXNS + 1);
   const party *p = as < TXNS && walmap_txn_is_begun(w->parties[as].txn) ? &w->parties[as] : NULL;
@@ -243,7 +243,10 @@ static inline void check_invariants(world *w) {
   verify(w);
 }
 
-/* Ends all that is open, then: what is committed is there, and compaction frees just what was told. */
+/*
+** Ends all that is open. Then checks the committed content, and that compaction frees just what walmap_reclaimable
+** says.
+*/
 static inline void settle(world *w) {
   trace(w, "settle");
   for (int i = 0; i < TXNS; i++) {
@@ -298,7 +301,7 @@ static inline void make_follower(world *w) {
   MUST_OK(walmap_txn_new(w->follower.map, w->follower.session, &w->follower.txn));
 }
 
-/* All picks are from `seed`, until the caller sets an input. */
+/* All choices come from `seed`, until the caller sets an input. */
 static inline world *world_new(walmap_options options, uint32_t huge_one_in, uint64_t seed) {
   world *w = calloc(1, sizeof *w);
   MUST(w);

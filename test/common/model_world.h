@@ -1,11 +1,11 @@
 /*
 ** model_world.h - any operations on a map beside a plain model of it, in one thread: what is written
 **
-** Two sessions' transactions and several states are open at once; each state has a frozen copy of the content that it
-** must go on showing. With a busy_timeout of 0 nothing waits, so one thread plays all parties and every run is
-** repeatable. What is done is picked at random, or by a fuzzer's input.
+** Transactions of two sessions and several states are open at once; each state has a frozen copy of the content that it
+** must go on showing. With a busy_timeout of 0 no call waits, so one thread plays all parties and every run is
+** repeatable. The operations are chosen at random, or by a fuzzer's input.
 **
-** This file has the world, single operations and transactions; model_states.h what is read, and whole runs.
+** This file has the world, single operations and transactions; model_states.h has states, images, changes, and runs.
 */
 #ifndef TEST_CORE_MODEL_WORLD_H
 #define TEST_CORE_MODEL_WORLD_H
@@ -20,7 +20,7 @@
 #define LEVELS 6
 #define IMAGES 3
 
-/* What a transaction sees: its own writes over what is committed. */
+/* What a transaction sees: its own writes over the committed content. */
 typedef struct overlay {
   uint32_t version[KEYS];
   bool written[KEYS];
@@ -30,9 +30,10 @@ typedef struct party {
   walmap_session *session;
   walmap_txn *txn;
   overlay now, level[LEVELS];
-  bool touched[KEYS]; /* read or written: the key's shard is its own */
+  bool touched[KEYS]; /* read or written: the party holds the lock of the key's shard */
   bool touched_any;
-  bool may_own; /* a call over all shards was kept out midway, or compaction passed: it may own what it didn't touch */
+  bool
+      may_own; /* it may hold locks of shards that it did not touch: a call over all shards failed, or compaction ran */
   int levels;
   uint64_t level_step[LEVELS]; /* when the savepoint was made */
 } party;
@@ -55,7 +56,7 @@ typedef struct kept_image {
   uint32_t content[KEYS];
 } kept_image;
 
-/* Another map, which has the content of the one under test at some step. */
+/* Another map, which has the content that the map under test had at some step. */
 typedef struct follower {
   walmap *map;
   walmap_session *session;
@@ -138,8 +139,8 @@ static inline bool may_own_any(const world *w, const party *but) {
 }
 
 /*
-** True when the call was kept out by a shard's owner, which is right or wrong according to who touched what: it must be
-** when somebody touched the very key, it can't be when nobody owns anything, and with one shard both are one.
+** Returns true when the call got BUSY, after a check that this is right: the call must get BUSY when another party has
+** touched the very key; it must not when no party holds a lock; with one shard, any touched key stands for all.
 */
 static inline bool kept_out(world *w, int result, const party *by, uint32_t key) {
   bool busy = result == WALMAP_BUSY || result == WALMAP_DEADLOCK;
@@ -277,10 +278,7 @@ static inline void end_stream(shown *s) {
   s->streamed_size = 0;
 }
 
-/*
-** States that show what `p` has done since are shown without it (walmap_txn_state_begin); and no stream of them may be
-** read further.
-*/
+/* Changes that `p` undoes disappear from its states (walmap_txn_state_begin), whose streams may not be read further. */
 static inline void undone(world *w, party *p, uint64_t since) {
   for (int i = 0; i < STATES; i++) {
     shown *s = &w->states[i];

@@ -1,8 +1,8 @@
 /*
 ** support.h - what the core's tests share: seeds, random numbers, clocks, a failing allocator, checks for threads
 **
-** cmocka's asserts jump out of the test and so belong to the main thread. MUST() is for everywhere else: it prints
-** where it failed and ends the process. Neither depends on NDEBUG.
+** cmocka's asserts jump out of the test, so only the main thread may use them. MUST() is for all other threads: it
+** prints where it failed and ends the process. Neither depends on NDEBUG.
 */
 #ifndef TEST_CORE_SUPPORT_H
 #define TEST_CORE_SUPPORT_H
@@ -26,7 +26,7 @@
 
 #include "walmap.h"
 
-/* Work is divided by this where every access is watched. */
+/* Tests divide their work by this under sanitizers that watch every access. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SLOWDOWN 8
 #elif defined(__has_feature)
@@ -47,7 +47,7 @@
     }                                                                                                                  \
   } while (0)
 
-/* The same for a result code, which it names. */
+/* The same for a result code, whose name it prints. */
 #define MUST_RESULT(call, expected)                                                                                    \
   do {                                                                                                                 \
     int got_ = (call);                                                                                                 \
@@ -77,7 +77,7 @@ static inline void sleep_ms(unsigned ms) {
   nanosleep(&t, NULL);
 }
 
-/* The seed of the run: from the environment, else from the clock; printed, so that a failure can be had again. */
+/* The seed of the run: from the environment, else from the clock. It is printed, so that a failure can be repeated. */
 static inline uint64_t announce_seed(const char *test) {
   uint64_t seed = env_number("SEED", now_ns() % 1000000000u);
   printf("%s: SEED=%llu\n", test, (unsigned long long)seed);
@@ -112,7 +112,7 @@ typedef struct faults {
   atomic_bool armed;
 } faults;
 
-/* In front of every block, so that `free` can be held against `alloc`. */
+/* Lies in front of every block, so that `free` can be compared with `alloc`. */
 typedef struct faults_head {
   void *start;
   size_t size, align;
