@@ -26,14 +26,24 @@ SQLITE_EXTENSION_INIT3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Opening                                                                                                            */
 
-/* What the arguments say. */
+/*
+** What the arguments say, as far as it is needed after a statement was run within xCreate (ddl.h). If such a statement
+** is interrupted, or memory runs out, SQLite rolls back, and may free the arguments together with its schema.
+*/
 typedef struct wanted {
-  const char *schema, *table;
+  char *schema, *table;
   bool created, is_default;
   wm_owner owner; /* of the map */
-  char *vfs;      /* owner.vfs, to be freed */
+  char *vfs;      /* owner.vfs */
   wm_options options;
 } wanted;
+
+static void clear(wanted *w) {
+  sqlite3_free(w->schema);
+  sqlite3_free(w->table);
+  sqlite3_free(w->vfs);
+  wm_options_free(&w->options);
+}
 
 bool wm_schema_is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
@@ -87,12 +97,12 @@ static int choose_by_database(sqlite3 *db, wanted *w) {
 }
 
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
-  w->schema = wm_conn_schema_name(conn, argv[1]);
-  w->table = argv[2];
+  w->schema = sqlite3_mprintf("%s", wm_conn_schema_name(conn, argv[1]));
+  w->table = sqlite3_mprintf("%s", argv[2]);
+  if (w->schema == NULL || w->table == NULL)
+    return SQLITE_NOMEM;
   w->created = wm_creation_is_of(conn->db, argv);
   w->is_default = is_name_of_default(w->schema, w->table);
-  w->owner = (wm_owner){.kind = WM_PRIVATE};
-  w->vfs = NULL;
   if (w->is_default) {
     return w->created || argc > 3 ? refuse_name_of_default(err) : SQLITE_OK;
   }
@@ -231,28 +241,38 @@ static void explain(const char *table, char *why, char **err) {
 }
 
 int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening *out, char **err) {
-  wanted w;
+  wanted w = {.owner.kind = WM_PRIVATE};
   char *why = NULL;
   *out = (wm_opening){.table = NULL};
   int rc = wm_options_parse(argc - 3, argv + 3, &w.options, &why);
-  if (rc == SQLITE_OK) {
-    rc = choose(conn, argc, argv, &w, err);
-    if (rc == SQLITE_OK)
-      rc = open_table(conn, &w, out, &why);
-    sqlite3_free(w.vfs);
-    wm_options_free(&w.options);
+  if (rc != SQLITE_OK) {
+    explain(argv[2], why, err);
+    return rc;
   }
-  explain(argv[2], why, err);
+  rc = choose(conn, argc, argv, &w, err);
+  if (rc == SQLITE_OK) {
+    rc = open_table(conn, &w, out, &why);
+    explain(w.table, why, err);
+  }
+  clear(&w);
   return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Dropping and renaming                                                                                              */
 
-int wm_schema_drop(wm_table *table, char **err) {
+/* As wm_ddl_prepare, whose error is about the table; what it undoes may take the table away. */
+static int prepare(wm_table *table, char **err) {
   char *why = NULL;
+  wm_table_retain(table);
   int rc = wm_ddl_prepare(table->conn, table->schema, &why);
   explain(table->name, why, err);
+  wm_table_release(table);
+  return rc;
+}
+
+int wm_schema_drop(wm_table *table, char **err) {
+  int rc = prepare(table, err);
   if (rc != SQLITE_OK)
     return rc;
   wm_ddl_dropped(table);
@@ -262,14 +282,12 @@ int wm_schema_drop(wm_table *table, char **err) {
 }
 
 int wm_schema_rename(wm_table *table, const char *name, char **err) {
-  char *why = NULL;
   if (is_name_of_default(table->schema, name))
     return refuse_name_of_default(err);
   char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
   int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK)
-    rc = wm_ddl_prepare(table->conn, table->schema, &why);
-  explain(table->name, why, err);
+    rc = prepare(table, err);
   if (rc != SQLITE_OK) {
     sqlite3_free(table_name);
     sqlite3_free(map_name);

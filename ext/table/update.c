@@ -227,6 +227,15 @@ static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
   return rc;
 }
 
+/*
+** Whether it is an UPDATE that has found no row. An aggregate over nothing gives one row all the same, as in UPDATE kv
+** SET key = 1, value = (SELECT sum(e.x)) FROM e, where e is empty: then the old key is NULL. If the new one is NULL too,
+** it cannot be told from an INSERT, and fails as that does.
+*/
+static bool is_update_of_nothing(sqlite3_value **argv) {
+  return sqlite3_value_type(argv[1]) != SQLITE_NULL || sqlite3_value_nochange(argv[2]);
+}
+
 /* DELETE: old key. INSERT: NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
 int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
@@ -239,5 +248,7 @@ int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 
   if (argc == 1)
     return delete_row(vtab, argv);
   bool replace = sqlite3_vtab_on_conflict(vtab->table->conn->db) == SQLITE_REPLACE;
-  return sqlite3_value_type(argv[0]) == SQLITE_NULL ? insert(vtab, argv, replace) : update(vtab, argv, replace);
+  if (sqlite3_value_type(argv[0]) != SQLITE_NULL)
+    return update(vtab, argv, replace);
+  return is_update_of_nothing(argv) ? SQLITE_OK : insert(vtab, argv, replace);
 }

@@ -87,6 +87,7 @@ static int vtab_disconnect(sqlite3_vtab *base) {
   conn->changes++; /* the table's database may be another one now */
   wm_table_release(vtab->table);
   wm_conn_release(conn);
+  sqlite3_free(base->zErrMsg); /* SQLite does not fetch the text of each method that may fail */
   sqlite3_free(vtab);
   return SQLITE_OK;
 }
