@@ -87,7 +87,7 @@ $(FUZZERS): $(BUILD)/test/fuzz/%: test/fuzz/%.c $(FUZZ_OBJECTS)
 
 $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) -lcmocka -lsqlite3 -lm $(LDLIBS)
+	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) $(LDLIBS) -lsqlite3 -lm
 
 # These need the core with its yields (core/base/yield.h), whatever the build
 YIELDING     := $(addprefix $(BUILD)/test/core/,test_races test_linearizable test_retry_token)
@@ -102,8 +102,16 @@ $(YIELDING): $(YIELDING_LIB)
 $(YIELDING): private LIBRARY := $(YIELDING_LIB)
 $(YIELDING): private ALL_CFLAGS += -DWALMAP_DEBUG
 
+$(TESTS): LDLIBS += -lcmocka
 $(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
 $(BUILD)/test/bench/bench_redis: LDLIBS += -lhiredis
+
+# What is needed besides is installed first. But `make` alone installs nothing: `make deps` does
+need-%: FORCE
+	@test/tools/deps build $*
+$(TESTS): | need-test
+$(BENCHES): | need-bench
+$(FUZZERS) $(FUZZ_OBJECTS): | need-fuzz
 
 # Other flags than last time, and everything is built again
 FLAGS := $(CC) $(filter-out -Werror,$(ALL_CFLAGS)) $(LTO)
@@ -179,14 +187,17 @@ check: all ## format, lint, shell scripts, exported names
 	@test/tools/check $(WALMAP) $(LIBRARY)
 
 format: ## lays out the C sources as .clang-format says
+	@test/tools/deps check
 	clang-format -i $(shell git ls-files '*.[ch]')
 
+# The group `npm` where npm brings the source of VERSION[-VARIANT]
+NPM = $(shell grep -o '^$(firstword $(subst -, ,$(VERSION))) *npm' sqlite-build/versions | grep -o npm)
 shell: ## builds build/sqlite-VERSION/sqlite3, a shell with walmap inside; VERSION=3.40.1, ...
-	@test/tools/deps build sqlite
+	@test/tools/deps build sqlite $(NPM)
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 
 test-sqlite: ## runs the SQL tests with SQLite VERSION=3.46.1, 3.53.2-debug, ... from source
-	@test/tools/deps build test sqlite
+	@test/tools/deps build test sqlite $(NPM)
 	@CC='$(CC)' sqlite-build/build $(VERSION)
 	@$(MAKE) --no-print-directory all test-programs
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) \
