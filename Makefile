@@ -148,6 +148,7 @@ demo: ## shows what walmap does, in the sqlite3 shell; installs what that needs
 
 test: ## builds and runs all tests; installs what they need
 	@test/tools/deps build test
+	@test/tools/get-node
 	@$(MAKE) --no-print-directory all test-programs
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) SANITIZER=$(SANITIZER) test/tools/run
 
