@@ -1,10 +1,10 @@
 /*
-** conn.c - connections, their uses of maps and their tables: see conn.h
+** conn.c - connections, their attachments to maps and their tables: see conn.h
 **
-** A connection is found by its handle in a process-wide list, because loading the extension a second time must find the
-** first one's (SQLite below 3.44 has no place of its own for that). The wm_conn goes with its last reference: those of
-** modules and functions are let go by sqlite3_close, after all statements and tables are gone; sqlite3_drop_modules
-** before 3.45 lets go of a module before its tables, which therefore hold references too.
+** A process-wide list leads from a connection's handle to its wm_conn, because a second load of the extension must find
+** the wm_conn of the first (SQLite below 3.44 has no client data). The last reference frees the wm_conn. sqlite3_close
+** releases the references of modules and functions, after all statements and tables are gone. sqlite3_drop_modules
+** before 3.45 releases a module before its tables, so tables hold references too.
 */
 #include "conn/conn.h"
 
@@ -34,20 +34,20 @@ static bool is_interrupted(void *conn) {
   return sqlite3_exec(db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
 }
 
-static wm_conn *known(sqlite3 *db) {
+static wm_conn *find_known(sqlite3 *db) {
   wm_conn *conn = all;
   while (conn != NULL && conn->db != db)
     conn = conn->next;
   return conn;
 }
 
-static void destroy(wm_conn *conn) {
+static void free_conn(wm_conn *conn) {
   conn->hooks->tear_down(conn);
   walmap_session_free(conn->session);
   sqlite3_free(conn);
 }
 
-static int create(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
+static int new_conn(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   wm_conn *conn = sqlite3_malloc(sizeof *conn);
   if (conn == NULL)
     return SQLITE_NOMEM;
@@ -59,7 +59,7 @@ static int create(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   if (rc == SQLITE_OK)
     rc = hooks->set_up(conn);
   if (rc != SQLITE_OK) {
-    destroy(conn);
+    free_conn(conn);
     return rc;
   }
   *out = conn;
@@ -69,10 +69,10 @@ static int create(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
 int wm_conn_find(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   int rc = SQLITE_OK;
   pthread_mutex_lock(&mutex);
-  wm_conn *conn = known(db);
+  wm_conn *conn = find_known(db);
   if (conn != NULL) {
     conn->references++;
-  } else if ((rc = create(db, hooks, &conn)) == SQLITE_OK) {
+  } else if ((rc = new_conn(db, hooks, &conn)) == SQLITE_OK) {
     conn->next = all;
     all = conn;
   }
@@ -94,20 +94,20 @@ void wm_conn_release(void *data) {
     at = &(*at)->next;
   *at = conn->next;
   pthread_mutex_unlock(&mutex);
-  destroy(conn);
+  free_conn(conn);
 }
 
-static int take_encoding(void *is_utf16, int columns, char **values, char **names) {
+static int read_encoding(void *is_utf16, int columns, char **values, char **names) {
   (void)columns, (void)names;
   if (values != NULL && values[0] != NULL)
     *(bool *)is_utf16 = strcmp(values[0], "UTF-8") != 0;
   return 0;
 }
 
-/* A value's own encoding does not tell: it changes when the value is read in another one. */
+/* The encoding of a value does not tell: it changes when the value is read in another encoding. */
 bool wm_conn_is_utf16(const wm_conn *conn) {
-  bool is_utf16 = true; /* when in doubt, for then more is read than needed */
-  sqlite3_exec(conn->db, "PRAGMA encoding", take_encoding, &is_utf16, NULL);
+  bool is_utf16 = true; /* in doubt: then more is read than needed, and no row is missed */
+  sqlite3_exec(conn->db, "PRAGMA encoding", read_encoding, &is_utf16, NULL);
   return is_utf16;
 }
 
@@ -116,9 +116,7 @@ const char *wm_conn_schema_name(const wm_conn *conn, const char *schema) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/*
-** Attachments
-*/
+/* Attachments                                                                                                        */
 
 int wm_conn_attach(wm_conn *conn, wm_map *map, wm_attachment **out) {
   for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next) {
@@ -167,11 +165,14 @@ void wm_attachment_release(wm_attachment *attachment) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Tables                                                                                                             */
 
-/* Those that are running are not among them: who runs them sees that the table has changed (call.c, upsert.c). */
-static void finalize(wm_table *table) {
+/*
+** Finalizes the statements that are kept for functions of the table. A running statement is not kept: its caller sees
+** that the table has changed, and finalizes it (call.c, upsert.c).
+*/
+static void finalize_kept(wm_table *table) {
   table->conn->hooks->forget_expressions(table);
   sqlite3_stmt *statement = table->statement;
-  table->statement = NULL; /* first, for finalizing may disconnect the table */
+  table->statement = NULL; /* first, because finalizing may disconnect the table */
   sqlite3_finalize(statement);
   table->conn->hooks->forget_expressions(table);
 }
@@ -231,7 +232,7 @@ void wm_table_unlist(wm_table *table) {
   *at = table->next;
   table->listed = false;
   conn->changes++;
-  finalize(table);
+  finalize_kept(table);
   wm_table_release(table);
 }
 
@@ -240,11 +241,11 @@ void wm_table_rename(wm_table *table, char **name) {
   table->name = *name;
   *name = old;
   table->conn->changes++;
-  finalize(table);
+  finalize_kept(table);
 }
 
 void wm_conn_finalize(wm_conn *conn) {
   conn->hooks->forget_names(conn);
   for (wm_table *table = conn->tables; table != NULL; table = table->next)
-    finalize(table);
+    finalize_kept(table);
 }

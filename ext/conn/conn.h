@@ -1,16 +1,15 @@
 /*
 ** conn.h - what the extension knows of one database connection
 **
-**   wm_conn    one per sqlite3*: the session (who waits for whom), the connection's walmap tables, its maps
-**   wm_table   one per walmap table of the connection, from CREATE or first use to DROP, across reconnects
-**   wm_attachment     one per (connection, map): the transaction on the map, the read state. Two tables of one map
-**   share it
+**   wm_conn         one per sqlite3*: the session that waits for shard locks, the walmap tables, the attachments
+**   wm_table        one per walmap table of the connection, from CREATE or first use to DROP, across reconnects
+**   wm_attachment   one per (connection, map): the transaction on the map, the read state. Tables of one map share it
 **
-** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so nothing that must
-** last lives in them. Everything here is used under the connection's mutex only.
+** SQLite makes and drops sqlite3_vtab objects as it likes (schema changes, VACUUM, rollbacks), so no lasting data lives
+** in them. All of this is used under the connection's mutex only.
 **
-** Below it are codec/ and walmap.h. What the folders above keep for a connection hangs in pointers of these structs;
-** conn.c tells those folders of events by the functions of wm_conn_hooks, so that it need not know them.
+** conn/ uses codec/ and walmap.h. Data that the folders above keep for a connection hangs in pointers of these structs;
+** conn.c tells those folders of events by the functions of wm_conn_hooks.
 */
 #ifndef WM_CONN_H
 #define WM_CONN_H
@@ -30,7 +29,7 @@ typedef struct wm_table wm_table;
 struct wm_attachment {
   wm_conn *conn;
   wm_map *map;
-  walmap_txn *txn;     /* made with the use; begun by wm_attachment_begin */
+  walmap_txn *txn;     /* made with the attachment; begun by wm_attachment_begin */
   int levels;          /* savepoint levels that txn holds */
   unsigned generation; /* counts begins, commits and rollbacks: a read state from another generation is outdated */
   unsigned writes;     /* counts the transaction's changes, undone ones included */
@@ -42,19 +41,19 @@ struct wm_attachment {
   unsigned own_writes;
   wm_read_state *pool;
 
-  struct wm_reader *readers; /* which statements have for their functions (read.c) */
+  struct wm_reader *readers; /* of statements that call functions on the map (read.c) */
 
   int references;      /* of tables and begun states */
-  wm_attachment *next; /* in conn->uses */
+  wm_attachment *next; /* in conn->attachments */
 };
 
 struct wm_table {
   wm_conn *conn;
   wm_attachment *attachment;
   char *schema, *name;       /* the schema as wm_conn_schema_name has it */
-  sqlite3_stmt *statement;   /* the way into xUpdate, kept while it does not run (call.c) */
+  sqlite3_stmt *statement;   /* leads into xUpdate; kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
-  int calls;                 /* how many pieces of such work are running, one inside the other: the table must stay */
+  int calls;                 /* how many such calls are running, one inside the other: the table must stay */
   struct wm_upsert *upserts; /* prepared expressions, kept while they do not run (upsert.c) */
   int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
   bool listed;               /* in conn->tables */
@@ -85,7 +84,7 @@ struct wm_conn {
 /* Connections. sqlite3_walmap_init passes the wm_conn as user data to every module and function, each with one
 ** reference, and wm_conn_release as their destructor.                                                                */
 
-/* What the folders above do at events of a connection. */
+/* Functions of the folders above, called at events of a connection. */
 typedef struct wm_conn_hooks {
   int (*set_up)(wm_conn *conn);                 /* the connection is new: makes their parts. An SQLite code */
   void (*tear_down)(wm_conn *conn);             /* frees their parts, also after set_up has failed half way */
@@ -115,12 +114,12 @@ const char *wm_conn_schema_name(const wm_conn *conn, const char *schema);
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Attachments and tables, for schema/                                                                                */
 
-/* The connection's use of the map, made if need be, with a reference. A WALMAP code. */
+/* The connection's attachment to the map, made if need be, with a reference. A WALMAP code. */
 int wm_conn_attach(wm_conn *conn, wm_map *map, wm_attachment **out);
 void wm_attachment_retain(wm_attachment *attachment);
 void wm_attachment_release(wm_attachment *attachment);
 
-/* A new table, not listed, with a reference; `use` gets a reference. NULL when memory is out. */
+/* A new table, not listed, with a reference. It takes a reference to the attachment. NULL when memory is out. */
 wm_table *wm_table_new(wm_attachment *attachment, const char *schema, const char *name);
 void wm_table_retain(wm_table *table);
 void wm_table_release(wm_table *table);
@@ -128,7 +127,7 @@ void wm_table_release(wm_table *table);
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name); /* NULL when there is none */
 void wm_table_list(wm_table *table); /* adds it to conn->tables, which gets a reference */
 
-/* The next three finalize statements that are kept for functions: the table's, or all of the connection. */
+/* The next three finalize statements that are kept for functions: of the table, or of the whole connection. */
 void wm_table_unlist(wm_table *table);              /* takes it out of conn->tables, which loses its reference */
 void wm_table_rename(wm_table *table, char **name); /* swaps the table's name and *name */
 void wm_conn_finalize(wm_conn *conn);

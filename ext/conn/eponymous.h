@@ -1,9 +1,9 @@
 /*
 ** eponymous.h - what the tables without CREATE have in common: walmap_stats, walmap_each, walmap_chunks, walmap_control
 **
-** SQLite calls a virtual table eponymous when it exists under its module's name, without CREATE. Each of these has a
-** struct of its own for the table and the cursor, which begins with SQLite's; `size` is the size of the whole. It is
-** allocated here, filled with zeros. All return an SQLite code.
+** SQLite calls a virtual table eponymous when it exists under its module's name, without CREATE. Each such table has
+** its own structs for the table and the cursor, which begin with SQLite's. These functions allocate them, `size` bytes
+** of zeros. All return an SQLite code.
 */
 #ifndef WM_EPONYMOUS_H
 #define WM_EPONYMOUS_H

@@ -17,8 +17,8 @@
 int wm_error_code(int result);
 
 /*
-** What went wrong on the map of `use`, called `table` in SQL, from sqlite3_malloc; NULL when memory is out, or when
-** SQLite's own text for wm_error_code(result) says it all.
+** What went wrong on the map of the attachment, called `table` in SQL, from sqlite3_malloc; NULL when memory is out, or
+** when SQLite's own text for wm_error_code(result) is enough.
 */
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment);
 

@@ -1,10 +1,10 @@
 /*
 ** read_state.c - counted read states, and the destructors that keep them alive: see read_state.h
 **
-** SQLite gives a value's destructor nothing but the pointer to the value's bytes, which lie in the map's log and cannot
-** tell whose they are. So there are SLOTS destructor functions, all alike but for a number; a state that has slot i
-** hands out function i, and function i lets go of the state in slot i. Slots are taken when a state object is made,
-** which is once or twice per connection and map; whoever finds none left has SQLite copy its values.
+** SQLite passes to a value's destructor only the pointer to the value's bytes, which lie in the map's log and do not
+** tell which state holds them. So there are SLOTS destructor functions that differ in a number: a state with slot i
+** hands out function i, which releases the state in slot i. A state object takes a slot when it is made, once or twice
+** for each connection and map. When no slot is left, SQLite copies the values of the state (ext/SQL.md, Limits).
 */
 #include "conn/read_state.h"
 #include "conn/conn.h"
@@ -23,11 +23,11 @@ static wm_read_state *slots[SLOTS]; /* written under the mutex; slot i is read b
 
 /* One function for each number from 0x00 to 0xff. */
 #define ONE(digits)                                                                                                    \
-  static void let_go_##digits(void *value) {                                                                           \
+  static void release_##digits(void *value) {                                                                          \
     (void)value;                                                                                                       \
     wm_read_state_release(slots[0x##digits]);                                                                          \
   }
-#define NAME(digits) let_go_##digits,
+#define NAME(digits) release_##digits,
 
 /* clang-format off */
 #define SIXTEEN(make, h)                                                                                               \
@@ -107,7 +107,7 @@ static void put_back(wm_read_state *state) {
   state->attachment->pool = state;
 }
 
-/* Begun states hold their wm_attachment: values may outlive the table. */
+/* A begun state holds its wm_attachment, because values may outlive the table. */
 static wm_read_state *first_reference(wm_read_state *state) {
   wm_attachment_retain(state->attachment);
   state->references = 1;

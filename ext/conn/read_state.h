@@ -31,8 +31,8 @@ typedef struct wm_read_state {
 int wm_read_state_acquire(struct wm_attachment *attachment, wm_read_state **out);
 
 /*
-** In a transaction that has begun on the map: what the transaction sees now. Takes ownership of all shards, so it may
-** fail as writes do: the result is a WALMAP code.
+** In a transaction that has begun on the map: what the transaction sees now. Locks all shards, so it may fail as writes
+** do: the result is a WALMAP code.
 */
 int wm_read_state_acquire_own(struct wm_attachment *attachment, wm_read_state **out);
 

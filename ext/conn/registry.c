@@ -17,19 +17,19 @@ static wm_map *maps; /* newest first, so ids fall */
 static uint64_t last_id;
 static atomic_uint version;
 
-static bool same(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
+static bool same_text(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
 
 /* Table names are compared as SQLite does, the names of maps and files byte by byte. */
 static bool same_name(wm_kind kind, const char *a, const char *b) {
-  return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same(a, b);
+  return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same_text(a, b);
 }
 
 static bool is_of(const wm_map *map, const wm_owner *owner) {
-  return map->published && map->kind == owner->kind && same(map->file, owner->file) && same(map->vfs, owner->vfs) &&
-         same_name(owner->kind, map->name, owner->name);
+  return map->published && map->kind == owner->kind && same_text(map->file, owner->file) &&
+         same_text(map->vfs, owner->vfs) && same_name(owner->kind, map->name, owner->name);
 }
 
-static wm_map *find(const wm_owner *owner) {
+static wm_map *find_published(const wm_owner *owner) {
   for (wm_map *map = maps; map != NULL; map = map->next) {
     if (is_of(map, owner) &&
         (owner->kind != WM_FILE || wm_options_are_of(owner->options, walmap_get_options(map->map))))
@@ -38,7 +38,7 @@ static wm_map *find(const wm_owner *owner) {
   return NULL;
 }
 
-static void destroy(wm_map *map) {
+static void free_map(wm_map *map) {
   walmap_close(map->map);
   sqlite3_free(map->name);
   sqlite3_free(map->file);
@@ -46,12 +46,12 @@ static void destroy(wm_map *map) {
   sqlite3_free(map);
 }
 
-static int copy(const char *text, char **out) {
+static int copy_text(const char *text, char **out) {
   *out = text == NULL ? NULL : sqlite3_mprintf("%s", text);
   return *out == NULL && text != NULL ? WALMAP_NOMEM : WALMAP_OK;
 }
 
-static int create(const wm_owner *owner, const walmap_options *options, wm_map **out) {
+static int new_map(const wm_owner *owner, const walmap_options *options, wm_map **out) {
   wm_map *map = sqlite3_malloc(sizeof *map);
   if (map == NULL)
     return WALMAP_NOMEM;
@@ -63,13 +63,13 @@ static int create(const wm_owner *owner, const walmap_options *options, wm_map *
   atomic_init(&map->retracted, false);
   int result = walmap_open(options, &map->map);
   if (result == WALMAP_OK)
-    result = copy(owner->name, &map->name);
+    result = copy_text(owner->name, &map->name);
   if (result == WALMAP_OK)
-    result = copy(owner->file, &map->file);
+    result = copy_text(owner->file, &map->file);
   if (result == WALMAP_OK)
-    result = copy(owner->vfs, &map->vfs);
+    result = copy_text(owner->vfs, &map->vfs);
   if (result != WALMAP_OK) {
-    destroy(map);
+    free_map(map);
     return result;
   }
   *out = map;
@@ -79,10 +79,10 @@ static int create(const wm_owner *owner, const walmap_options *options, wm_map *
 int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out) {
   int result = WALMAP_OK;
   pthread_mutex_lock(&mutex);
-  wm_map *map = fresh || owner->kind == WM_PRIVATE ? NULL : find(owner);
+  wm_map *map = fresh || owner->kind == WM_PRIVATE ? NULL : find_published(owner);
   if (map != NULL) {
     map->references++;
-  } else if ((result = create(owner, options, &map)) == WALMAP_OK) {
+  } else if ((result = new_map(owner, options, &map)) == WALMAP_OK) {
     map->published = !fresh;
     map->id = ++last_id;
     map->next = maps;
@@ -112,13 +112,13 @@ void wm_registry_release(wm_map *map) {
     *at = map->next;
   }
   pthread_mutex_unlock(&mutex);
-  if (last) /* may take long, and nobody can find it any more */
-    destroy(map);
+  if (last) /* outside of the mutex: it may take long, and no other thread can find the map any more */
+    free_map(map);
 }
 
 /*
-** The name is the map's alone from now on. Others are of tables that another process has dropped, or were
-** made by somebody who looked, with a schema that is outdated, between two changes of one transaction.
+** From now on the name is this map's alone. Other maps of the name belong to tables that another process has dropped,
+** or were made by a connection that used an outdated schema between two changes of one transaction.
 */
 static void retract_others(const wm_map *map) {
   wm_owner owner = {.kind = map->kind, .name = map->name, .file = map->file, .vfs = map->vfs};
@@ -194,8 +194,9 @@ static bool is_announced(const wm_owner *owner, const void *committer, const int
   bool found = false;
   pthread_mutex_lock(&mutex);
   for (const wm_map *map = maps; map != NULL && !found; map = map->next) {
-    found = map->committer != NULL && map->committer != committer && same(map->file, owner->file) &&
-            same(map->vfs, owner->vfs) && (schema_version == NULL || has_reached(*schema_version, map->changed_in));
+    found = map->committer != NULL && map->committer != committer && same_text(map->file, owner->file) &&
+            same_text(map->vfs, owner->vfs) &&
+            (schema_version == NULL || has_reached(*schema_version, map->changed_in));
   }
   pthread_mutex_unlock(&mutex);
   return found;
@@ -205,7 +206,7 @@ bool wm_registry_is_changing(const wm_owner *owner, const void *committer) {
   return is_announced(owner, committer, NULL);
 }
 
-/* Its thread is on the way from the file's commit to the map's, so it takes microseconds if that thread runs. */
+/* The committer is between the file's commit and the map's: microseconds, if its thread runs. */
 void wm_registry_await(const wm_owner *owner, const void *committer, int schema_version) {
   const struct timespec pause = {.tv_nsec = 100000};
   for (int i = 0; i < 10000 && is_announced(owner, committer, &schema_version); i++)
@@ -234,7 +235,7 @@ wm_map *wm_registry_next(uint64_t id) {
 
 int wm_registry_copy_name(wm_map *map, char **name) {
   pthread_mutex_lock(&mutex);
-  int result = copy(map->name, name);
+  int result = copy_text(map->name, name);
   pthread_mutex_unlock(&mutex);
   return result;
 }

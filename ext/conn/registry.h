@@ -1,5 +1,5 @@
 /*
-** registry.h - the maps of this process, and who may join which
+** registry.h - the maps of this process, and which tables may join which map
 **
 ** A map is named (map='name', joined by temp tables of any connection), belongs to a table in a database file (one map
 ** for all connections of the process to that file and table), or is private to one table of one connection. References
@@ -38,7 +38,7 @@ typedef struct wm_map {
 } wm_map;
 
 /*
-** Who a map belongs to; fields as in wm_map. If a file's table has a map with other options than the table's, that map
+** What a map belongs to; fields as in wm_map. If a file's table finds a map with other options than its own, that map
 ** belongs to an earlier table of the same name, which another process has dropped.
 */
 typedef struct wm_owner {
@@ -48,9 +48,9 @@ typedef struct wm_owner {
 } wm_owner;
 
 /*
-** The published map of that owner, or a new one made with `options`. With WM_PRIVATE, or with `fresh`, it is always a
-** new one; a fresh one is not published yet. The reference is the caller's.
-** Returns WALMAP_OK, or NOMEM or INVALID as walmap_open.
+** The published map of that owner, or a new map made with `options`. With WM_PRIVATE, or with `fresh`, the map is
+** always new; a fresh map is not published yet. The reference is the caller's. Returns WALMAP_OK, or NOMEM or INVALID
+** as walmap_open.
 */
 int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *options, wm_map **out);
 
@@ -58,11 +58,11 @@ void wm_registry_retain(wm_map *map);
 void wm_registry_release(wm_map *map); /* NULL is allowed */
 
 /*
-** What CREATE, DROP and RENAME of a table in a database file mean to other connections, once they are committed. None
-** can fail; maps of other kinds are left alone.
-**   publish  from now on wm_registry_open finds this map, and no other one of its file and name, whatever its options
-**   retract  nobody finds the map any more; those who have it learn so from wm_registry_is_retracted
-**   rename   swaps the map's name and *name; nobody finds another map by the new name
+** Show the CREATE, DROP or RENAME of a table in a database file to other connections, once it is committed. They cannot
+** fail, and leave maps of other kinds alone.
+**   publish  from now on wm_registry_open finds this map, and no other map of its file and name, whatever its options
+**   retract  wm_registry_open does not find the map any more; connections that have it ask wm_registry_is_retracted
+**   rename   swaps the map's name and *name; wm_registry_open finds no other map by the new name
 */
 void wm_registry_publish(wm_map *map);
 void wm_registry_retract(wm_map *map);
@@ -73,11 +73,13 @@ static inline bool wm_registry_is_retracted(wm_map *map) {
 bool wm_registry_is_named(wm_map *map, const char *name);
 
 /*
-** Such a change shows in the file before it does here, and maybe its COMMIT fails. So `committer` announces it before
+** Such a change shows in the file before it does here, and its COMMIT may fail. So `committer` announces it before
 ** SQLite commits the file, with the version that the file's schema will have (PRAGMA schema_version), and settles it
-** after the calls above, or when nothing comes of it. is_changing: somebody else has announced a change of a table of
-** the file. await: returns when nobody has who must have committed the file, as its schema has reached `version`. For 1
-** s at most. is_older: the version is one from before the map's last change.
+** after the calls above, or when the COMMIT has failed.
+**   is_changing  whether another committer has announced a change of a table of the file
+**   await        waits, 1 s at most, for other committers whose announced version the file's schema has reached: they
+**                have committed the file, and will soon call publish, retract or rename
+**   is_older     whether the version is from before the map's last change
 */
 void wm_registry_announce(wm_map *map, const void *committer, int version);
 void wm_registry_settle(wm_map *map, const void *committer);
@@ -95,9 +97,9 @@ wm_map *wm_registry_next(uint64_t id);
 int wm_registry_copy_name(wm_map *map, char **name); /* *name is NULL when it has none */
 
 /*
-** To be called with every encoded key before it is written to the map, also with those of an image that is restored. As
-** long as no text key that looks like a number was ever written, a lookup with a number need not look for look-alikes
-** (codec_hash.c). Whoever sees the entry sees the flag too, because commit publishes both.
+** Call it with every encoded key before the key is written to the map, also for the keys of an image that is restored.
+** While no text key that looks like a number was ever written, a lookup with a number need not look for look-alikes
+** (codec_hash.c). A reader that sees the entry sees the flag too, because the commit publishes both.
 */
 static inline void wm_registry_note_key(wm_map *map, const void *key, size_t key_size) {
   if (wm_codec_key_is_text(key) && !atomic_load_explicit(&map->numeric, memory_order_relaxed) &&

@@ -1,22 +1,23 @@
 /*
 ** transaction.c - the transactions of a connection on its maps
 **
-** SQLite calls transaction methods per sqlite3_vtab object. Of one map there may be several in a transaction: two
+** SQLite calls transaction methods per sqlite3_vtab object. One map may have several objects in a transaction: two
 ** tables of one named map, or two objects of one table, since a rolled back schema change makes SQLite connect a table
-** anew while the old object is still in the transaction. Each event then arrives several times, with nothing in
-** between, so all of these are idempotent: begin once, commit at the first xCommit, and a savepoint that is marked
-** twice is marked at the same place. The one call that is not a repetition is the xSavepoint by which SQLite lets an
-** object catch up when it joins late: it must not move a level that the map holds already.
+** anew while the old object is still in the transaction. Each event then arrives several times, and no other event
+** between. So all functions here are idempotent: begin once, commit at the first xCommit, mark a savepoint twice at the
+** same point. One call is no repetition: the xSavepoint by which SQLite lets an object catch up when it joins late. It
+** must not move a level that the map holds already.
 **
-** T3, T7: walmap_txn_commit and walmap_txn_rollback cannot fail; whatever can did so in the write that needed it.
-** T2: begin, commit and rollback change the generation, so that statements which start later read a newer state.
+** T3, T7: walmap_txn_commit and walmap_txn_rollback cannot fail; everything that can fail did so in the write that
+** needed it. T2: begin, commit and rollback change the generation, so that statements which start later read a newer
+** state.
 */
 #include "conn/transaction.h"
 
 static void next_generation(wm_attachment *attachment) {
   attachment->generation++;
-  attachment->current = attachment->own = NULL;   /* whoever reads them holds references */
-  attachment->conn->hooks->end_reads(attachment); /* these read no more */
+  attachment->current = attachment->own = NULL;   /* cursors and statements that read them hold references */
+  attachment->conn->hooks->end_reads(attachment); /* functions read the next state */
 }
 
 void wm_attachment_begin(wm_attachment *attachment) {

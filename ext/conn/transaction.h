@@ -28,9 +28,9 @@ void wm_attachment_release_to(wm_attachment *attachment, int n);
 void wm_attachment_rollback_to(wm_attachment *attachment, int n);
 
 /*
-** For work that changes no entry and is no part of SQLite's transactions: begins the core's, unless it has begun, and
-** ends it again. For its session: then the wait for a shard can be interrupted, and one that would end in a deadlock,
-** because the connection holds shards of other maps, is found (T5).
+** For work that changes no entry and is no part of SQLite's transaction (compaction, verification): begin the core's
+** transaction, unless it has begun, and end it again. The work then waits under the connection's session: the wait for
+** a shard can be interrupted, and a deadlock with shards that the connection holds on other maps is found (T5).
 */
 bool wm_attachment_begin_aside(wm_attachment *attachment);
 void wm_attachment_end_aside(wm_attachment *attachment, bool began);
