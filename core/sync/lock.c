@@ -1,4 +1,4 @@
-/* lock.c - waiting for shards, and deadlocks (lock.h has the argument) */
+/* lock.c - waiting for shard locks, and deadlocks (lock.h has the argument) */
 #define _GNU_SOURCE
 #include "sync/lock.h"
 
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define LOOKS 200       /* before queueing: some microseconds, as long as an operation may take */
-#define MORE_LOOKS 2000 /* in the queue, before falling asleep: as long as a short transaction may take */
+#define SPINS 200       /* before queueing: some microseconds, as long as an operation may take */
+#define MORE_SPINS 2000 /* in the queue, before falling asleep: as long as a short transaction may take */
 #define NS_PER_MS INT64_C(1000000)
 #define POLL_NS INT64_C(10000000)    /* how often `interrupt` is asked */
 #define PATIENCE_NS INT64_C(1000000) /* after that a waiter is served first */
@@ -17,28 +17,28 @@ struct walmap_session {
   bool (*interrupt)(void *ctx);
   void *ctx;
   struct walmap__waiter *waiter; /* NULL: it does not wait. Guarded by the mutex */
-  uint64_t age;                  /* O2; less is older; 0: it never had to wait. Others read it only while it waits */
-  uint32_t n_owning;             /* its transactions that own shards, of whatever maps */
-  uint32_t retries_with_token;   /* so many times it still asks for the retry token */
-  bool has_retry_token;          /* only while it owns shards, or is about to */
+  uint64_t age;                  /* O2; less is older; 0: it never had to wait. Other threads read it while it waits */
+  uint32_t n_holding;            /* its transactions that hold locks, on any maps */
+  uint32_t retries_with_token;   /* how many times it still asks for the retry token */
+  bool has_retry_token;          /* only while it holds locks, or is about to take one */
 };
 
 walmap_session walmap__single_operation;
 
 /*
-** The retry token (O2). It is waited for as long as it goes round: until it has not changed hands for a while, since
-** its owner may be in a long transaction; and not for long in any case.
+** The retry token (O2). A session waits for it while it goes round: until it has not changed hands for TOKEN_STANDS_MS,
+** because its holder may be in a long transaction, and TOKEN_WAIT_MS at most.
 */
 #define RETRIES_WITH_TOKEN 64
 #define TOKEN_STANDS_MS 10
 #define TOKEN_WAIT_MS 100
 static walmap__lock retry_token;
-static _Atomic uint64_t token_turns; /* so many times it was taken */
+static _Atomic uint64_t token_turns; /* how many times the token was taken */
 
 typedef enum outcome {
   NONE,
-  HANDED_OVER, /* it owns the shard, and is out of the queue */
-  GIVES_WAY    /* it is in a circle, and the youngest there */
+  HANDED_OVER, /* its session holds the lock, and it has left the queue */
+  GIVES_WAY    /* its session is the youngest of a circle */
 } outcome;
 
 typedef struct walmap__waiter {
@@ -47,9 +47,9 @@ typedef struct walmap__waiter {
   walmap_session *session;
   pthread_cond_t wake;
   int64_t since;
-  uint64_t turns;           /* for the retry token: of the token, when its wait was last prolonged */
-  bool woken;               /* since it last looked */
-  _Atomic(outcome) outcome; /* decided by others, under the mutex */
+  uint64_t turns;           /* token_turns when a wait for the token was last prolonged */
+  bool woken;               /* since it last tried the lock */
+  _Atomic(outcome) outcome; /* set by other threads, under the mutex */
 } walmap__waiter;
 
 static pthread_mutex_t waiting = PTHREAD_MUTEX_INITIALIZER;
@@ -65,7 +65,7 @@ int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session *
   return WALMAP_OK;
 }
 
-/* It owns nothing, but somebody who followed a chain while it still did may be looking at it. */
+/* The session holds no lock any more, but another thread that follows a chain under the mutex may still read it. */
 void walmap_session_free(walmap_session *session) {
   pthread_mutex_lock(&waiting);
   pthread_mutex_unlock(&waiting);
@@ -87,8 +87,8 @@ static inline void pause_cpu(void) {
 }
 
 /*
-** O1: follows the chain from the shard that `me` wants. The youngest session of the circle if it leads back to `me`,
-** otherwise NULL.
+** O1: follows the chain from the lock that `me` wants. Returns the youngest session of the circle if the chain leads
+** back to `me`, otherwise NULL.
 */
 static walmap_session *youngest_in_circle(const walmap__lock *lock, walmap_session *me) {
   walmap_session *youngest = me;
@@ -99,7 +99,7 @@ static walmap_session *youngest_in_circle(const walmap__lock *lock, walmap_sessi
     if (!session || session == &walmap__single_operation || !session->waiter)
       return NULL;
     if (session->waiter->lock == lock || atomic_load(&session->waiter->outcome) == GIVES_WAY)
-      return NULL; /* it has what it waited for, or gives up what it has */
+      return NULL; /* its note is stale, or it is about to release its locks */
     if (session->age > youngest->age)
       youngest = session;
     lock = session->waiter->lock;
@@ -134,10 +134,10 @@ static void wake(walmap__waiter *w) {
   pthread_cond_signal(&w->wake);
 }
 
-/* Looks at the shard for a while: true when it was free, and is the session's now. `w`: NULL before it queues. */
-static bool look_on(walmap__lock *lock, walmap_session *session, const walmap__waiter *w, int looks) {
-  enum { UNTIL_YIELD = 32 }; /* looks; the owner may be waiting for this CPU */
-  for (int i = 1; i <= looks; i++) {
+/* Spins on the lock for a while. Returns true when the session has got it. `w`: NULL before the waiter queues. */
+static bool spin(walmap__lock *lock, walmap_session *session, const walmap__waiter *w, int spins) {
+  enum { UNTIL_YIELD = 32 }; /* spins; the holder may be waiting for this CPU */
+  for (int i = 1; i <= spins; i++) {
     if (w && atomic_load_explicit(&w->outcome, memory_order_relaxed) != NONE)
       return false;
     if (atomic_load_explicit(&lock->session, memory_order_relaxed) == NULL && walmap__lock_try(lock, session))
@@ -156,7 +156,7 @@ static struct timespec timespec_of(int64_t ns) {
 }
 
 #if defined(__APPLE__)
-/* No condition goes by the monotonic clock there, but one may wait for a length of time. */
+/* macOS has no condition that uses the monotonic clock, but one that waits for a length of time. */
 static void init_condition(pthread_cond_t *condition) { pthread_cond_init(condition, NULL); }
 
 static void wait_until(pthread_cond_t *condition, int64_t when) {
@@ -179,7 +179,7 @@ static void wait_until(pthread_cond_t *condition, int64_t when) {
 }
 #endif
 
-/* Called with the mutex held, like all below. False when it was not woken, but `when` has come. */
+/* Called with the mutex held, as all functions below. Returns false when `when` came before a wake. */
 static bool sleep_until(walmap__waiter *w, int64_t when) {
   walmap__yield("lock: will sleep");
   w->woken = false;
@@ -187,7 +187,7 @@ static bool sleep_until(walmap__waiter *w, int64_t when) {
   return w->woken;
 }
 
-/* DEADLOCK when the session must give way; if it is another one of a circle, that one is told. */
+/* DEADLOCK when the session itself must give way. If it is another session of the circle, wakes that one. */
 static int break_circle(const walmap__lock *lock, walmap_session *me) {
   walmap_session *youngest = me == &walmap__single_operation ? NULL : youngest_in_circle(lock, me);
   if (youngest == me)
@@ -199,14 +199,14 @@ static int break_circle(const walmap__lock *lock, walmap_session *me) {
   return WALMAP_OK;
 }
 
-static bool look_on_in_queue(walmap__lock *lock, walmap__waiter *w) {
+static bool spin_in_queue(walmap__lock *lock, walmap__waiter *w) {
   pthread_mutex_unlock(&waiting);
-  bool taken = look_on(lock, w->session, w, MORE_LOOKS);
+  bool taken = spin(lock, w->session, w, MORE_SPINS);
   pthread_mutex_lock(&waiting);
   return taken;
 }
 
-/* The callback may take its time, and may use other maps, for which others wait under the same mutex. */
+/* Without the mutex: the callback may be slow, and may use other maps, whose waits need the mutex. */
 static bool is_interrupted(const walmap_session *me) {
   if (!me->interrupt)
     return false;
@@ -216,8 +216,8 @@ static bool is_interrupted(const walmap_session *me) {
   return is;
 }
 
-/* Whether the wait goes on past its deadline, until a later one: for the retry token, which goes round. */
-static bool prolongs(walmap__waiter *w, int64_t now, int64_t *deadline) {
+/* Whether the deadline of a wait for the retry token is moved, because the token goes round. */
+static bool prolongs_wait(walmap__waiter *w, int64_t now, int64_t *deadline) {
   uint64_t turns = atomic_load_explicit(&token_turns, memory_order_relaxed);
   if (w->lock != &retry_token || turns == w->turns || now - w->since > TOKEN_WAIT_MS * NS_PER_MS)
     return false;
@@ -227,16 +227,16 @@ static bool prolongs(walmap__waiter *w, int64_t now, int64_t *deadline) {
 }
 
 /*
-** The mutex is given up while it looks on, asks for an interrupt, and is asleep. So what others decide is looked at
-** after each of these, under the mutex; and so is the shard before it falls asleep, since whoever releases it wakes
-** only those that are counted as asleep. The caller takes the waiter out of the queue.
+** The waiter releases the mutex while it spins, asks for an interrupt, and sleeps. So it reads its outcome after each
+** of these, under the mutex. It tries the lock once more after it is counted in n_asleep and before it sleeps, because
+** a release wakes only waiters that are counted. The caller takes the waiter out of the queue.
 */
 static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline) {
   walmap_session *me = w->session;
   int result = break_circle(lock, me);
-  bool woken = deadline > w->since; /* then it is worth while to look on */
+  bool woken = deadline > w->since; /* with a timeout of 0 it does not spin */
   while (result == WALMAP_OK) {
-    if (woken && look_on_in_queue(lock, w))
+    if (woken && spin_in_queue(lock, w))
       return WALMAP_OK;
     if (w->outcome == GIVES_WAY)
       return WALMAP_DEADLOCK;
@@ -246,8 +246,8 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
     if (is_interrupted(me)) {
       result = WALMAP_INTERRUPT;
     } else if (w->outcome != NONE) {
-      continue; /* it was decided meanwhile */
-    } else if (now >= deadline && !prolongs(w, now, &deadline)) {
+      continue; /* another thread has set the outcome */
+    } else if (now >= deadline && !prolongs_wait(w, now, &deadline)) {
       result = WALMAP_BUSY;
     } else {
       walmap__yield("lock: looked in vain");
@@ -265,7 +265,7 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
 }
 
 int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t timeout) {
-  if (look_on(lock, session, NULL, LOOKS))
+  if (spin(lock, session, NULL, SPINS))
     return WALMAP_OK;
   walmap__yield("lock: will queue");
   walmap__waiter w = {.lock = lock, .session = session, .since = now_ns()};
@@ -282,17 +282,17 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
   if (w.outcome != HANDED_OVER)
     leave_queue(lock, &w);
   if (result != WALMAP_OK && lock->first)
-    wake(lock->first); /* the last release may have woken us in vain */
+    wake(lock->first); /* the last release may have woken this waiter, which does not take the lock */
   if (session != &walmap__single_operation)
     session->waiter = NULL;
   pthread_mutex_unlock(&waiting);
   pthread_cond_destroy(&w.wake);
   if (result != WALMAP_OK && w.outcome == HANDED_OVER)
-    walmap__lock_release(lock); /* it came while the wait was being interrupted */
+    walmap__lock_release(lock); /* the lock was handed over while the wait was being interrupted */
   return result;
 }
 
-/* The shard was just released, and somebody sleeps until it is (or did). */
+/* Wakes the first waiter, or hands the lock over to it: the lock was just released, and n_asleep was not 0. */
 void walmap__lock_hand_over(walmap__lock *lock) {
   pthread_mutex_lock(&waiting);
   walmap__waiter *w = lock->first;
@@ -311,7 +311,7 @@ void walmap__lock_hand_over(walmap__lock *lock) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Retry token (O2)                                                                                                   */
 
-/* OK, also where it goes without; or INTERRUPT. */
+/* OK, also when the session goes on without the token; or INTERRUPT. */
 static int take_retry_token(walmap_session *session, uint32_t timeout) {
   uint32_t patience = timeout < TOKEN_STANDS_MS ? timeout : TOKEN_STANDS_MS;
   int result = walmap__lock_acquire(&retry_token, session, patience);
@@ -328,23 +328,23 @@ static void release_retry_token(walmap_session *session) {
 }
 
 int walmap__session_lock(walmap_session *session, walmap__lock *lock, bool first, uint32_t timeout) {
-  if (WALMAP__UNLIKELY(session->retries_with_token > 0) && session->n_owning == 0) {
+  if (WALMAP__UNLIKELY(session->retries_with_token > 0) && session->n_holding == 0) {
     int result = take_retry_token(session, timeout);
     if (result != WALMAP_OK)
       return result;
   }
   int result = walmap__lock_acquire(lock, session, timeout);
   if (result == WALMAP_OK)
-    session->n_owning += first;
+    session->n_holding += first;
   if (result == WALMAP_DEADLOCK)
     session->retries_with_token = RETRIES_WITH_TOKEN;
-  if (WALMAP__UNLIKELY(session->has_retry_token) && session->n_owning == 0)
+  if (WALMAP__UNLIKELY(session->has_retry_token) && session->n_holding == 0)
     release_retry_token(session);
   return result;
 }
 
 void walmap__session_leave(walmap_session *session) {
-  session->n_owning--;
-  if (WALMAP__UNLIKELY(session->has_retry_token) && session->n_owning == 0)
+  session->n_holding--;
+  if (WALMAP__UNLIKELY(session->has_retry_token) && session->n_holding == 0)
     release_retry_token(session);
 }
