@@ -1,5 +1,5 @@
 /*
-** functions.h - the SQL functions of SPEC section 4 and what they share
+** functions.h - the SQL functions, and what they share
 **
 ** Functions that touch maps are SQLITE_DIRECTONLY: a schema may come from a stranger, and its views and triggers must
 ** not reach maps. What they share:

@@ -56,7 +56,7 @@ proc do_catchsql_test {args} {
 }
 
 # Runs an SQL script twice, on two fresh pairs of databases: as it is, and with every walmap table in it replaced by
-# the table that it promises to be (SPEC section 2). After each statement of the script the two must agree in rows,
+# the table that ext/SQL.md says it behaves like. After each statement of the script the two must agree in rows,
 # error, changes(), total_changes(), last_insert_rowid and transaction state, and at the end in the content of every
 # table that the script made. `errors` are the texts of all errors that the script meets, in order: so a slip in the
 # script, which fails on both sides alike, does not pass. Rows are compared in order only where ORDER BY asks for it.
