@@ -42,7 +42,7 @@ LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER)
 
 CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*/*.c))
 EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c ext/*/*.c))
-TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/ext/*.c test/core/*.c))
+TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/ext/*.c test/core/*.c test/core/ordered/*.c))
 BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 RESULTS      := $(BUILD)/results
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
@@ -90,7 +90,7 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) $(LDLIBS) -lsqlite3 -lm
 
 # These need the core with its yields (core/base/yield.h), whatever the build
-YIELDING     := $(addprefix $(BUILD)/test/core/,test_races test_linearizable test_retry_token)
+YIELDING     := $(addprefix $(BUILD)/test/core/,test_races ordered/test_races test_linearizable test_retry_token)
 YIELDING_LIB := $(BUILD)/yielding/libwalmap.a
 $(BUILD)/yielding/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -111,21 +111,33 @@ typedef uint64_t (*walmap_hash_fn)(const void *key, size_t key_len, uint64_t see
 /* The default: XXH3-64 with a seed. */
 uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed);
 
+/*
+** The bytes by which an ordered map orders a key: keys are compared by them as memcmp does, and bytes that go on come
+** after those that end. Stores a pointer to them and returns how many: all or part of the key itself, or what was
+** written to `buffer`, WALMAP_SORT_BUFFER bytes at most. Different keys must have different bytes. Called from any
+** thread.
+*/
+#define WALMAP_SORT_BUFFER 16
+typedef size_t (*walmap_sort_key_fn)(const void *key, size_t key_len, const void **bytes,
+                                     uint8_t buffer[WALMAP_SORT_BUFFER]);
+
 typedef struct walmap_options {
-  uint32_t shards;            /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
-  uint64_t capacity;          /* expected entries, a hint to size segments and the index; 0 is none. See below */
-  uint32_t first_segment;     /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
-  uint32_t auto_compact;      /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
-  uint32_t busy_timeout;      /* ms that a writer waits for a shard; with 0 it does not wait. See below */
-  walmap_hash_fn hash;        /* NULL is walmap_xxh3 */
-  bool seed_given;            /* false: the seed is random, drawn from the system; true: it is `seed` */
-  uint64_t seed;              /* mixed into every hash */
-  uint32_t content;           /* what the keys and values are, in the caller's numbering; written into images */
-  walmap_allocator allocator; /* alloc NULL is the default */
+  uint32_t shards;             /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
+  uint64_t capacity;           /* expected entries, a hint to size segments and the index; 0 is none. See below */
+  uint32_t first_segment;      /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
+  uint32_t auto_compact;       /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
+  uint32_t busy_timeout;       /* ms that a writer waits for a shard; with 0 it does not wait. See below */
+  walmap_hash_fn hash;         /* NULL is walmap_xxh3 */
+  bool seed_given;             /* false: the seed is random, drawn from the system; true: it is `seed` */
+  uint64_t seed;               /* mixed into every hash */
+  uint32_t content;            /* what the keys and values are, in the caller's numbering; written into images */
+  walmap_allocator allocator;  /* alloc NULL is the default */
+  bool ordered;                /* the map keeps its keys in order too: walmap_ordered_seek. See below */
+  walmap_sort_key_fn sort_key; /* of an ordered map; NULL is the keys' own bytes */
 } walmap_options;
 
 /*
-** Three of them in full:
+** Some of them in full:
 **   capacity       Memory for the expected entries is taken when a shard is first written. More than 2^24 entries count
 **                  as 2^24, for which the index of all shards takes 128 MiB. Where memory is short, the hint is
 **                  ignored.
@@ -135,6 +147,8 @@ typedef struct walmap_options {
 **   busy_timeout   The longest wait for one shard. When a session has met a deadlock, its next transactions wait once
 **                  more before they own anything, to take turns with other sessions of the process that met one: until no
 **                  turn has been taken for 10 ms (or for this, if it is less), and 100 ms at most.
+**   ordered        Costs 11 to 17 bytes an entry, and each write that adds or removes a key, or replaces its value, a
+**                  search in a B+tree. Reads by key cost the same.
 */
 #define WALMAP_DEFAULT_SHARDS 16
 #define WALMAP_DEFAULT_AUTO_COMPACT 50
@@ -278,6 +292,40 @@ typedef struct walmap_cursor {
 } walmap_cursor;
 void walmap_cursor_start(walmap_cursor *cursor, walmap_state *state);
 bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
+
+/*
+** A walk over the entries of a state of an ordered map in the order of their keys, in both directions. As a
+** walmap_cursor, it holds no memory and its fields are private. Reads take no lock. To read in a transaction, begin the
+** state by walmap_txn_state_begin.
+**
+** walmap_ordered_start puts it on a begun state, at no entry. walmap_ordered_seek goes to the entry that is sought; key
+** is NULL and key_len 0 for the first and the last. _next and _previous go on from the entry where the cursor is. Each
+** is false when there is no such entry; then the cursor is behind the last one, or before the first, and the opposite
+** direction leads back. On a state of a map without options.ordered all are false. The entry's pointers live until
+** walmap_state_end.
+*/
+typedef enum walmap_seek {
+  WALMAP_FIRST,
+  WALMAP_LAST,
+  WALMAP_AT_OR_AFTER,
+  WALMAP_AFTER,
+  WALMAP_AT_OR_BEFORE,
+  WALMAP_BEFORE
+} walmap_seek;
+
+typedef struct walmap_ordered_cursor {
+  walmap_state *state;
+  void *order;
+  const void *leaf, *low, *high;
+  uint32_t n, steps;
+  int32_t at;
+  uint64_t words[64];
+} walmap_ordered_cursor;
+void walmap_ordered_start(walmap_ordered_cursor *cursor, walmap_state *state);
+bool walmap_ordered_seek(walmap_ordered_cursor *cursor, walmap_seek seek, const void *key, size_t key_len,
+                         walmap_entry *entry);
+bool walmap_ordered_next(walmap_ordered_cursor *cursor, walmap_entry *entry);
+bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Transactions                                                                                                       */

@@ -398,6 +398,8 @@ int walmap__compact_all(walmap__shard *shard) {
     seal(shard, g);
     result = compact_while_ids(shard, g, percent);
   }
+  if (g->order)
+    walmap__order_reclaim(g->order);
   walmap__store_stats(shard->map, shard);
   return result;
 }

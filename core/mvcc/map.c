@@ -124,12 +124,18 @@ int walmap_open(const walmap_options *options, walmap **out) {
   walmap__memory_init(&map->memory, &o.allocator);
   atomic_fetch_add(&map->memory.bytes, l.bytes);
   pthread_mutex_init(&map->committing, NULL);
-  const walmap__shard_context context = {&map->memory, &map->epoch, &map->options, map};
+  walmap__order *order = NULL;
+  if (o.ordered && !(order = walmap__generation_new_order(&map->memory, &map->epoch, &map->options))) {
+    walmap_close(map);
+    return WALMAP_NOMEM;
+  }
+  const walmap__shard_context context = {&map->memory, &map->epoch, &map->options, order, map};
   for (uint32_t i = 0; i < o.shards; i++) {
     walmap__shard_init(&map->shards[i], i, &context);
     atomic_init(&map->commit_points[i], WALMAP__FIRST_LSN);
     atomic_init(&map->stats[i][0].commit_point, WALMAP__FIRST_LSN);
   }
+  walmap__order_release(order); /* the shards keep it */
   *out = map;
   return WALMAP_OK;
 }

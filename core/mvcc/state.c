@@ -50,7 +50,7 @@ static WALMAP__ALWAYS_INLINE int look_up(const walmap__generation *g, uint64_t h
     return WALMAP_NOTFOUND;
   walmap__slot_ref ref;
   walmap__version version = walmap__index_find(&g->index, hash, key, key_len, true, &ref);
-  if (!version.record || !walmap__version_at(g, &version, commit_point))
+  if (!version.record || !walmap__version_at(&g->log, &version, commit_point))
     return WALMAP_NOTFOUND;
   walmap__record_entry(version.record, version.meta, entry);
   return WALMAP_OK;
@@ -76,7 +76,8 @@ void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each,
     walmap__version version = walmap__log_version(&g->log, address);
     walmap_entry entry;
     walmap__record_entry(version.record, version.meta, &entry);
-    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash || !walmap__version_at(g, &version, commit_point))
+    if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash ||
+        !walmap__version_at(&g->log, &version, commit_point))
       continue;
     walmap__record_entry(version.record, version.meta, &entry);
     if (!each(ctx, &entry))

@@ -22,6 +22,7 @@ typedef struct walmap__write {
   walmap__version old;     /* newest version of the key, a tombstone too */
   size_t value_len, bytes; /* of the record that replaces it */
   bool remove;
+  walmap__place place; /* in the tree of an ordered map, for a key without a record */
 } walmap__write;
 
 /* Looks the key up, as walmap__index_find. NOMEM only when the shard's first generation must be made. */
@@ -61,11 +62,16 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record ? WALMAP__PREV : 0);
   int result = WALMAP_OK;
   if (!w->old.record) {
-    result = walmap__index_reserve(&g->index, w->hash, 1);
+    result = walmap__generation_reserve(g, w->hash, w->key, w->key_len, &w->place);
   } else if (!walmap__garbage_reserve(&g->garbage, g->log.memory, 2)) {
     result = WALMAP_NOMEM;
   }
-  return result == WALMAP_OK ? walmap__log_reserve(&g->log, w->bytes) : result;
+  if (result != WALMAP_OK)
+    return result;
+  result = walmap__log_reserve(&g->log, w->bytes);
+  if (WALMAP__UNLIKELY(result != WALMAP_OK) && !w->old.record)
+    walmap__generation_cancel(g, &w->place);
+  return result;
 }
 
 /* For apply. The old record dies; a tombstone did so when it was written. */
@@ -101,7 +107,7 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
     walmap__write_supersede(w, address);
     walmap__generation_move(g, &w->slot, address);
   } else {
-    walmap__generation_add(g, w->hash, address);
+    walmap__generation_add(g, w->hash, &w->place, address);
   }
   if (w->remove) {
     g->log.active->dead_bytes += w->bytes;

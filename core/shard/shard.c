@@ -12,6 +12,9 @@ void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_c
   shard->memory = context->memory;
   shard->epoch = context->epoch;
   shard->options = context->options;
+  shard->order = context->order;
+  if (shard->order)
+    walmap__order_retain(shard->order);
   shard->map = context->map;
 }
 
@@ -24,6 +27,7 @@ void walmap__generation_free(walmap__memory *memory, walmap__generation *g) {
   walmap__index_destroy(&g->index);
   walmap__log_destroy(&g->log);
   walmap__garbage_destroy(&g->garbage, memory);
+  walmap__order_release(g->order);
   walmap__memory_free(memory, g, sizeof *g);
 }
 
@@ -31,7 +35,8 @@ static void free_retired_generation(walmap__memory *memory, walmap__retired *sel
   walmap__generation_free(memory, (walmap__generation *)self);
 }
 
-walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes) {
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes,
+                                           walmap__order *order) {
   walmap__generation *g = walmap__memory_alloc(shard->memory, sizeof *g);
   if (!g)
     return NULL;
@@ -44,6 +49,12 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
     walmap__memory_free(shard->memory, g, sizeof *g);
     return NULL;
   }
+  g->order = order;
+  g->shard_id = shard->id;
+  if (order) {
+    walmap__order_retain(order);
+    atomic_store_explicit(&order->logs[shard->id], &g->log, memory_order_release);
+  }
   return g;
 }
 
@@ -54,16 +65,67 @@ static uint64_t expected_entries(const walmap__shard *shard) {
   return (capacity < MOST ? capacity : MOST) / shard->options->shards;
 }
 
+static walmap__generation *first_for(walmap__shard *shard, uint64_t capacity, uint64_t bytes) {
+  walmap__generation *g = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, capacity, bytes, shard->order);
+  if (!g)
+    return NULL;
+  walmap__order_release(shard->order); /* the generation keeps it now */
+  shard->order = NULL;
+  atomic_store_explicit(&shard->generation, g, memory_order_release);
+  return g;
+}
+
+walmap__generation *walmap__generation_first_empty(walmap__shard *shard) { return first_for(shard, 0, 0); }
+
 /* Where there is no memory for what is expected, what comes must not lack it too: it begins small. */
 walmap__generation *walmap__generation_first(walmap__shard *shard) {
   enum { A_RECORD = 32 }; /* bytes: a guess, for entries that are expected and not yet seen */
   uint64_t capacity = expected_entries(shard);
-  walmap__generation *g = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, capacity, capacity * A_RECORD);
-  if (!g && capacity > 0)
-    g = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, 0, 0);
-  if (g)
-    atomic_store_explicit(&shard->generation, g, memory_order_release);
-  return g;
+  walmap__generation *g = first_for(shard, capacity, capacity * A_RECORD);
+  return !g && capacity > 0 ? walmap__generation_first_empty(shard) : g;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The tree                                                                                                           */
+
+static void key_at(const void *log, uint32_t address, const void **key, size_t *key_len) {
+  const walmap__record *record = walmap__log_at(log, address);
+  walmap_entry e;
+  walmap__record_entry(record, walmap__record_meta(record), &e);
+  *key = e.key;
+  *key_len = e.key_len;
+}
+
+static void prefetch_record(const void *log, uint32_t address) { __builtin_prefetch(walmap__log_at(log, address)); }
+
+walmap__order *walmap__generation_new_order(walmap__memory *memory, walmap__epoch *epoch,
+                                            const walmap_options *options) {
+  const walmap__order_records records = {key_at, prefetch_record};
+  return walmap__order_new(memory, epoch, options->shards, options->sort_key, records);
+}
+
+WALMAP__NOINLINE int walmap__generation_reserve_place(walmap__generation *g, const void *key, size_t key_len,
+                                                      walmap__place *place) {
+  return walmap__order_reserve(g->order, key, key_len, place);
+}
+
+WALMAP__NOINLINE void walmap__generation_add_to_order(walmap__generation *g, const walmap__place *place,
+                                                      uint32_t address) {
+  walmap__order_add(g->order, place, g->shard_id, address);
+}
+
+WALMAP__NOINLINE void walmap__generation_move_in_order(walmap__generation *g, uint32_t from, uint32_t to) {
+  const void *key;
+  size_t key_len;
+  key_at(&g->log, to, &key, &key_len);
+  walmap__order_move(g->order, key, key_len, g->shard_id, from, to);
+}
+
+WALMAP__NOINLINE void walmap__generation_drop_from_order(walmap__generation *g, uint32_t address) {
+  const void *key;
+  size_t key_len;
+  key_at(&g->log, address, &key, &key_len);
+  walmap__order_drop(g->order, key, key_len, g->shard_id, address);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -211,4 +273,5 @@ void walmap__shard_destroy(walmap__shard *shard) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (g)
     walmap__generation_free(shard->memory, g);
+  walmap__order_release(shard->order);
 }

@@ -25,6 +25,7 @@
 #ifndef WALMAP_SHARD_H
 #define WALMAP_SHARD_H
 
+#include "order/order.h"
 #include "shard/garbage.h"
 #include "shard/index.h"
 #include "sync/lock.h"
@@ -46,7 +47,9 @@ typedef struct walmap__generation {
   walmap__job job;
   _Atomic uint64_t tombstone_horizon; /* past every tombstone that compaction has dropped (changes.h) */
   uint64_t len;                       /* live entries */
-  uint64_t dead;       /* bytes that compaction would free: records that died, and `prev` words of live ones */
+  uint64_t dead;        /* bytes that compaction would free: records that died, and `prev` words of live ones */
+  walmap__order *order; /* the tree of its keys, which is the map's; NULL: the map is not ordered */
+  uint32_t shard_id;
   uint64_t batch_dead; /* `dead` when a batch of garbage was closed last, without what compaction has freed since */
 } walmap__generation;
 
@@ -63,7 +66,8 @@ typedef struct walmap__shard {
   walmap__memory *memory;
   walmap__epoch *epoch;
   const walmap_options *options;
-  struct walmap *map; /* for mvcc/; the files of shard/ do not look into it */
+  walmap__order *order; /* of the first generation, until that is made; NULL: the map is not ordered */
+  struct walmap *map;   /* for mvcc/; the files of shard/ do not look into it */
 } walmap__shard;
 
 /* What a shard has of its map. Everything outlives the shard. */
@@ -71,6 +75,7 @@ typedef struct walmap__shard_context {
   walmap__memory *memory;
   walmap__epoch *epoch;
   const walmap_options *options;
+  walmap__order *order; /* of all shards' first generations; NULL: the map is not ordered */
   struct walmap *map;
 } walmap__shard_context;
 
@@ -79,13 +84,20 @@ void walmap__shard_destroy(walmap__shard *shard);
 
 /*
 ** An empty generation that is not linked yet. `start` is the position that its first record comes after. It gets room
-** for `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest).
+** for `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest). All
+** generations between two restores share one tree, `order`, NULL where the map is not ordered.
 */
-walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes);
+walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes,
+                                           walmap__order *order);
 void walmap__generation_free(walmap__memory *memory, walmap__generation *generation);
 
-/* Makes and links the shard's first generation, for options.capacity. NULL without memory. */
+/* Makes and links the shard's first generation, for options.capacity, or for nothing. NULL without memory. */
 walmap__generation *walmap__generation_first(walmap__shard *shard);
+walmap__generation *walmap__generation_first_empty(walmap__shard *shard);
+
+/* A tree without keys for new generations of all shards, with one reference. NULL without memory. */
+walmap__order *walmap__generation_new_order(walmap__memory *memory, walmap__epoch *epoch,
+                                            const walmap_options *options);
 
 /*
 ** Frees what no reader can see any more, unless the shard keeps it, and reclaims garbage, at most `budget` of them.
@@ -111,26 +123,53 @@ static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /*
 ** The keys of a generation and the addresses of their newest records. Every change of what the index holds is one of
-** these, so that whatever else leads from keys to records can be changed with it. None but add_all can fail.
+** these, so that index and tree (order.h) lead to the same records. None but reserve and add_all can fail.
 */
 
-/* A key that has no record yet, whose room was made by walmap__index_reserve, gets its first one. */
-static inline void walmap__generation_add(walmap__generation *g, uint64_t hash, uint32_t address) {
+/* For the three below: the same in the tree. */
+int walmap__generation_reserve_place(walmap__generation *g, const void *key, size_t key_len, walmap__place *place);
+void walmap__generation_add_to_order(walmap__generation *g, const walmap__place *place, uint32_t address);
+void walmap__generation_move_in_order(walmap__generation *g, uint32_t from, uint32_t to);
+void walmap__generation_drop_from_order(walmap__generation *g, uint32_t address);
+
+/* Makes room for a key that has no record yet: OK or NOMEM. add must follow, or cancel. */
+static WALMAP__ALWAYS_INLINE int walmap__generation_reserve(walmap__generation *g, uint64_t hash, const void *key,
+                                                            size_t key_len, walmap__place *place) {
+  int result = walmap__index_reserve(&g->index, hash, 1);
+  if (WALMAP__UNLIKELY(g->order != NULL) && result == WALMAP_OK)
+    result = walmap__generation_reserve_place(g, key, key_len, place);
+  return result;
+}
+
+static inline void walmap__generation_cancel(walmap__generation *g, walmap__place *place) {
+  if (g->order)
+    walmap__order_cancel(place);
+}
+
+/* The key gets its first record. */
+static WALMAP__ALWAYS_INLINE void walmap__generation_add(walmap__generation *g, uint64_t hash,
+                                                         const walmap__place *place, uint32_t address) {
   walmap__index_add(&g->index, hash, address);
+  if (WALMAP__UNLIKELY(g->order != NULL))
+    walmap__generation_add_to_order(g, place, address);
 }
 
 /* The key's newest record is another: its successor, its predecessor again, or its copy. */
-static inline void walmap__generation_move(walmap__generation *g, const walmap__slot_ref *slot, uint32_t to) {
-  (void)g;
+static WALMAP__ALWAYS_INLINE void walmap__generation_move(walmap__generation *g, const walmap__slot_ref *slot,
+                                                          uint32_t to) {
+  if (WALMAP__UNLIKELY(g->order != NULL))
+    walmap__generation_move_in_order(g, walmap__slot_address(slot), to);
   walmap__slot_set(slot, to);
 }
 
 /* The key has no record any more. */
 static inline void walmap__generation_drop(walmap__generation *g, uint64_t hash, const walmap__slot_ref *slot) {
+  if (WALMAP__UNLIKELY(g->order != NULL))
+    walmap__generation_drop_from_order(g, walmap__slot_address(slot));
   walmap__index_remove(&g->index, hash, slot);
 }
 
-/* Many keys of a generation that nobody reads yet, as walmap__index_add_all. */
+/* Many keys of a generation that nobody reads yet, as walmap__index_add_all; its tree is built when all are there. */
 static inline int walmap__generation_add_all(walmap__generation *g, const walmap__index_entry *entries, uint32_t n,
                                              uint32_t *added) {
   int result = walmap__index_add_all(&g->index, entries, n, added);
@@ -150,13 +189,13 @@ static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, u
 }
 
 /* V1: from the newest version of a key to the one at `tail`; false when absent then. */
-static inline bool walmap__version_at(const walmap__generation *g, walmap__version *version, uint64_t commit_point) {
+static inline bool walmap__version_at(const walmap__log *log, walmap__version *version, uint64_t commit_point) {
   while (WALMAP__UNLIKELY(version->lsn >= commit_point)) {
     walmap__yield("reader: goes to prev");
     uint32_t address = walmap__record_prev(version->record, version->meta);
     if (address == 0)
       return false;
-    *version = walmap__log_version(&g->log, address);
+    *version = walmap__log_version(log, address);
   }
   return !(version->meta & WALMAP__TOMB);
 }

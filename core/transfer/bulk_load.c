@@ -36,11 +36,16 @@ static int make_generations(walmap__bulk_load *b, uint64_t entries, size_t image
       image / b->map->n_shards / workers / 16 * 15; /* a little less: a segment that is too long stays so */
   if (bytes >= WALMAP__PAGE)                        /* smaller blocks take no pages */
     walmap__memory_expect(&b->map->memory, image + entries * sizeof(walmap__bucket) / WALMAP__BUCKET_SLOTS);
+  if (b->map->options.ordered) {
+    b->order = walmap__generation_new_order(&b->map->memory, &b->map->epoch, &b->map->options);
+    if (!b->order)
+      return WALMAP_NOMEM;
+  }
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
     walmap__loading_shard *loading_shard = &b->shards[i];
     loading_shard->generation =
-        walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes);
+        walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes, b->order);
     if (!loading_shard->generation)
       return WALMAP_NOMEM;
     walmap__limbo_init(&loading_shard->limbo);
@@ -65,6 +70,37 @@ static void free_outgrown_tables(walmap__bulk_load *b) {
 static void settle_logs(walmap__bulk_load *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++)
     walmap__log_settle(&b->shards[i].generation->log);
+}
+
+/* All records that were loaded are live: the records of the logs are the keys of the tree. */
+static walmap__order_item *list_records(const walmap__log *log, uint32_t shard, walmap__order_item *items) {
+  const walmap__segment *segment = atomic_load_explicit(&log->first, memory_order_relaxed);
+  for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed)) {
+    const uint8_t *at = segment->base, *end = at + walmap__segment_used(segment);
+    while (at < end) {
+      const walmap__record *record = (const walmap__record *)at;
+      *items++ = (walmap__order_item){0, shard, walmap__address(segment, (size_t)(at - segment->base))};
+      at = walmap__record_end(record, walmap__record_meta(record));
+    }
+  }
+  return items;
+}
+
+static int build_order(walmap__bulk_load *b) {
+  uint64_t n = 0;
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    n += b->shards[i].generation->len;
+  if (!b->order || n == 0)
+    return WALMAP_OK;
+  size_t bytes = (size_t)n * 2 * sizeof(walmap__order_item);
+  walmap__order_item *items = walmap__memory_alloc(&b->map->memory, bytes), *end = items;
+  if (!items)
+    return WALMAP_NOMEM;
+  for (uint32_t i = 0; i < b->map->n_shards; i++)
+    end = list_records(&b->shards[i].generation->log, i, end);
+  int result = walmap__order_build(b->order, items, end, (size_t)n);
+  walmap__memory_free(&b->map->memory, items, bytes);
+  return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -218,9 +254,11 @@ static int load_image(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   if (result == WALMAP_OK) {
     settle_logs(b);
     b->entries = b->decoder.entries;
-  } else {
-    walmap__bulk_load_drop(b);
+    result = build_order(b);
   }
+  if (result != WALMAP_OK)
+    walmap__bulk_load_drop(b);
+  walmap__order_release(b->order); /* the generations keep it */
   for (uint32_t i = 0; i < b->map->n_shards; i++)
     pthread_mutex_destroy(&b->shards[i].mutex);
   pthread_mutex_destroy(&b->mutex);

@@ -17,6 +17,7 @@ typedef struct walmap__bulk_load {
   void *ctx;
   walmap__loading_shard shards[WALMAP_MAX_SHARDS];
   uint64_t entries;
+  walmap__order *order; /* of the new generations; NULL: the map is not ordered */
 
   pthread_mutex_t mutex; /* guards the next two */
   walmap__image_decoder decoder;

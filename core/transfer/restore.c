@@ -12,12 +12,8 @@
 static int mark_all(walmap_txn *txn) {
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
-    if (!walmap__shard_generation(shard)) {
-      walmap__generation *empty = walmap__generation_new(shard, WALMAP__FIRST_LSN - 1, 0, 0);
-      if (!empty)
-        return WALMAP_NOMEM;
-      atomic_store_explicit(&shard->generation, empty, memory_order_release);
-    }
+    if (!walmap__shard_generation(shard) && !walmap__generation_first_empty(shard))
+      return WALMAP_NOMEM;
     int result = walmap__txn_mark(txn, shard);
     if (result != WALMAP_OK)
       return result;

@@ -114,8 +114,8 @@ static bool check_generation(walmap__inspection *in) {
   const walmap__generation *g = in->g;
   if (atomic_load(&g->tombstone_horizon) > g->log.end)
     return walmap__fault(in, "tombstones were dropped that are not written yet");
-  return walmap__verify_segments(in) && walmap__verify_index(in) && walmap__verify_records(in) && check_garbage(in) &&
-         check_stats(in);
+  return walmap__verify_segments(in) && walmap__verify_index(in) && walmap__verify_order(in) &&
+         walmap__verify_records(in) && check_garbage(in) && check_stats(in);
 }
 
 /*

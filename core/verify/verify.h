@@ -5,6 +5,7 @@
 **
 **   segments   the list, the table of ids, LSNs that grow                                                verify_log.c
 **   index      directory and subtables; each slot's address is a record whose key leads to this slot     verify_index.c
+**   order      of an ordered map: the tree has the same addresses, and their keys in order               verify_order.c
 **   records    they fill the segments; the newest of each key is found by the key; `next` and `prev`
 **              agree; flags fit what compaction and reclaiming have done so far                          verify_log.c
 **   stats      the counters of the shard are what the walk over the records has counted                  verify.c
@@ -46,6 +47,7 @@ const walmap__record *walmap__inspect_address(const walmap__inspection *in, uint
 /* Each returns false after it has written the first fault. */
 bool walmap__verify_segments(walmap__inspection *in);
 bool walmap__verify_index(walmap__inspection *in);
+bool walmap__verify_order(walmap__inspection *in);
 bool walmap__verify_records(walmap__inspection *in);
 
 #endif

@@ -49,11 +49,14 @@ static inline void hold_here(const char *point) {
     return;
   if (me->pass)
     me->pass(point);
-  if ((me->at && strcmp(me->at, point) != 0) || me->left == NEVER_HELD || --me->left > 0)
+  bool waits = strcmp(point, "order: mutex is taken") == 0; /* by another actor, which is held */
+  if (!waits && ((me->at && strcmp(me->at, point) != 0) || me->left == NEVER_HELD || --me->left > 0))
     return;
   pthread_mutex_lock(&me->mutex);
-  me->left = NEVER_HELD;
-  me->point = point;
+  if (!waits) {
+    me->left = NEVER_HELD;
+    me->point = point;
+  }
   actor_tell(me, ACTOR_IS_HELD);
   actor_await_change(me, ACTOR_IS_HELD);
   pthread_mutex_unlock(&me->mutex);
@@ -116,6 +119,18 @@ static inline void actor_set_task(actor *a, void (*task)(void *), void *arg, lon
   a->left = nth;
   a->at = at;
   a->point = NULL;
+}
+
+/* Lets both go on to their ends, if they are held: where one waits for what the other has, the other first. */
+static inline void actor_finish_both(actor *a, actor *b) {
+  for (int turn = 0; a->phase == ACTOR_IS_HELD || b->phase == ACTOR_IS_HELD; turn++) {
+    actor *next = turn % 2 == 0 ? a : b;
+    MUST(turn < 100);
+    if (next->phase == ACTOR_IS_HELD) {
+      actor_post(next);
+      actor_await(next);
+    }
+  }
 }
 
 /* Lets the task run to its end, if it is held. */

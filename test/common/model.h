@@ -125,6 +125,65 @@ static inline void must_scan(universe *u, walmap_state *state, const uint32_t *c
   MUST(found == content_count(u, content));
 }
 
+/* Whether the entry comes next on a walk: byte-wise behind the one before, or before it. */
+static inline void must_follow(const walmap_entry *before, const walmap_entry *entry, int direction) {
+  size_t n = before->key_len < entry->key_len ? before->key_len : entry->key_len;
+  int order = n > 0 ? memcmp(before->key, entry->key, n) : 0;
+  if (order == 0)
+    order = (before->key_len > entry->key_len) - (before->key_len < entry->key_len);
+  MUST(order * direction < 0);
+}
+
+/* From every key of an ordered state on, present or not, its neighbours; and its whole walk, both ways. */
+static inline void must_walk(universe *u, walmap_state *state, const uint32_t *content) {
+  walmap_ordered_cursor cursor;
+  walmap_entry *all = calloc(u->n + 1, sizeof *all), entry;
+  uint32_t n = 0, count = content_count(u, content);
+  MUST(all);
+  walmap_ordered_start(&cursor, state);
+  for (bool more = walmap_ordered_seek(&cursor, WALMAP_FIRST, NULL, 0, &entry); more;
+       more = walmap_ordered_next(&cursor, &entry)) {
+    uint32_t key = universe_find(u, entry.key, entry.key_len);
+    MUST(key < u->n && n < count);
+    must_be(u, WALMAP_OK, &entry, key, content[key]);
+    if (n > 0)
+      must_follow(&all[n - 1], &entry, 1);
+    all[n++] = entry;
+  }
+  MUST(n == count);
+  for (uint32_t i = n; i > 0; i--)
+    MUST(walmap_ordered_previous(&cursor, &entry) && entry.key == all[i - 1].key);
+  MUST(!walmap_ordered_previous(&cursor, &entry) && !walmap_ordered_previous(&cursor, &entry));
+  MUST(walmap_ordered_next(&cursor, &entry) == (n > 0) && (n == 0 || entry.key == all[0].key));
+  MUST(walmap_ordered_seek(&cursor, WALMAP_LAST, NULL, 0, &entry) == (n > 0));
+  MUST(n == 0 || entry.key == all[n - 1].key);
+  for (uint32_t key = 0; key < u->n; key += 1 + u->n / 512) {
+    bytes k = u->keys[key];
+    uint32_t low = 0, high = n;
+    while (low < high) {
+      uint32_t middle = (low + high) / 2;
+      size_t common = k.len < all[middle].key_len ? k.len : all[middle].key_len;
+      int order = common > 0 ? memcmp(all[middle].key, k.at, common) : 0;
+      if (order < 0 || (order == 0 && all[middle].key_len < k.len))
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    uint32_t behind = low + (content[key] != 0);
+    MUST(walmap_ordered_seek(&cursor, WALMAP_AT_OR_AFTER, k.at, k.len, &entry) == (low < n));
+    MUST(low == n || entry.key == all[low].key);
+    MUST(walmap_ordered_previous(&cursor, &entry) == (low > 0) && (low == 0 || entry.key == all[low - 1].key));
+    MUST(walmap_ordered_seek(&cursor, WALMAP_AFTER, k.at, k.len, &entry) == (behind < n));
+    MUST(behind == n || entry.key == all[behind].key);
+    MUST(walmap_ordered_seek(&cursor, WALMAP_BEFORE, k.at, k.len, &entry) == (low > 0));
+    MUST(low == 0 || entry.key == all[low - 1].key);
+    MUST(walmap_ordered_seek(&cursor, WALMAP_AT_OR_BEFORE, k.at, k.len, &entry) == (behind > 0));
+    MUST(behind == 0 || entry.key == all[behind - 1].key);
+    MUST(walmap_ordered_next(&cursor, &entry) == (behind < n) && (behind == n || entry.key == all[behind].key));
+  }
+  free(all);
+}
+
 /* All keys, looked up `batch` at a time. */
 static inline void must_get_many(universe *u, walmap_state *state, const uint32_t *content, uint32_t batch) {
   walmap_entry entries[64];
@@ -163,6 +222,8 @@ static inline void must_equal(universe *u, walmap_state *state, const uint32_t *
   must_scan(u, state, content, seen);
   must_get_many(u, state, content, 16);
   must_get_each(u, state, content);
+  if (ORDERED)
+    must_walk(u, state, content);
   free(seen);
 }
 

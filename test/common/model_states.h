@@ -281,7 +281,7 @@ static inline uint64_t hash_few(const void *key, size_t len, uint64_t seed) {
 /* Small segments, so that growth, compaction, splits and the freeing of segments happen all the time. */
 static inline walmap_options world_options(uint32_t shards, uint32_t auto_compact, bool few_hashes, uint64_t seed) {
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = shards;
   options.auto_compact = auto_compact;
   options.first_segment = 256;

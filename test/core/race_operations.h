@@ -104,11 +104,19 @@ typedef struct scene {
   void (*build)(walmap *map);
 } scene;
 
+/* The tree of an ordered map has one leaf, which the next key splits; shard 0 has keys in front of and behind all. */
+static void build_leaf(walmap *map) {
+  for (uint32_t i = 0; i < 63; i++)
+    put(map, HOT + i * SHARDS, i);
+  put(map, NEAR, 7);
+}
+
+static const scene leaf_scene = {"leaf", build_leaf};
 static const scene scenes[] = {{"small", build_small}, {"full", build_full}, {"halfway", build_halfway}};
 
 static walmap *open_scene(const scene *s) {
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = SHARDS;
   options.first_segment = 256;
   options.auto_compact = 30;
@@ -143,6 +151,23 @@ static uint64_t scan(walmap_state *state, uint64_t *n) {
   for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry); ++*n)
     print += print_of_entry(&entry);
   return print + *n;
+}
+
+/* By the keys' order, in which no key is twice. */
+static uint64_t walk(walmap_state *state, bool forward) {
+  uint64_t print = 0, n = 0;
+  uint8_t last[4];
+  walmap_ordered_cursor cursor;
+  walmap_entry entry;
+  walmap_ordered_start(&cursor, state);
+  for (bool more = walmap_ordered_seek(&cursor, forward ? WALMAP_FIRST : WALMAP_LAST, NULL, 0, &entry); more;
+       more = forward ? walmap_ordered_next(&cursor, &entry) : walmap_ordered_previous(&cursor, &entry)) {
+    MUST(n == 0 || (memcmp(last, entry.key, 4) < 0) == forward);
+    memcpy(last, entry.key, 4);
+    print += print_of_entry(&entry);
+    n++;
+  }
+  return print + n;
 }
 
 static uint64_t image_print(walmap_state *state) {
@@ -215,6 +240,20 @@ static uint64_t read_state(walmap *map) {
 static uint64_t scan_once(walmap *map) {
   walmap_state *state = begin_state(map);
   uint64_t n, print = scan(state, &n);
+  walmap_state_free(state);
+  return print;
+}
+
+static uint64_t walk_forward(walmap *map) {
+  walmap_state *state = begin_state(map);
+  uint64_t print = walk(state, true);
+  walmap_state_free(state);
+  return print;
+}
+
+static uint64_t walk_back(walmap *map) {
+  walmap_state *state = begin_state(map);
+  uint64_t print = walk(state, false);
   walmap_state_free(state);
   return print;
 }
@@ -319,6 +358,7 @@ typedef struct operation {
   uint64_t (*run)(walmap *map);
 } operation;
 
+static const operation walks[] = {{"walk", walk_forward}, {"walk back", walk_back}};
 static const operation readers[] = {
     {"get hot", get_hot},       {"get fresh", get_fresh},   {"len", read_len}, {"get used slot", get_used_slot},
     {"read state", read_state}, {"take image", take_image},

@@ -18,7 +18,7 @@ typedef struct fixture {
 static fixture open_one_shard(uint32_t auto_compact) {
   fixture f;
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = 1;
   options.auto_compact = auto_compact;
   MUST_OK(walmap_open(&options, &f.map));

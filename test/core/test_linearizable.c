@@ -308,7 +308,7 @@ static void run_load(uint64_t seed, uint64_t *checked) {
   static recorder recorders[THREADS];
   load l = {.stop = false};
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = 4;
   options.first_segment = 256;
   options.busy_timeout = 600000;

@@ -77,8 +77,10 @@ static uint64_t content(walmap *map) {
   uint64_t n, print = read_state(map);
   walmap_state *state = begin_state(map);
   MUST(scan(state, &n) == print && image_print(state) == print);
+  MUST(!ORDERED || (walk(state, true) == print && walk(state, false) == print));
   walmap_state_free(state);
   MUST(walmap_len(map) == n);
+  MUST_OK(walmap_verify(map, NULL, NULL));
   MUST_OK(walmap_compact(map, NULL));
   MUST(read_state(map) == print && walmap_len(map) == n);
   MUST(walmap_reclaimable(map) == 0);
@@ -94,7 +96,8 @@ static bool start(player *p, long nth, const char *at) {
   actor_post(&p->actor);
   if (!actor_await(&p->actor))
     return false;
-  note(&held_at, p->actor.point);
+  if (p->actor.point)
+    note(&held_at, p->actor.point); /* else it waits for the other */
   return true;
 }
 
@@ -142,8 +145,7 @@ static void play_schedule(const pair *p, stop one, stop other) {
   second.actor.pass = note_passed;
   start(&second, other.nth, other.at);
   second.actor.pass = NULL;
-  actor_finish(&first.actor);
-  actor_finish(&second.actor);
+  actor_finish_both(&first.actor, &second.actor);
   schedules++;
   outcome o = {first.told, second.told, content(map)};
   walmap_close(map);
@@ -216,15 +218,26 @@ static void play_pair(const scene *s, const operation *one, const operation *oth
 
 #define EACH(item, array) (const operation *item = (array); item < (array) + sizeof(array) / sizeof *(array); item++)
 
+static void play_with(const scene *s, const operation *reader) {
+  for
+    EACH(writer, writers) {
+      play_pair(s, reader, writer, false);
+      play_pair(s, writer, reader, false);
+    }
+}
+
+/* Of ordered maps only what concerns the tree: the rest is as it is without. */
 static void play_scene(const scene *s) {
   schedules = 0;
   for
+    EACH(walk, walks) {
+      if (ORDERED)
+        play_with(s, walk);
+    }
+  for
     EACH(reader, readers) {
-    for
-      EACH(writer, writers) {
-        play_pair(s, reader, writer, false);
-        play_pair(s, writer, reader, false);
-      }
+      if (!ORDERED)
+        play_with(s, reader);
     }
   for
     EACH(writer, writers) {
@@ -245,6 +258,11 @@ static void full(void **unused) {
   play_scene(&scenes[1]);
 }
 
+static void leaf(void **unused) {
+  (void)unused;
+  play_scene(&leaf_scene);
+}
+
 static void halfway(void **unused) {
   (void)unused;
   play_scene(&scenes[2]);
@@ -255,7 +273,7 @@ static void halfway(void **unused) {
 
 static walmap *open_waiting(void) {
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = SHARDS;
   options.busy_timeout = 600000;
   options.hash = hash;
@@ -444,8 +462,11 @@ static void all_points_were_met(void **unused) {
   assert_non_null(names);
   char name[100];
   int all = 0, missed = 0;
-  for (; fgets(name, sizeof name, names); all++) {
+  while (fgets(name, sizeof name, names)) {
     name[strcspn(name, "\n")] = 0;
+    if ((strncmp(name, "order", 5) == 0) != ORDERED || strcmp(name, "order: mutex is taken") == 0)
+      continue; /* it is for the other test, or nobody is held there but by another */
+    all++;
     bool met = was_passed(&held_at, name);
     if (!met)
       printf("  nobody was held at \"%s\"\n", name);
@@ -464,6 +485,16 @@ int main(void) {
   atomic_store(&walmap__yield_hook, hold_here);
   actor_hire(&first.actor);
   actor_hire(&second.actor);
+#if ORDERED
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(leaf),
+      cmocka_unit_test(small),
+      cmocka_unit_test(halfway),
+      cmocka_unit_test(all_points_were_met),
+  };
+  (void)full, (void)no_release_is_missed, (void)undone_and_moved;
+#else
+  (void)leaf;
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(small),
       cmocka_unit_test(full),
@@ -472,6 +503,7 @@ int main(void) {
       cmocka_unit_test(undone_and_moved),
       cmocka_unit_test(all_points_were_met),
   };
+#endif
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   actor_dismiss(&first.actor);
   actor_dismiss(&second.actor);

@@ -23,7 +23,7 @@ static uint64_t load_ns(void) { return env_number("LOAD_MS", 500) * 1000000u; }
 
 static walmap *open_map(uint32_t shards, uint32_t busy_timeout) {
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = shards;
   options.busy_timeout = busy_timeout;
   options.first_segment = 256;
@@ -59,6 +59,25 @@ typedef struct teller {
   int number;
 } teller;
 
+/* The sum by the keys' order, of an ordered map (B1). */
+static void must_sum_in_order(bank *b, walmap_state *state) {
+  walmap_ordered_cursor cursor;
+  walmap_entry entry;
+  int64_t amount, sum = 0;
+  int seen = 0;
+  uint8_t last[4];
+  walmap_ordered_start(&cursor, state);
+  for (bool more = walmap_ordered_seek(&cursor, WALMAP_FIRST, NULL, 0, &entry); more;
+       more = walmap_ordered_next(&cursor, &entry), seen++) {
+    MUST(seen == 0 || memcmp(last, entry.key, 4) < 0);
+    memcpy(last, entry.key, 4);
+    memcpy(&amount, entry.value, sizeof amount);
+    sum += amount;
+  }
+  MUST(seen == ACCOUNTS && sum == TOTAL);
+  atomic_fetch_add(&b->sums, 1);
+}
+
 static void must_sum(bank *b, walmap_state *state) {
   walmap_entry entries[ACCOUNTS], entry;
   walmap_cursor cursor;
@@ -89,6 +108,8 @@ static void must_sum(bank *b, walmap_state *state) {
   MUST(by_scan == TOTAL);
   MUST(by_get == TOTAL);
   MUST(by_many == TOTAL);
+  if (ORDERED)
+    must_sum_in_order(b, state);
   atomic_fetch_add(&b->sums, 3);
 }
 
@@ -1182,7 +1203,7 @@ static void deadlock_of(int parties, bool several_maps) {
   ring r = {.parties = parties, .rounds = 200 / SLOWDOWN};
   /* Which shard a key is in depends on nothing but hash, seed and their number: found in one map, used in another. */
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.busy_timeout = 0;
   options.seed_given = true;
   options.seed = the_seed;

@@ -7,7 +7,7 @@
 
 static walmap *open_map(uint32_t shards) {
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = shards;
   options.busy_timeout = 0;
   walmap *map;
@@ -601,7 +601,7 @@ static bool count_entry(void *ctx, const walmap_entry *entry) {
 static void each_hash_in_transaction(void **unused) {
   (void)unused;
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.hash = hash_same;
   walmap *map;
   walmap_session *session;
@@ -762,7 +762,7 @@ static void pointers_outlive_compaction(void **unused) {
   enum { KEYS = 100 };
   struct fixture f;
   walmap_options options;
-  walmap_options_init(&options);
+  options_init(&options);
   options.shards = 1;
   options.allocator = (walmap_allocator){alloc_plain, free_spoilt, NULL};
   assert_int_equal(walmap_open(&options, &f.map), WALMAP_OK);

@@ -59,9 +59,10 @@ static void set(uint32_t key, char filler) {
 static void remove_key(uint32_t key) { MUST_OK(walmap_remove(map, &key, sizeof key)); }
 
 /* Dead records, half of a compaction, and garbage that wait: superseded records and tombstones. */
-static void make_map(void) {
+static void make_map(bool ordered) {
   walmap_options options;
   walmap_options_init(&options);
+  options.ordered = ordered;
   options.shards = 1;
   options.first_segment = 16384;
   options.auto_compact = 0;
@@ -214,11 +215,13 @@ static void commit_point(void) { PUT(map->commit_points[0], atomic_load(&map->co
 static void limbo(void) { PUT(shard->limbo.last, NULL); }
 static void dropped(void) { PUT(g->tombstone_horizon, g->log.end + 1); }
 
-static const struct {
+struct kind {
   const char *what;
   void (*damage)(void);
   const char *text;
-} kinds[] = {
+};
+
+static const struct kind kinds[] = {
     {"a bit of a key", flip_key, "does not lead to its slot"},
     {"a bit of a record's padding", padding, "padding is not zero"},
     {"a slot that leads nowhere", wild_slot, "where no record is"},
@@ -268,6 +271,71 @@ static const struct {
     {"tombstones that were dropped", dropped, "not written yet"},
 };
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Damage to the tree of an ordered map                                                                               */
+
+static walmap__node *some_node(void) {
+  walmap__node *node = atomic_load(&g->order->root);
+  while (node->level > 0)
+    node = atomic_load(&node->children[0].to);
+  MUST(node->n > 5);
+  return node;
+}
+
+static walmap__leaf *some_leaf(void) { return atomic_load(&some_node()->children[3].to); }
+
+static void swap_words(void) {
+  walmap__leaf *leaf = some_leaf();
+  uint64_t word = leaf->words[4], next = leaf->words[5];
+  PUT(leaf->words[4], next);
+  PUT(leaf->words[5], word);
+}
+
+/* The keys differ in what their heads have. */
+static void swap_addresses(void) {
+  walmap__leaf *leaf = some_leaf();
+  uint64_t word = leaf->words[4], next = leaf->words[5], head = ~(uint64_t)0 << 40;
+  PUT(leaf->words[4], (word & head) | (next & ~head));
+  PUT(leaf->words[5], (next & head) | (word & ~head));
+}
+
+static void lose_word(void) {
+  walmap__leaf *leaf = some_leaf();
+  PUT(leaf->words[4], leaf->words[4] >> 32 << 32);
+  PUT(leaf->live, leaf->live - 1);
+}
+
+static void wild_word(void) { PUT(some_leaf()->words[4], some_leaf()->words[4] | 0xFFFFFF00u); }
+static void count_leaf(void) { PUT(some_leaf()->live, some_leaf()->live + 1); }
+static void dead_leaf(void) { PUT(some_leaf()->is_dead, true); }
+static void half_shifted(void) { PUT(some_leaf()->changes, some_leaf()->changes + 1); }
+
+static void cross_leaves(void) {
+  walmap__child *children = some_node()->children;
+  void *leaf = children[3].to, *next = children[4].to;
+  PUT(children[3].to, next);
+  PUT(children[4].to, leaf);
+}
+
+static void cross_separators(void) {
+  walmap__child *children = some_node()->children;
+  walmap__separator *separator = children[3].separator;
+  PUT(children[3].separator, children[4].separator);
+  PUT(children[4].separator, separator);
+}
+
+static const struct kind tree_kinds[] = {
+    {"two words in the wrong order", swap_words, "out of order"},
+    {"two words with each other's address", swap_addresses, "another head"},
+    {"a word that was lost", lose_word, "the tree has"},
+    {"a word that leads nowhere", wild_word, "where no newest record is"},
+    {"the number of a leaf's keys", count_leaf, "a leaf of the tree has"},
+    {"a leaf that was replaced", dead_leaf, "cannot be read"},
+    {"a leaf that is being shifted", half_shifted, "cannot be read"},
+    {"leaves in each other's place", cross_leaves, "of the tree"},
+    {"separators in each other's place", cross_separators, "separators of the tree"},
+};
+
 static int failed;
 
 static void check(const char *what, int expected, const char *text) {
@@ -279,19 +347,29 @@ static void check(const char *what, int expected, const char *text) {
   failed++;
 }
 
-static void damage_is_told(void **unused) {
-  (void)unused;
-  make_map();
+static void must_be_told(const struct kind *all, size_t n) {
   check("a sound map", WALMAP_OK, "");
-  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-    kinds[i].damage();
-    check(kinds[i].what, WALMAP_CORRUPT, kinds[i].text);
+  for (size_t i = 0; i < n; i++) {
+    all[i].damage();
+    check(all[i].what, WALMAP_CORRUPT, all[i].text);
     take_back();
     check("after it was mended", WALMAP_OK, "");
   }
   walmap_state_free(old);
   walmap_close(map);
   assert_int_equal(failed, 0);
+}
+
+static void damage_is_told(void **unused) {
+  (void)unused;
+  make_map(false);
+  must_be_told(kinds, sizeof kinds / sizeof kinds[0]);
+}
+
+static void damage_of_the_tree_is_told(void **unused) {
+  (void)unused;
+  make_map(true);
+  must_be_told(tree_kinds, sizeof tree_kinds / sizeof tree_kinds[0]);
 }
 
 /* The owner of a shard keeps the look at it waiting, but not one through its own transaction. */
@@ -383,6 +461,7 @@ static void beside_writers(void **unused) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(damage_is_told),
+      cmocka_unit_test(damage_of_the_tree_is_told),
       cmocka_unit_test(waits_as_a_writer),
       cmocka_unit_test(beside_writers),
   };
