@@ -284,35 +284,45 @@ static bool too_many_segments(const walmap__log *log) {
   return log->n_segments > SOME + log->bytes / (WALMAP__MAX_SEGMENT / 2);
 }
 
+/* The active segment may be of a time when the log was much longer, and hold most of what is dead now. */
+static bool seal_oversized(walmap__log *log, int percent) {
+  const walmap__segment *active = log->active;
+  if (!active || !is_wanted(active, percent) || active->capacity <= 2 * walmap__log_segment_size(log))
+    return false;
+  walmap__log_seal(log);
+  return true;
+}
+
 /* Starts a job, if there is something to do: whether it did. Walks all segments, which no budget pays for. */
 static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t percent) {
   int half = (int)(percent + 1) / 2;
   clock_reading clock = read_clock(shard);
   walmap__segment *first = too_many_dead(g, percent) ? deadest(g, clock, half) : NULL;
+  if (!first && too_many_dead(g, percent) && seal_oversized(&g->log, half))
+    first = deadest(g, clock, half);
   if (!first && too_many_segments(&g->log))
     first = smallest(g, clock);
   return first && start_job(g, first, clock, half) == WALMAP_OK;
 }
 
-void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
-  enum { REST = 2048 }; /* work that goes by, after a look at the segments in vain, until the next one */
+/* Percent of dead bytes from which on compaction is wanted: less where it is under way to take away what a reader kept. */
+static uint32_t wanted_percent(const walmap__shard *shard) {
+  uint32_t percent = shard->options->auto_compact;
+  return shard->behind ? (percent + 1) / 2 : percent;
+}
+
+bool walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   walmap__generation *g = walmap__shard_generation(shard);
-  uint32_t percent = shard->map->options.auto_compact;
+  uint32_t percent = wanted_percent(shard);
   if (!g || percent == 0)
-    return;
-  bool changed = false;
+    return true;
+  bool changed = false, found = true;
   while (budget > 0) {
     if (!g->job.first) {
       if (!too_many_dead(g, percent) && !too_many_segments(&g->log))
         break;
-      if (shard->compact_rest > budget) {
-        shard->compact_rest -= (uint32_t)budget;
+      if (!(found = find_job(shard, g, percent)))
         break;
-      }
-      if (!find_job(shard, g, percent)) {
-        shard->compact_rest = REST;
-        break;
-      }
     }
     enum step step = run_job(shard, g, &budget);
     if (step == STEP_BLOCKED)
@@ -321,12 +331,43 @@ void walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   }
   if (changed)
     walmap__store_stats(shard->map, shard);
+  return found;
+}
+
+uint64_t walmap__compact_backlog(const walmap__shard *shard) {
+  const walmap__generation *g = walmap__shard_generation(shard);
+  uint32_t percent = wanted_percent(shard);
+  uint64_t allowed = g && percent > 0 ? g->log.bytes / 100 * percent : UINT64_MAX;
+  if (allowed == UINT64_MAX || g->dead <= allowed)
+    return 0;
+  const walmap__segment *oldest = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  uint64_t records = atomic_load_explicit(&oldest->records, memory_order_relaxed);
+  return (g->dead - allowed) * records / (walmap__segment_used(oldest) + 1);
+}
+
+/* Where nothing in the active segment is alive, that one too. */
+void walmap__compact_dead(walmap__shard *shard) {
+  enum { WHOLLY = 100 };
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g || shard->map->options.auto_compact == 0 || g->job.first || g->dead < WORTHWHILE)
+    return;
+  if (g->log.active && live_bytes(g->log.active) == 0)
+    walmap__log_seal(&g->log);
+  clock_reading clock = read_clock(shard);
+  uint64_t unlimited = UINT64_MAX;
+  bool changed = false;
+  for (walmap__segment *s; !g->job.first && (s = deadest(g, clock, WHOLLY)) != NULL; changed = true) {
+    if (start_job(g, s, clock, WHOLLY) != WALMAP_OK || run_job(shard, g, &unlimited) != STEP_DONE)
+      break;
+  }
+  if (changed)
+    walmap__store_stats(shard->map, shard);
 }
 
 /* Garbage that are in a batch, and then those that were not yet. */
 static void reclaim_all(walmap__shard *shard) {
-  walmap__shard_reclaim(shard, UINT64_MAX, true);
-  walmap__shard_reclaim(shard, UINT64_MAX, true);
+  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
+  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
 }
 
 static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, walmap__segment *s,
@@ -402,12 +443,4 @@ int walmap__compact_all(walmap__shard *shard) {
     walmap__order_reclaim(g->order);
   walmap__store_stats(shard->map, shard);
   return result;
-}
-
-/* Each record written pays for a few copied ones, so that the log's size stays bounded however much is overwritten. */
-void walmap__shard_maintain(walmap__shard *shard) {
-  enum { RECLAIMED_PER_RECORD = 16, WORK_PER_RECORD = 32 }; /* 8 records copied, or 32 dead ones passed */
-  walmap__shard_reclaim(shard, shard->maintenance_debt * RECLAIMED_PER_RECORD, false);
-  walmap__compact_some(shard, shard->maintenance_debt * WORK_PER_RECORD);
-  shard->maintenance_debt = 0;
 }

@@ -40,28 +40,18 @@
 
 /*
 ** Works as the dead bytes, or the number of segments, demand, `budget` at most: 1 for a dead record, 4 for one that is
-** copied. To look for a run is not counted. Does nothing when memory is short.
+** copied. To look for a run is not counted. False when none was found, though it is wanted. Does nothing when memory is
+** short.
 */
-void walmap__compact_some(walmap__shard *shard, uint64_t budget);
+bool walmap__compact_some(walmap__shard *shard, uint64_t budget);
+
+/* Takes all segments out whose records are all dead, as far as readers allow. Needs no memory. */
+void walmap__compact_dead(walmap__shard *shard);
 
 /* Compacts the whole shard, as far as readers allow. OK or NOMEM. */
 int walmap__compact_all(walmap__shard *shard);
 
-/* Pays the shard's maintenance debt: freeing, reclaiming, and compaction steps in proportion to what was written. */
-void walmap__shard_maintain(walmap__shard *shard);
-
-/* How many records a long one is paid for as: what it leaves dead some day is as much. */
-static inline uint64_t walmap__records_paid(size_t bytes) {
-  enum { LONG_BITS = 11 }; /* 2 KiB */
-  return 1 + (bytes >> LONG_BITS);
-}
-
-/* After a write of so many records, committed, by the shard's owner. Small debts are paid together. */
-static inline void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
-  enum { TOGETHER = 8 };
-  shard->maintenance_debt += records;
-  if (shard->maintenance_debt >= TOGETHER)
-    walmap__shard_maintain(shard);
-}
+/* How many records of the log would have to be passed over until no more bytes are dead than are allowed. */
+uint64_t walmap__compact_backlog(const walmap__shard *shard);
 
 #endif

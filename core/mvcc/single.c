@@ -1,5 +1,5 @@
 /* single.c - operations that are a transaction of their own, on one key */
-#include "mvcc/compact.h"
+#include "mvcc/maintenance.h"
 #include "mvcc/write.h"
 
 /* Too great lengths are refused before a byte is looked at. */

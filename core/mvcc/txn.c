@@ -1,6 +1,7 @@
 /* txn.c - transactions: begin and end, reads and writes (undo.c has marks and savepoints) */
 #include "mvcc/txn.h"
 #include "mvcc/compact.h"
+#include "mvcc/maintenance.h"
 #include "mvcc/state.h"
 #include "mvcc/undo.h"
 
@@ -52,15 +53,15 @@ static void free_deferred(walmap__shard *shard) {
   if (!shard->defer_free)
     return;
   shard->defer_free = false;
-  walmap__shard_reclaim(shard, UINT64_MAX, true); /* what is in a batch */
-  walmap__shard_reclaim(shard, UINT64_MAX, true); /* what was not yet */
+  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true); /* what is in a batch */
+  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true); /* what was not yet */
 }
 
 /*
 ** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a commit point that
 ** is the log's end is what compaction starts from.
 */
-static void end(walmap_txn *txn) {
+static void end(walmap_txn *txn, bool undone) {
   walmap__shard *changed[WALMAP_MAX_SHARDS];
   uint32_t n = 0;
   for (uint32_t i = 0; i < txn->n_locked; i++) {
@@ -80,7 +81,7 @@ static void end(walmap_txn *txn) {
     walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
     free_deferred(shard);
     if (txn_shard->written > 0)
-      walmap__shard_after_commit(shard, txn_shard->written);
+      (undone ? walmap__shard_after_rollback : walmap__shard_after_commit)(shard, txn_shard->written);
     *txn_shard = (walmap__txn_shard){.level = -1};
     walmap__lock_release(&shard->lock);
   }
@@ -95,12 +96,12 @@ static void end(walmap_txn *txn) {
 void walmap_txn_commit(walmap_txn *txn) {
   walmap__deferred_flush(txn->deferred);
   walmap__session_committed(txn->session);
-  end(txn);
+  end(txn, false);
 }
 
 void walmap_txn_rollback(walmap_txn *txn) {
   walmap_txn_rollback_to(txn, -1);
-  end(txn);
+  end(txn, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

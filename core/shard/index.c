@@ -99,6 +99,7 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
     set_word(d, i, t);
     index->n_subtables++;
   }
+  index->first_depth = (uint8_t)depth;
   return WALMAP_OK;
 }
 
@@ -152,17 +153,6 @@ void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t address) {
   add_to(subtable_of(index, hash), hash, address);
 }
 
-void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref) {
-  walmap__subtable *t = subtable_of(index, hash);
-  uint32_t mask = (1u << t->bits) - 1;
-  atomic_store_explicit(&ref->bucket->tag[ref->slot], 0, memory_order_release);
-  walmap__yield("index: tag cleared");
-  for (uint32_t b = (uint32_t)(hash >> 8) & mask; &t->buckets[b] != ref->bucket; b = (b + 1) & mask) {
-    raise_passed(&t->buckets[b], -1);
-  }
-  t->count--;
-}
-
 void walmap__index_find_address(const walmap__index *index, uint64_t hash, uint32_t address, walmap__slot_ref *ref) {
   walmap__index_seek(index, hash, ref);
   while (walmap__index_next(ref, hash) != address) {
@@ -214,6 +204,41 @@ static void spread(const walmap__index *index, const walmap__subtable *from, wal
 static size_t first_word(const walmap__directory *d, const walmap__subtable *t, uint64_t hash, size_t *n) {
   *n = (size_t)1 << (d->depth - t->depth);
   return walmap__directory_slot(d, hash) & ~(*n - 1);
+}
+
+/*
+** A subtable that has become nearly empty takes in the one that it was split from, or that was split from it, if that
+** has become nearly empty too. That needs no memory, and leaves so much room that no split follows soon. Readers in
+** `from` see the index as it was, those in `into` more candidates than before (I1). What was made for the expected
+** entries stays.
+*/
+static void merge_subtable(walmap__index *index, walmap__subtable *into, uint64_t hash) {
+  enum { NEARLY_EMPTY = 8 }; /* an eighth of the limit */
+  walmap__directory *d = directory_of(index);
+  if (into->depth <= index->first_depth || into->bits != MAX_BITS || into->count > into->limit / NEARLY_EMPTY)
+    return;
+  size_t n, first = first_word(d, into, hash, &n);
+  walmap__subtable *from = d->subtables[first ^ n];
+  if (from->depth != into->depth || from->bits != MAX_BITS || from->count > from->limit / NEARLY_EMPTY)
+    return;
+  spread(index, from, (walmap__subtable *const[2]){into, into}, 0);
+  for (size_t i = first ^ n, end = i + n; i < end; i++)
+    set_word(d, i, into);
+  into->depth--;
+  walmap__limbo_add(index->limbo, &from->retired);
+  index->n_subtables--;
+}
+
+void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref) {
+  walmap__subtable *t = subtable_of(index, hash);
+  uint32_t mask = (1u << t->bits) - 1;
+  atomic_store_explicit(&ref->bucket->tag[ref->slot], 0, memory_order_release);
+  walmap__yield("index: tag cleared");
+  for (uint32_t b = (uint32_t)(hash >> 8) & mask; &t->buckets[b] != ref->bucket; b = (b + 1) & mask) {
+    raise_passed(&t->buckets[b], -1);
+  }
+  t->count--;
+  merge_subtable(index, t, hash);
 }
 
 static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t hash) {

@@ -9,8 +9,9 @@
 **   [ ]--+------------------------>  [bucket][bucket]...          place[12]
 **
 ** Extendible hashing: a subtable that is full splits alone, in some 25 us, and nothing else moves. While it has less
-** than 128 buckets it is doubled instead. An entry goes to the first bucket with room from its home bucket on; `passed`
-** of each bucket that it passes counts it, so a search ends at the first bucket with passed = 0.
+** than 128 buckets it is doubled instead. Two that came from one split are merged when both are nearly empty. An entry
+** goes to the first bucket with room from its home bucket on; `passed` of each bucket that it passes counts it, so a
+** search ends at the first bucket with passed = 0.
 ** If many keys have one hash, splitting does not help: then the directory would outgrow the subtables, and the subtable
 ** is doubled instead, so that bad hashes cost time, never memory without bound.
 **
@@ -19,7 +20,9 @@
 ** tombstone is visible to all); until then only its place changes, by one store. Filling a slot stores the place before
 ** the tag. `passed` is raised before the slot is filled. A split builds new subtables aside and then swings the
 ** directory words; a reader still in the old subtable sees the index as it was then: every record that its state can
-** see was committed before the state began, thus indexed before the reader loaded the directory.
+** see was committed before the state began, thus indexed before the reader loaded the directory. A merge fills one of
+** the two subtables with the other's entries, which are more candidates to its readers, and then swings the other's
+** words; a reader still in that one sees the index as it was then, too.
 **
 ** Threads: the shard's owner writes; readers call walmap__index_find and _next, protected by their epoch.
 */
@@ -63,6 +66,7 @@ typedef struct walmap__index {
   const walmap__log *log;
   uint32_t n_subtables;
   uint8_t shard_bits;
+  uint8_t first_depth; /* of the subtables that it began with */
   walmap__memory *memory;
   walmap__limbo *limbo;
   walmap_hash_fn hash;

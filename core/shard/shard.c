@@ -3,7 +3,6 @@
 
 #define MIN_BATCH 32           /* garbage that pay for a look at all readers */
 #define BATCH_BYTES (16 << 10) /* or so many bytes: where records are long, a few of them must not wait for many */
-#define REST 2048              /* reclaiming that goes by until the next look, after one that found an old reader */
 
 void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_context *context) {
   memset(shard, 0, sizeof *shard);
@@ -215,10 +214,12 @@ bool walmap__generation_reclaimed_before(const walmap__generation *g, uint64_t l
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Freeing                                                                                                            */
 
-static void free_waiting(walmap__shard *shard) {
-  walmap__retired *first = shard->waiting;
-  shard->waiting = NULL;
-  walmap__retired_free(shard->memory, first);
+static void free_waiting(walmap__shard *shard, uint64_t blocks) {
+  while (shard->waiting && blocks-- > 0) {
+    walmap__retired *first = shard->waiting;
+    shard->waiting = first->next;
+    first->free(shard->memory, first);
+  }
 }
 
 /* A batch is closed by advancing the clock: what it holds was unlinked, or died, before that. */
@@ -244,32 +245,31 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
   }
 }
 
-void walmap__shard_reclaim(walmap__shard *shard, uint64_t budget, bool force) {
+void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t blocks, bool force) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
     return;
-  close_batches(shard, g, force);
+  close_batches(shard, g, force || shard->behind);
   walmap__garbage *d = &g->garbage;
-  if (d->first == d->batch_end && !shard->waiting)
+  uint64_t garbage_time = d->first < d->batch_end ? d->batch_time : UINT64_MAX;
+  uint64_t memory_time = shard->waiting ? shard->waiting_time : UINT64_MAX;
+  uint64_t first_time = garbage_time < memory_time ? garbage_time : memory_time;
+  if (first_time == UINT64_MAX || (!force && walmap__slot_still_holds(shard->held_by, first_time)))
     return;
-  if (shard->reclaim_rest > budget && !force) {
-    shard->reclaim_rest -= (uint32_t)budget;
-    return;
-  }
-  uint64_t oldest = walmap__epoch_oldest(shard->epoch);
+  const walmap__slot *by;
+  uint64_t oldest = walmap__epoch_oldest_slot(shard->epoch, &by);
   walmap__yield("epoch: oldest known");
-  if (d->first < d->batch_end && oldest > d->batch_time)
-    reclaim_batch(g, budget);
-  if (shard->waiting && oldest > shard->waiting_time && !shard->defer_free)
-    free_waiting(shard);
-  bool held = oldest <= (shard->waiting ? shard->waiting_time : d->batch_time);
-  shard->reclaim_rest = held ? REST : 0;
+  shard->held_by = oldest <= first_time ? by : NULL;
+  if (oldest > garbage_time)
+    reclaim_batch(g, entries);
+  if (oldest > memory_time && !shard->defer_free)
+    free_waiting(shard, blocks);
 }
 
 void walmap__shard_destroy(walmap__shard *shard) {
-  free_waiting(shard);
+  free_waiting(shard, UINT64_MAX);
   shard->waiting = shard->limbo.first;
-  free_waiting(shard);
+  free_waiting(shard, UINT64_MAX);
   walmap__generation *g = walmap__shard_generation(shard);
   if (g)
     walmap__generation_free(shard->memory, g);

@@ -61,8 +61,10 @@ typedef struct walmap__shard {
   uint64_t waiting_time;
   bool defer_free; /* what is unlinked, as long as its owner owns it: a transaction that may hold pointers into it */
   uint32_t id;
-  uint64_t maintenance_debt; /* records written for which walmap__shard_maintain has not yet worked, long ones more */
-  uint32_t reclaim_rest, compact_rest; /* commits until readers are looked at again, after a look in vain */
+  const walmap__slot *held_by; /* the reader for whom the oldest garbage and memory wait; NULL: they wait for none */
+  uint64_t maintenance_debt;   /* records written for which walmap__shard_maintain has not yet worked, long ones more */
+  uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
+  bool behind;                 /* much is to be reclaimed, and may be: each write works, however small its debt */
   walmap__memory *memory;
   walmap__epoch *epoch;
   const walmap_options *options;
@@ -100,10 +102,11 @@ walmap__order *walmap__generation_new_order(walmap__memory *memory, walmap__epoc
                                             const walmap_options *options);
 
 /*
-** Frees what no reader can see any more, unless the shard keeps it, and reclaims garbage, at most `budget` of them.
-** `force`: even where it hardly pays. Only when all of the shard's records are committed.
+** Reclaims garbage that no reader can see any more, and frees what is unlinked, unless the shard keeps it: so many
+** entries, and so many blocks of memory, at most. `force`: even where it hardly pays. Only when all of the shard's
+** records are committed.
 */
-void walmap__shard_reclaim(walmap__shard *shard, uint64_t budget, bool force);
+void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t blocks, bool force);
 
 /* True when every death before this position is reclaimed. */
 bool walmap__generation_reclaimed_before(const walmap__generation *generation, uint64_t lsn);

@@ -59,21 +59,23 @@ walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory,
   }
 }
 
-static uint64_t oldest_of(const walmap__slot *slots, int n, uint64_t oldest) {
+static void look_for_oldest(const walmap__slot *slots, int n, uint64_t *oldest, const walmap__slot **by) {
   for (int i = 0; i < n; i++) {
     uint64_t time = atomic_load(&slots[i].time);
     walmap__yield("epoch: slot looked at");
-    if (time != 0 && time < oldest)
-      oldest = time;
+    if (time != 0 && time < *oldest) {
+      *oldest = time;
+      *by = &slots[i];
+    }
   }
-  return oldest;
 }
 
-uint64_t walmap__epoch_oldest(walmap__epoch *e) {
-  uint64_t oldest = oldest_of(e->slots, WALMAP__FIRST_SLOTS, UINT64_MAX);
-  for (walmap__more_slots *block = atomic_load(&e->more); block; block = atomic_load(&block->next)) {
-    oldest = oldest_of(block->slots, WALMAP__MORE_SLOTS, oldest);
-  }
+uint64_t walmap__epoch_oldest_slot(walmap__epoch *e, const walmap__slot **by) {
+  uint64_t oldest = UINT64_MAX;
+  *by = NULL;
+  look_for_oldest(e->slots, WALMAP__FIRST_SLOTS, &oldest, by);
+  for (walmap__more_slots *block = atomic_load(&e->more); block; block = atomic_load(&block->next))
+    look_for_oldest(block->slots, WALMAP__MORE_SLOTS, &oldest, by);
   return oldest;
 }
 

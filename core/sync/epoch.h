@@ -90,8 +90,22 @@ static inline uint64_t walmap__epoch_advance(walmap__epoch *epoch) { return atom
 */
 static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 0); }
 
-/* The oldest announced time, UINT64_MAX without readers. */
-uint64_t walmap__epoch_oldest(walmap__epoch *epoch);
+/* The oldest announced time, and the slot that has it; UINT64_MAX and NULL without readers. */
+uint64_t walmap__epoch_oldest_slot(walmap__epoch *epoch, const walmap__slot **slot);
+
+static inline uint64_t walmap__epoch_oldest(walmap__epoch *epoch) {
+  const walmap__slot *slot;
+  return walmap__epoch_oldest_slot(epoch, &slot);
+}
+
+/*
+** Whether a slot that had the oldest time still keeps what died, or was unlinked, at this time: then all slots need not
+** be looked at. Slots live as long as the epoch. NULL: there was none.
+*/
+static inline bool walmap__slot_still_holds(const walmap__slot *slot, uint64_t time) {
+  uint64_t announced = slot ? atomic_load(&slot->time) : 0;
+  return announced != 0 && announced <= time;
+}
 
 /* The head of memory that is freed later; the first member of its struct. */
 typedef struct walmap__retired {

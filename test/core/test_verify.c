@@ -77,7 +77,7 @@ static void make_map(bool ordered) {
   g = walmap__shard_generation(shard);
   map->options.auto_compact = 1; /* now, when there is much to do */
   for (int i = 0; i < 4; i++)
-    walmap__shard_reclaim(shard, UINT64_MAX, true);
+    walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
   walmap__compact_some(shard, 200);
   map->options.auto_compact = 0;
   MUST(g->job.copy && g->job.offset > 0);

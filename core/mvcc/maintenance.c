@@ -1,0 +1,54 @@
+/* maintenance.c - what a write pays for the dead records that writes leave behind (maintenance.h has the rates) */
+#include "mvcc/maintenance.h"
+#include "mvcc/compact.h"
+
+enum { ENTRIES_PER_RECORD = 16, STEPS_PER_RECORD = 32, BLOCKS_PER_RECORD = 2 };
+enum { MUCH = 2048, LITTLE = 64 };          /* entries, or steps: much is brought down faster, until little is left */
+enum { REST_RECORDS = 64, SHORT_REST = 8 }; /* written until a run is looked for again, after a look in vain */
+
+/* What one record pays beside the usual rate, where much is left over: until nothing is, once it was much. */
+static uint64_t extra_per_record(const walmap__shard *shard, uint64_t backlog) {
+  enum { PART = 16, MOST = 8192 };
+  if (!shard->behind || backlog < MUCH)
+    return shard->behind ? backlog : 0;
+  uint64_t part = backlog / PART;
+  return part < MUCH ? MUCH : part > MOST ? MOST : part;
+}
+
+static uint64_t times(uint64_t a, uint64_t b) { return a > UINT64_MAX / b ? UINT64_MAX : a * b; }
+
+static uint64_t garbage_backlog(const walmap__shard *shard) {
+  const walmap__generation *g = walmap__shard_generation(shard);
+  return g ? g->garbage.end - g->garbage.first : 0;
+}
+
+/* `soon`: what is looked for in vain may be there after a few more records, as garbage is being reclaimed. */
+static void compact(walmap__shard *shard, uint64_t records, bool soon) {
+  if (shard->compact_rest > records) {
+    shard->compact_rest -= records;
+    return;
+  }
+  uint64_t steps = times(records, STEPS_PER_RECORD + extra_per_record(shard, walmap__compact_backlog(shard)));
+  shard->compact_rest = walmap__compact_some(shard, steps) ? 0 : soon ? SHORT_REST : REST_RECORDS;
+}
+
+void walmap__shard_maintain(walmap__shard *shard) {
+  uint64_t records = shard->maintenance_debt, blocks = times(records, BLOCKS_PER_RECORD);
+  uint64_t garbage = garbage_backlog(shard), much = shard->behind ? LITTLE : MUCH;
+  shard->maintenance_debt = 0;
+  walmap__shard_reclaim(shard, times(records, ENTRIES_PER_RECORD + extra_per_record(shard, garbage)), blocks, false);
+  bool much_garbage = !shard->held_by && garbage >= much;
+  if (much_garbage && !shard->behind)
+    shard->compact_rest = 0;
+  compact(shard, records, much_garbage);
+  if (shard->limbo.first)
+    walmap__shard_reclaim(shard, 0, blocks, false); /* what compaction has unlinked */
+  bool more_to_compact = shard->compact_rest == 0 && walmap__compact_backlog(shard) >= much;
+  shard->behind = much_garbage || (!shard->held_by && (more_to_compact || shard->waiting));
+}
+
+void walmap__shard_after_rollback(walmap__shard *shard, uint64_t records) {
+  walmap__shard_after_commit(shard, records);
+  walmap__compact_dead(shard);
+  walmap__shard_reclaim(shard, 0, UINT64_MAX, false);
+}
