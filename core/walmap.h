@@ -254,6 +254,16 @@ int walmap_state_begin(walmap_state *state);
 /* Ends it. All pointers that were read from the state become invalid. */
 void walmap_state_end(walmap_state *state);
 
+/*
+** Going back to a committed state that was newest some time ago. commit_points copies the numbers that say which state a
+** begun one is: as many as the map has shards. begin_at begins `state` as the state of these numbers, which cannot fail.
+** Another state, the outer one, must be begun meanwhile: one that walmap_state_begin began before, or when, the numbers
+** were those of the newest state, and that ends after `state` does. So it costs little to have thousands of states at
+** hand: one outer state, and the numbers of each.
+*/
+void walmap_state_commit_points(const walmap_state *state, uint64_t *commit_points);
+void walmap_state_begin_at(walmap_state *state, const uint64_t *commit_points);
+
 /* NOTFOUND when absent. entry->key and entry->value live until walmap_state_end. */
 int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walmap_entry *entry);
 

@@ -12,6 +12,8 @@
 #define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
 
 #include "conn/conn.h"
+#include "durable/durable.h"
+#include "durable/log.h"
 #include "functions/functions.h"
 #include "functions/read.h"
 #include "functions/upsert.h"
@@ -111,7 +113,18 @@ static void tear_down(wm_conn *conn) {
   wm_cursor_free_pool(conn);
 }
 
-static const wm_conn_hooks hooks = {set_up, tear_down, wm_resolve_forget, wm_upsert_forget, wm_read_release};
+static const wm_conn_hooks hooks = {
+    .set_up = set_up,
+    .tear_down = tear_down,
+    .forget_names = wm_resolve_forget,
+    .forget_expressions = wm_upsert_forget,
+    .end_reads = wm_read_release,
+    .forget_log = wm_log_forget,
+    .detach = wm_durable_detach,
+    .acquire = wm_durable_acquire,
+    .commit = wm_durable_commit,
+    .rollback = wm_durable_rollback,
+};
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The entry point                                                                                                    */

@@ -35,8 +35,19 @@ int walmap_state_begin(walmap_state *s) {
   return WALMAP_OK;
 }
 
+void walmap_state_commit_points(const walmap_state *s, uint64_t *commit_points) {
+  memcpy(commit_points, s->commit_points, s->map->n_shards * sizeof s->commit_points[0]);
+}
+
+void walmap_state_begin_at(walmap_state *s, const uint64_t *commit_points) {
+  memcpy(s->commit_points, commit_points, s->map->n_shards * sizeof s->commit_points[0]);
+  s->len = WALMAP__UNCOUNTED;
+  s->was_committed = true;
+}
+
 void walmap_state_end(walmap_state *s) {
-  walmap__epoch_leave(s->slot);
+  if (s->slot)
+    walmap__epoch_leave(s->slot);
   s->slot = NULL;
 }
 

@@ -25,14 +25,16 @@ static wm_conn *all;
 ** sqlite3_interrupt() ends a wait for a shard. Before version 3.41 SQLite does not tell of it; but it ends a statement
 ** that is begun within the running one.
 */
-static bool is_interrupted(void *conn) {
-  sqlite3 *db = ((wm_conn *)conn)->db;
+bool wm_conn_is_interrupted(const wm_conn *conn) {
+  sqlite3 *db = conn->db;
 #if SQLITE_VERSION_NUMBER >= 3041000
   if (sqlite3_libversion_number() >= 3041000)
     return sqlite3_is_interrupted(db) != 0;
 #endif
   return sqlite3_exec(db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
 }
+
+static bool is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
 
 static wm_conn *find_known(sqlite3 *db) {
   wm_conn *conn = all;
@@ -155,6 +157,8 @@ void wm_attachment_release(wm_attachment *attachment) {
   while (*at != attachment)
     at = &(*at)->next;
   *at = attachment->next;
+  if (attachment->map->history != NULL)
+    attachment->conn->hooks->detach(attachment);
   walmap_txn_free(attachment->txn);
   wm_read_state_free_pool(attachment);
   atomic_fetch_sub(&attachment->map->attachments, 1);
@@ -175,6 +179,7 @@ static void finalize_kept(wm_table *table) {
   table->statement = NULL; /* first, because finalizing may disconnect the table */
   sqlite3_finalize(statement);
   table->conn->hooks->forget_expressions(table);
+  table->conn->hooks->forget_log(table);
 }
 
 wm_table *wm_table_new(wm_attachment *attachment, const char *schema, const char *name) {
@@ -200,6 +205,7 @@ void wm_table_retain(wm_table *table) { table->references++; }
 void wm_table_release(wm_table *table) {
   if (--table->references > 0)
     return;
+  table->conn->hooks->forget_log(table);
   wm_attachment_release(table->attachment);
   sqlite3_free(table->schema);
   sqlite3_free(table->name);

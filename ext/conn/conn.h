@@ -14,6 +14,7 @@
 #ifndef WM_CONN_H
 #define WM_CONN_H
 
+#include "conn/journal.h"
 #include "conn/read_state.h"
 #include "conn/registry.h"
 
@@ -41,6 +42,14 @@ struct wm_attachment {
   unsigned own_writes;
   wm_read_state *pool;
 
+  /* Of a durable table's map (durable.c). */
+  wm_journal journal;         /* the transaction's changes */
+  wm_version base;            /* the version that the transaction began with */
+  bool synced;                /* its rows are written, perhaps not all that it has now */
+  unsigned synced_writes;     /* `writes` then */
+  struct wm_replica *replica; /* a copy of its own, of a version that the map cannot show */
+  char *failure;              /* what the last error was, for wm_error_text */
+
   struct wm_reader *readers; /* of statements that call functions on the map (read.c) */
 
   int references;      /* of tables and begun states */
@@ -51,6 +60,7 @@ struct wm_table {
   wm_conn *conn;
   wm_attachment *attachment;
   char *schema, *name;       /* the schema as wm_conn_schema_name has it */
+  struct wm_log *log;        /* statements on the table's shadow table, and what is known of it (durable/log.c) */
   sqlite3_stmt *statement;   /* leads into xUpdate; kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
   int calls;                 /* how many such calls are running, one inside the other: the table must stay */
@@ -91,6 +101,13 @@ typedef struct wm_conn_hooks {
   void (*forget_names)(wm_conn *conn);          /* finalizes the statement that is kept beside resolved names */
   void (*forget_expressions)(wm_table *table);  /* finalizes the table's expressions, but for those in use */
   void (*end_reads)(wm_attachment *attachment); /* a transaction on the map has begun or ended */
+
+  /* Of tables whose rows are kept in the file. */
+  void (*forget_log)(wm_table *table);                            /* finalizes the statements on the shadow table */
+  void (*detach)(wm_attachment *attachment);                      /* frees what the attachment has for it */
+  int (*acquire)(wm_attachment *attachment, wm_read_state **out); /* as wm_read_state_acquire, the file's snapshot */
+  void (*commit)(wm_attachment *attachment);                      /* ends the core's transaction */
+  void (*rollback)(wm_attachment *attachment);                    /* ends the core's transaction */
 } wm_conn_hooks;
 
 /* Finds the connection, or makes it with these hooks, and takes a reference. An SQLite code. */
@@ -104,6 +121,9 @@ void wm_conn_release(void *conn);
 ** prepares all statements again.
 */
 bool wm_conn_is_utf16(const wm_conn *conn);
+
+/* Whether sqlite3_interrupt() was called for what the connection does now. */
+bool wm_conn_is_interrupted(const wm_conn *conn);
 
 /*
 ** The schema's name as a wm_table has it: its own, but always "main" for the main database, which may have been given

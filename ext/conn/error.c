@@ -6,6 +6,8 @@
 SQLITE_EXTENSION_INIT3
 
 int wm_error_code(int result) {
+  if (result < 0)
+    return -result;
   switch (result) {
   case WALMAP_OK:
   case WALMAP_NOTFOUND:
@@ -27,6 +29,8 @@ int wm_error_code(int result) {
 }
 
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment) {
+  if (result < 0)
+    return attachment->failure != NULL ? sqlite3_mprintf("%s", attachment->failure) : NULL;
   switch (result) {
   case WALMAP_BUSY:
     return sqlite3_mprintf(WM_MODULE ": %s: another transaction holds this part of the map (busy_timeout %u ms)", table,

@@ -3,7 +3,8 @@
 **
 ** Both SQLite and the core report how a call went by an int, and 0 is success in both. Throughout ext/ the name tells
 ** them apart: `rc` holds an SQLITE_* code, `result` a WALMAP_* code. The functions below turn the second into the
-** first; nothing goes the other way but running out of memory.
+** first. The other way go running out of memory, and the errors of the file that a durable table is in: a negative
+** `result` is an SQLite code, negated, whose text is the attachment's `failure`.
 */
 #ifndef WM_ERROR_H
 #define WM_ERROR_H

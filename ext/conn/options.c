@@ -120,6 +120,14 @@ static bool set_auto_compact(wm_options *options, char **text) {
   return options->has_auto_compact = true;
 }
 
+static bool set_durable(wm_options *options, char **text) {
+  uint64_t number;
+  if (!parse_integer(*text, 1, &number))
+    return false;
+  options->durable = number == 1;
+  return options->has_durable = true;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Arguments                                                                                                          */
 
@@ -136,6 +144,7 @@ static const struct option {
     {"capacity", set_capacity, "a number of entries from 0 to " LIMIT(WM_CAPACITY_MAX)},
     {"busy_timeout", set_busy_timeout, "milliseconds from 0 to " LIMIT(WM_BUSY_TIMEOUT_MAX)},
     {"auto_compact", set_auto_compact, "a percentage from 0 (off) to 99"},
+    {"durable", set_durable, "0 or 1"},
 };
 #define N_KNOWN (sizeof known / sizeof known[0])
 
@@ -154,7 +163,7 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
   const struct option *option = find(name);
   if (option == NULL)
     return fail(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
-                                       "busy_timeout=MS and auto_compact=PERCENT",
+                                       "busy_timeout=MS, auto_compact=PERCENT and durable=N",
                                        name.size, name.at));
   if (equals == NULL)
     return fail(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
@@ -181,6 +190,7 @@ int wm_options_parse(int argc, const char *const *argv, wm_options *options, cha
   walmap_options_init(&options->core);
   options->core.hash = wm_codec_hash;
   options->core.content = WM_CONTENT_SQL;
+  options->durable = WM_DURABLE_BY_DEFAULT;
   for (int i = 0; i < argc; i++) {
     if (trim(argv[i], strlen(argv[i])).size == 0)
       continue; /* USING walmap() */

@@ -9,6 +9,7 @@
 **    capacity=N          expected entries, 0 to WM_CAPACITY_MAX
 **    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX
 **    auto_compact=PCT    0 (off) to 99
+**    durable=0|1         whether the table's rows are kept in its database file; only a table in a file can do so
 */
 #ifndef WM_OPTIONS_H
 #define WM_OPTIONS_H
@@ -21,10 +22,12 @@
 #define WM_CAPACITY_MAX 1000000000000
 #define WM_CAPACITY_OF_STRANGERS 1000000 /* outside of temp: a schema may come from a file, memory is the host's */
 #define WM_BUSY_TIMEOUT_MAX 86400000     /* a day */
+#define WM_DURABLE_BY_DEFAULT false      /* of tables in a database file */
 
 typedef struct wm_options {
   char *map; /* the name, NULL when it was not given; from sqlite3_malloc, freed by wm_options_free */
-  bool has_shards, has_capacity, has_busy_timeout, has_auto_compact;
+  bool has_shards, has_capacity, has_busy_timeout, has_auto_compact, has_durable;
+  bool durable; /* as given; WM_DURABLE_BY_DEFAULT if not */
   /* The defaults of walmap_options_init with the given ones over them; `hash` and `content` are the extension's. */
   walmap_options core;
 } wm_options;

@@ -8,6 +8,7 @@
 */
 #include "conn/read_state.h"
 #include "conn/conn.h"
+#include "conn/transaction.h"
 
 #include <pthread.h>
 
@@ -79,25 +80,27 @@ static void destroy(wm_read_state *state) {
   sqlite3_free(state);
 }
 
-/* A state that is not begun, from the pool or new. A WALMAP code. */
-static int obtain(wm_attachment *attachment, wm_read_state **out) {
-  wm_read_state *state = attachment->pool;
-  if (state != NULL) {
-    attachment->pool = state->next;
-    *out = state;
-    return WALMAP_OK;
-  }
-  state = sqlite3_malloc(sizeof *state);
+static int create(wm_attachment *attachment, walmap *map, wm_read_state **out) {
+  wm_read_state *state = sqlite3_malloc(sizeof *state);
   if (state == NULL)
     return WALMAP_NOMEM;
-  int result = walmap_state_new(attachment->map->map, &state->state);
+  *state = (wm_read_state){.attachment = attachment};
+  int result = walmap_state_new(map, &state->state);
   if (result != WALMAP_OK) {
     sqlite3_free(state);
     return result;
   }
-  state->attachment = attachment;
-  state->references = 0;
   state->slot = take_slot(state);
+  *out = state;
+  return WALMAP_OK;
+}
+
+/* A state that is not begun, from the pool or new. A WALMAP code. */
+static int obtain(wm_attachment *attachment, wm_read_state **out) {
+  wm_read_state *state = attachment->pool;
+  if (state == NULL)
+    return create(attachment, attachment->map->map, out);
+  attachment->pool = state->next;
   *out = state;
   return WALMAP_OK;
 }
@@ -115,6 +118,8 @@ static wm_read_state *first_reference(wm_read_state *state) {
 }
 
 int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
+  if (attachment->map->history != NULL && !wm_attachment_is_begun(attachment))
+    return attachment->conn->hooks->acquire(attachment, out);
   if (attachment->current != NULL) {
     attachment->current->references++;
     *out = attachment->current;
@@ -130,6 +135,43 @@ int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
   }
   *out = attachment->current = first_reference(state);
   return WALMAP_OK;
+}
+
+int wm_read_state_of_version(wm_attachment *attachment, const wm_version *version, wm_read_state **out) {
+  wm_read_state *state;
+  int result = obtain(attachment, &state);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = wm_history_begin(attachment->map->history, version, state->state, &state->era)) != WALMAP_OK) {
+    put_back(state);
+    return result;
+  }
+  state->version = *version;
+  *out = attachment->current = first_reference(state);
+  return WALMAP_OK;
+}
+
+int wm_read_state_of_replica(wm_attachment *attachment, wm_replica *replica, wm_read_state **out) {
+  wm_read_state *state;
+  int result = create(attachment, replica->map, &state);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = walmap_state_begin(state->state)) != WALMAP_OK) {
+    destroy(state);
+    return result;
+  }
+  state->version = replica->version;
+  state->replica = replica;
+  replica->references++;
+  *out = attachment->current = first_reference(state);
+  return WALMAP_OK;
+}
+
+void wm_replica_release(wm_replica *replica) {
+  if (replica == NULL || --replica->references > 0)
+    return;
+  walmap_close(replica->map);
+  sqlite3_free(replica);
 }
 
 int wm_read_state_acquire_own(wm_attachment *attachment, wm_read_state **out) {
@@ -160,7 +202,16 @@ void wm_read_state_release(wm_read_state *state) {
   if (attachment->own == state)
     attachment->own = NULL;
   walmap_state_end(state->state);
-  put_back(state);
+  if (state->era != NULL)
+    wm_history_leave(attachment->map->history, state->era);
+  state->era = NULL;
+  wm_replica *replica = state->replica;
+  if (replica == NULL) {
+    put_back(state);
+  } else {
+    destroy(state);
+    wm_replica_release(replica);
+  }
   wm_attachment_release(attachment); /* maybe the last reference, which frees the pool */
 }
 

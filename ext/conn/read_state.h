@@ -9,15 +9,26 @@
 #ifndef WM_READ_STATE_H
 #define WM_READ_STATE_H
 
+#include "conn/history.h"
 #include "walmap.h"
 
 #include <sqlite3ext.h>
 
 struct wm_attachment;
 
+/* A copy of a durable table's rows as one version has them, for one connection. */
+typedef struct wm_replica {
+  walmap *map;
+  wm_version version;
+  int references; /* of its attachment and of states */
+} wm_replica;
+
 typedef struct wm_read_state {
   walmap_state *state;
   struct wm_attachment *attachment;
+  wm_version version;  /* of a durable table's map */
+  wm_era *era;         /* to which the state belongs, or NULL */
+  wm_replica *replica; /* of which it is a state, instead of the attachment's map; or NULL */
   int references;
   int slot;                   /* of the destructor functions; -1 when none was free */
   struct wm_read_state *next; /* in the pool */
@@ -35,6 +46,14 @@ int wm_read_state_acquire(struct wm_attachment *attachment, wm_read_state **out)
 ** do: the result is a WALMAP code.
 */
 int wm_read_state_acquire_own(struct wm_attachment *attachment, wm_read_state **out);
+
+/*
+** For durable.c: a state of this version of the map, or of the replica; what the connection's open statements read from
+** then on. A WALMAP code; NOTFOUND when the map cannot show the version.
+*/
+int wm_read_state_of_version(struct wm_attachment *attachment, const wm_version *version, wm_read_state **out);
+int wm_read_state_of_replica(struct wm_attachment *attachment, wm_replica *replica, wm_read_state **out);
+void wm_replica_release(wm_replica *replica); /* NULL is allowed */
 
 void wm_read_state_release(wm_read_state *state); /* NULL is allowed */
 

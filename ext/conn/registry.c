@@ -31,7 +31,7 @@ static bool is_of(const wm_map *map, const wm_owner *owner) {
 
 static wm_map *find_published(const wm_owner *owner) {
   for (wm_map *map = maps; map != NULL; map = map->next) {
-    if (is_of(map, owner) &&
+    if (is_of(map, owner) && (map->history != NULL) == owner->durable &&
         (owner->kind != WM_FILE || wm_options_are_of(owner->options, walmap_get_options(map->map))))
       return map;
   }
@@ -39,6 +39,7 @@ static wm_map *find_published(const wm_owner *owner) {
 }
 
 static void free_map(wm_map *map) {
+  wm_history_free(map->history);
   walmap_close(map->map);
   sqlite3_free(map->name);
   sqlite3_free(map->file);
@@ -68,6 +69,8 @@ static int new_map(const wm_owner *owner, const walmap_options *options, wm_map 
     result = copy_text(owner->file, &map->file);
   if (result == WALMAP_OK)
     result = copy_text(owner->vfs, &map->vfs);
+  if (result == WALMAP_OK && owner->durable)
+    result = wm_history_new(map->map, &map->history);
   if (result != WALMAP_OK) {
     free_map(map);
     return result;

@@ -9,6 +9,7 @@
 #define WM_REGISTRY_H
 
 #include "codec/codec.h"
+#include "conn/history.h"
 #include "conn/options.h"
 #include "walmap.h"
 
@@ -23,6 +24,7 @@ typedef struct wm_map {
   char *name;             /* WM_NAMED: the map's; WM_FILE: the table's; WM_PRIVATE: NULL */
   char *file;             /* WM_FILE: full path of the database; otherwise NULL */
   char *vfs;              /* WM_FILE: the VFS to which that path belongs; otherwise NULL */
+  wm_history *history;    /* WM_FILE: of a table whose rows are kept in the file; otherwise NULL */
   uint64_t id;            /* 1, 2, 3, ... over all maps that the process ever had */
   atomic_int attachments; /* connections that have it (conn.c) */
   atomic_bool numeric;    /* it may have a text key that looks like a number; never reset. See wm_registry_note_key */
@@ -45,6 +47,7 @@ typedef struct wm_owner {
   wm_kind kind;
   const char *name, *file, *vfs;
   const wm_options *options; /* WM_FILE; otherwise not looked at */
+  bool durable;              /* its map has a history */
 } wm_owner;
 
 /*

@@ -14,6 +14,8 @@
 */
 #include "conn/transaction.h"
 
+SQLITE_EXTENSION_INIT3
+
 static void next_generation(wm_attachment *attachment) {
   attachment->generation++;
   attachment->current = attachment->own = NULL;   /* cursors and statements that read them hold references */
@@ -31,14 +33,20 @@ void wm_attachment_begin(wm_attachment *attachment) {
 void wm_attachment_commit(wm_attachment *attachment) {
   if (!wm_attachment_is_begun(attachment))
     return;
-  walmap_txn_commit(attachment->txn);
+  if (attachment->map->history != NULL)
+    attachment->conn->hooks->commit(attachment);
+  else
+    walmap_txn_commit(attachment->txn);
   next_generation(attachment);
 }
 
 void wm_attachment_rollback(wm_attachment *attachment) {
   if (!wm_attachment_is_begun(attachment))
     return;
-  walmap_txn_rollback(attachment->txn);
+  if (attachment->map->history != NULL)
+    attachment->conn->hooks->rollback(attachment);
+  else
+    walmap_txn_rollback(attachment->txn);
   attachment->undone++;
   next_generation(attachment);
 }
@@ -46,6 +54,11 @@ void wm_attachment_rollback(wm_attachment *attachment) {
 int wm_attachment_savepoint(wm_attachment *attachment, int n, bool catching_up) {
   if (!wm_attachment_is_begun(attachment) || (catching_up && n < attachment->levels))
     return WALMAP_OK;
+  if (attachment->map->history != NULL) {
+    int result = wm_journal_mark_levels(&attachment->journal, attachment->levels, n);
+    if (result != WALMAP_OK)
+      return result;
+  }
   walmap_txn_savepoint(attachment->txn, n);
   attachment->levels = n + 1;
   return WALMAP_OK;
@@ -62,9 +75,20 @@ void wm_attachment_rollback_to(wm_attachment *attachment, int n) {
   if (!wm_attachment_is_begun(attachment) || n >= attachment->levels)
     return;
   walmap_txn_rollback_to(attachment->txn, n);
+  if (attachment->map->history != NULL) {
+    const wm_journal_mark begin = {0, attachment->base.first, attachment->base.bytes};
+    wm_journal_cut(&attachment->journal, n < 0 ? &begin : &attachment->journal.marks[n]);
+  }
   attachment->levels = n + 1;
   attachment->undone++;
   wm_attachment_changed(attachment);
+}
+
+int wm_attachment_reserve_change(wm_attachment *attachment, wm_change change, size_t key_len, size_t value_len) {
+  enum { BESIDE = 128 }; /* bytes that the shadow table's row has beside the record, with some to spare */
+  uint64_t limit = (uint64_t)sqlite3_limit(attachment->conn->db, SQLITE_LIMIT_LENGTH, -1);
+  size_t size = wm_record_size(change, key_len, value_len);
+  return size + BESIDE > limit ? WALMAP_TOOBIG : wm_journal_reserve(&attachment->journal, size);
 }
 
 bool wm_attachment_begin_aside(wm_attachment *attachment) {

@@ -18,6 +18,12 @@ static inline bool wm_attachment_is_begun(const wm_attachment *attachment) {
 static inline void wm_attachment_changed(wm_attachment *attachment) { attachment->writes++; }
 
 /*
+** Of a durable table's map: room in the journal for one more change. NOMEM; TOOBIG when it does not fit into a BLOB of
+** the shadow table.
+*/
+int wm_attachment_reserve_change(wm_attachment *attachment, wm_change change, size_t key_len, size_t value_len);
+
+/*
 ** The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event.
 */
 void wm_attachment_begin(wm_attachment *attachment);

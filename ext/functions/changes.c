@@ -74,24 +74,41 @@ typedef struct application {
   const void *changes;
   size_t size;
   wm_map *map;
+  wm_attachment *attachment;
+  int result; /* of noting a change that is to be written to a durable table's file */
   uint64_t changed;
 } application;
 
 static const char *check(void *ctx, const walmap_entry *entry) {
-  application *application = ctx;
-  if (entry->value == NULL)
-    return wm_codec_check_key(entry->key, entry->key_len);
-  const char *wrong = wm_codec_check(NULL, entry);
-  if (wrong == NULL)
-    wm_registry_note_key(application->map, entry->key, entry->key_len);
-  return wrong;
+  application *a = ctx;
+  wm_change change = entry->value == NULL ? WM_CHANGE_REMOVE : WM_CHANGE_PUT;
+  const char *wrong =
+      change == WM_CHANGE_PUT ? wm_codec_check(NULL, entry) : wm_codec_check_key(entry->key, entry->key_len);
+  if (wrong != NULL)
+    return wrong;
+  if (change == WM_CHANGE_PUT)
+    wm_registry_note_key(a->map, entry->key, entry->key_len);
+  if (a->attachment->map->history != NULL) {
+    a->result = wm_attachment_reserve_change(a->attachment, change, entry->key_len, entry->value_len);
+    if (a->result != WALMAP_OK)
+      return walmap_result_text(a->result);
+    wm_journal_add(&a->attachment->journal, change, entry);
+  }
+  return NULL;
 }
 
 static int do_apply(void *ctx, wm_table *table, char **err) {
   application *a = ctx;
   walmap_why why;
+  wm_journal *journal = &table->attachment->journal;
+  const size_t size = journal->size;
   a->map = table->attachment->map;
+  a->attachment = table->attachment;
   int result = walmap_txn_apply(table->attachment->txn, a->changes, a->size, check, a, &a->changed, &why);
+  if (result != WALMAP_OK || a->changed == 0)
+    journal->size = size;
+  if (result == WALMAP_CORRUPT && a->result != WALMAP_OK)
+    result = a->result;
   if (result == WALMAP_CORRUPT) {
     *err = sqlite3_mprintf("walmap_apply: %s", why.text);
     return wm_error_code(result);

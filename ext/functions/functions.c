@@ -5,6 +5,7 @@
 
 #include "conn/error.h"
 #include "conn/transaction.h"
+#include "durable/durable.h"
 #include "functions/read.h"
 #include "schema/resolve.h"
 
@@ -95,6 +96,11 @@ static void figure(sqlite3_context *context, int argc, sqlite3_value **argv, uin
   if (table == NULL)
     return;
   wm_attachment *attachment = table->attachment;
+  int result = wm_durable_refresh(table);
+  if (result != WALMAP_OK) {
+    wm_error_result(context, result, table);
+    return;
+  }
   sqlite3_result_int64(
       context, (int64_t)(wm_attachment_is_begun(attachment) ? of_txn(attachment->txn) : of_map(attachment->map->map)));
 }
@@ -141,6 +147,7 @@ static const struct {
     {"walmap_size", 0, true, REACHES_MAPS, size, NULL},
     {"walmap_reclaimable", 0, true, REACHES_MAPS, reclaimable, NULL},
     {"walmap_compact", 0, true, REACHES_MAPS, wm_function_compact, NULL},
+    {"walmap_checkpoint", 0, true, REACHES_MAPS, wm_function_checkpoint, NULL},
     {"walmap_snapshot", 0, true, REACHES_MAPS, wm_function_snapshot, NULL},
     {"walmap_restore", 1, true, REACHES_MAPS, wm_function_restore, NULL},
     {"walmap_snapshot_file", 1, true, REACHES_MAPS, wm_function_snapshot_file, NULL},

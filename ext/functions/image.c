@@ -3,6 +3,7 @@
 */
 #include "conn/error.h"
 #include "conn/transaction.h"
+#include "durable/durable.h"
 #include "functions/functions.h"
 #include "functions/read.h"
 #include "table/call.h"
@@ -70,13 +71,41 @@ void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **arg
   if (table == NULL)
     return;
   wm_attachment *attachment = table->attachment;
-  bool began = wm_attachment_begin_aside(attachment);
-  int result = walmap_compact(attachment->map->map, attachment->txn);
-  wm_attachment_end_aside(attachment, began);
+  int result = wm_durable_refresh(table);
+  if (result == WALMAP_OK) {
+    wm_durable_let_go(table);
+    bool began = wm_attachment_begin_aside(attachment);
+    result = walmap_compact(attachment->map->map, attachment->txn);
+    wm_attachment_end_aside(attachment, began);
+  }
   if (result == WALMAP_OK)
     result_image(context, "walmap_compact", table);
   else
     wm_error_result(context, result, table);
+}
+
+static int do_checkpoint(void *ctx, wm_table *table, char **err) {
+  int result = wm_durable_checkpoint(table, ctx);
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
+}
+
+/* walmap_checkpoint([t]): the log in the file, as far as it goes; changes no entry, so changes() counts none. */
+void wm_function_checkpoint(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  uint64_t bytes = 0;
+  char *err;
+  if (table == NULL)
+    return;
+  if (!wm_durable_is(table)) {
+    wm_functions_fail(context, SQLITE_ERROR,
+                      sqlite3_mprintf("walmap_checkpoint: %s is not durable: it has nothing in a file", table->name));
+    return;
+  }
+  int rc = wm_call_write(table, do_checkpoint, &bytes, &err);
+  if (rc != SQLITE_OK)
+    wm_functions_fail(context, rc, err);
+  else
+    sqlite3_result_int64(context, (int64_t)bytes);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -102,10 +131,11 @@ static int do_restore(void *ctx, wm_table *table, char **err) {
                            : sqlite3_mprintf("%s: %s", r->function, why.text);
     return result == WALMAP_CORRUPT ? SQLITE_CORRUPT_VTAB : SQLITE_CANTOPEN;
   }
-  if (result != WALMAP_OK)
-    return wm_call_failed(table, result, err);
-  wm_attachment_changed(table->attachment);
-  return SQLITE_OK;
+  if (result == WALMAP_OK) {
+    wm_attachment_changed(table->attachment);
+    result = wm_durable_replaced(table);
+  }
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
 void wm_functions_restore(sqlite3_context *context, wm_table *table, wm_restoration *restoration) {

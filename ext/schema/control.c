@@ -22,6 +22,7 @@
 #include "conn/eponymous.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
+#include "durable/durable.h"
 #include "schema/creation.h"
 #include "schema/ddl.h"
 #include "schema/schema.h"
@@ -112,7 +113,18 @@ static int control_begin(sqlite3_vtab *vtab) {
   return SQLITE_OK;
 }
 
-static int control_sync(sqlite3_vtab *vtab) { return wm_ddl_announce(conn_of(vtab)); }
+/* A table that was dropped and came back by ROLLBACK TO may not be told of its own. */
+static int control_sync(sqlite3_vtab *vtab) {
+  wm_conn *conn = conn_of(vtab);
+  for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next) {
+    int result = wm_durable_sync_attachment(attachment);
+    if (result != WALMAP_OK) {
+      vtab->zErrMsg = wm_error_text(result, WM_CONTROL, attachment);
+      return wm_error_code(result);
+    }
+  }
+  return wm_ddl_announce(conn);
+}
 
 static void end_transaction(wm_conn *conn) {
   wm_ddl_forget(conn);

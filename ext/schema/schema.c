@@ -16,6 +16,8 @@
 
 #include "conn/error.h"
 #include "conn/options.h"
+#include "durable/durable.h"
+#include "durable/log.h"
 #include "schema/creation.h"
 #include "schema/ddl.h"
 
@@ -92,8 +94,17 @@ static int choose_by_database(sqlite3 *db, wanted *w) {
     return SQLITE_OK;
   int rc = find_vfs(db, w->schema, &w->vfs);
   if (rc == SQLITE_OK && strcmp(w->vfs, "memdb") != 0)
-    w->owner = (wm_owner){WM_FILE, w->table, file, w->vfs, &w->options};
+    w->owner = (wm_owner){WM_FILE, w->table, file, w->vfs, &w->options, w->options.durable};
   return rc;
+}
+
+/* Of a table that has no file. */
+static int check_volatile(const wanted *w, char **err) {
+  if (!w->options.has_durable || !w->options.durable)
+    return SQLITE_OK;
+  return fail(err, sqlite3_mprintf(WM_MODULE ": %s: durable=1 needs a database file, and %s is none: it is in memory; "
+                                             "leave the option out",
+                                   w->table, w->schema));
 }
 
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
@@ -108,15 +119,17 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   }
   if (!wm_schema_is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
-  if (w->options.map == NULL)
-    return choose_by_database(conn->db, w);
+  if (w->options.map == NULL) {
+    int rc = choose_by_database(conn->db, w);
+    return rc == SQLITE_OK && w->owner.kind != WM_FILE ? check_volatile(w, err) : rc;
+  }
   if (!wm_schema_is_temp(w->schema))
     return fail(err,
                 sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
                                           "TABLE temp.%s",
                                 w->table, w->options.map, w->table));
   w->owner = (wm_owner){.kind = WM_NAMED, .name = w->options.map};
-  return SQLITE_OK;
+  return check_volatile(w, err);
 }
 
 int wm_schema_version(const wm_conn *conn, const char *schema, int *version) {
@@ -167,8 +180,8 @@ static bool is_same(const wm_table *table, const wanted *w) {
   if (map->kind != owner->kind || !wm_schema_is_meant(table))
     return false;
   if (owner->kind == WM_FILE)
-    return strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0 &&
-           wm_options_are_of(&w->options, walmap_get_options(map->map));
+    return (map->history != NULL) == owner->durable && strcmp(map->file, owner->file) == 0 &&
+           strcmp(map->vfs, owner->vfs) == 0 && wm_options_are_of(&w->options, walmap_get_options(map->map));
   return owner->kind != WM_NAMED || strcmp(map->name, owner->name) == 0;
 }
 
@@ -222,6 +235,8 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
     return rc;
   }
   wm_table *table;
+  if (w->created && w->owner.durable && (rc = wm_log_create(conn, w->schema, w->table, err)) != SQLITE_OK)
+    return rc;
   if ((rc = make(conn, w, &table, err)) != SQLITE_OK)
     return rc;
   if (before != NULL) /* of a database that was detached, or dropped by another connection */
@@ -261,18 +276,26 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Dropping and renaming                                                                                              */
 
-/* As wm_ddl_prepare, whose error is about the table; what it undoes may take the table away. */
-static int prepare(wm_table *table, char **err) {
+/*
+** As wm_ddl_prepare, whose error is about the table; what it undoes may take the table away. The shadow table of a
+** durable one is dropped, or gets the name that goes with `name`.
+*/
+static int prepare(wm_table *table, const char *name, char **err) {
   char *why = NULL;
   wm_table_retain(table);
   int rc = wm_ddl_prepare(table->conn, table->schema, &why);
+  if (rc == SQLITE_OK && wm_durable_is(table)) {
+    wm_log_forget(table);
+    rc = name == NULL ? wm_log_drop(table->conn, table->schema, table->name, &why)
+                      : wm_log_rename(table->conn, table->schema, table->name, name, &why);
+  }
   explain(table->name, why, err);
   wm_table_release(table);
   return rc;
 }
 
 int wm_schema_drop(wm_table *table, char **err) {
-  int rc = prepare(table, err);
+  int rc = prepare(table, NULL, err);
   if (rc != SQLITE_OK)
     return rc;
   wm_ddl_dropped(table);
@@ -287,7 +310,7 @@ int wm_schema_rename(wm_table *table, const char *name, char **err) {
   char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
   int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK)
-    rc = prepare(table, err);
+    rc = prepare(table, name, err);
   if (rc != SQLITE_OK) {
     sqlite3_free(table_name);
     sqlite3_free(map_name);

@@ -37,6 +37,11 @@ int wm_row_set(wm_attachment *attachment, const wm_key *key, const wm_value *val
                wm_when when) {
   size_t size = value != NULL ? wm_codec_value_size(value) : from->value_len;
   void *to;
+  if (attachment->map->history != NULL) {
+    int reserved = wm_attachment_reserve_change(attachment, WM_CHANGE_PUT, key->size, size);
+    if (reserved != WALMAP_OK)
+      return reserved;
+  }
   wm_registry_note_key(attachment->map, key->data, key->size);
   int result = when == WM_ALWAYS
                    ? walmap_txn_reserve(attachment->txn, key->data, key->size, size, &to)
@@ -50,12 +55,22 @@ int wm_row_set(wm_attachment *attachment, const wm_key *key, const wm_value *val
     memcpy(to, from->value, size);
     wm_codec_set_form(to, key->form);
   }
+  if (attachment->map->history != NULL)
+    wm_journal_add(&attachment->journal, WM_CHANGE_PUT, &(walmap_entry){key->data, key->size, to, size});
   return WALMAP_OK;
 }
 
 int wm_row_remove(wm_attachment *attachment, const wm_key *key) {
+  if (attachment->map->history != NULL) {
+    int reserved = wm_attachment_reserve_change(attachment, WM_CHANGE_REMOVE, key->size, 0);
+    if (reserved != WALMAP_OK)
+      return reserved;
+  }
   int result = walmap_txn_remove(attachment->txn, key->data, key->size);
-  if (result == WALMAP_OK)
-    wm_attachment_changed(attachment);
-  return result;
+  if (result != WALMAP_OK)
+    return result;
+  wm_attachment_changed(attachment);
+  if (attachment->map->history != NULL)
+    wm_journal_add(&attachment->journal, WM_CHANGE_REMOVE, &(walmap_entry){key->data, key->size, NULL, 0});
+  return WALMAP_OK;
 }

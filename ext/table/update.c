@@ -10,6 +10,7 @@
 #include "codec/codec.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
+#include "durable/durable.h"
 #include "schema/control.h"
 #include "table/call.h"
 #include "table/row.h"
@@ -54,9 +55,13 @@ static int fail_same(wm_vtab *vtab) {
 ** Makes sure that the transaction on the map has begun. SQLite calls xBegin before xUpdate, but not for a table that
 ** the transaction has created: nor does it announce the savepoints that are open then.
 */
-static int begin(wm_attachment *attachment) {
+static int begin(wm_table *table) {
+  wm_attachment *attachment = table->attachment;
   if (wm_attachment_is_begun(attachment))
     return WALMAP_OK;
+  int begun = wm_durable_begin(table);
+  if (begun != WALMAP_OK)
+    return begun;
   wm_attachment_begin(attachment);
   int levels = wm_control_levels(attachment->conn);
   int result = levels > 0 ? wm_attachment_savepoint(attachment, levels - 1, false) : WALMAP_OK;
@@ -239,7 +244,7 @@ static bool is_update_of_nothing(sqlite3_value **argv) {
 /* DELETE: old key. INSERT: NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
 int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
-  int rc = wm_error_table(base, begin(vtab->table->attachment), vtab->table);
+  int rc = wm_error_table(base, begin(vtab->table), vtab->table);
   if (rc != SQLITE_OK)
     return rc;
   if (wm_call_take(vtab->table, rowid, &rc))

@@ -16,6 +16,8 @@
 
 #include "conn/error.h"
 #include "conn/transaction.h"
+#include "durable/durable.h"
+#include "durable/log.h"
 #include "schema/schema.h"
 #include "table/cursor.h"
 #include "table/plan.h"
@@ -85,6 +87,7 @@ static int vtab_disconnect(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
   wm_conn *conn = vtab->table->conn;
   conn->changes++; /* the table's database may be another one now */
+  wm_log_forget(vtab->table);
   wm_table_release(vtab->table);
   wm_conn_release(conn);
   sqlite3_free(base->zErrMsg); /* SQLite does not fetch the text of each method that may fail */
@@ -126,6 +129,9 @@ static int vtab_rename(sqlite3_vtab *base, const char *name) {
 
 static int vtab_begin(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
+  int result = wm_durable_begin(vtab->table);
+  if (result != WALMAP_OK)
+    return wm_error_table(base, result, vtab->table);
   enter(vtab, vtab->phase == OUTSIDE, INSIDE);
   wm_attachment_begin(vtab->table->attachment);
   vtab->fresh = true;
@@ -140,8 +146,9 @@ static int vtab_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlit
 }
 
 static int vtab_sync(sqlite3_vtab *base) {
-  enter((wm_vtab *)base, ((wm_vtab *)base)->phase != OUTSIDE, SYNCED);
-  return SQLITE_OK; /* T7: nothing is left to do that can fail */
+  wm_vtab *vtab = (wm_vtab *)base;
+  enter(vtab, vtab->phase != OUTSIDE, SYNCED);
+  return wm_error_table(base, wm_durable_sync(vtab->table), vtab->table); /* T7: after it nothing can fail */
 }
 
 static int vtab_commit(sqlite3_vtab *base) {
@@ -190,18 +197,26 @@ static int vtab_rollback_to(sqlite3_vtab *base, int n) {
 /* It waits for other writers, and fails with SQLITE_BUSY as they do: then the map was not looked at. */
 static int vtab_integrity(sqlite3_vtab *base, const char *schema, const char *name, int flags, char **err) {
   (void)flags; /* PRAGMA quick_check: there is nothing to leave out */
-  wm_attachment *attachment = ((wm_vtab *)base)->table->attachment;
+  wm_table *table = ((wm_vtab *)base)->table;
+  wm_attachment *attachment = table->attachment;
   walmap_why why;
   bool began = wm_attachment_begin_aside(attachment);
   int result = walmap_verify(attachment->map->map, attachment->txn, &why);
   wm_attachment_end_aside(attachment, began);
-  if (result != WALMAP_CORRUPT)
+  char *fault = NULL;
+  if (result == WALMAP_OK)
+    result = wm_durable_verify(table, &fault);
+  if (result != WALMAP_CORRUPT && fault == NULL)
     return wm_error_code(result);
-  *err = sqlite3_mprintf(WM_MODULE " table %s.%s: %s", schema, name, why.text);
+  *err = sqlite3_mprintf(WM_MODULE " table %s.%s: %s", schema, name, fault != NULL ? fault : why.text);
+  sqlite3_free(fault);
   return *err != NULL ? SQLITE_OK : SQLITE_NOMEM;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+
+/* Whether kv_SUFFIX is a table of ours: SQLite protects it in defensive mode. */
+static int vtab_shadow_name(const char *suffix) { return sqlite3_stricmp(suffix, "log") == 0; }
 
 /*
 ** A module as SQLite 3.44 and later knows it, whatever headers this is compiled with: older ones end before xIntegrity.
@@ -223,7 +238,7 @@ _Static_assert(offsetof(wm_module, xIntegrity) == offsetof(sqlite3_module, xShad
 #endif
 
 static const wm_module module = {
-    .base.iVersion = 4, /* 2: savepoints, 4: xIntegrity */
+    .base.iVersion = 4, /* 2: savepoints, 3: xShadowName, 4: xIntegrity */
     .base.xCreate = vtab_connect,
     .base.xConnect = vtab_connect,
     .base.xBestIndex = wm_plan_best_index,
@@ -244,6 +259,7 @@ static const wm_module module = {
     .base.xSavepoint = vtab_savepoint,
     .base.xRelease = vtab_release,
     .base.xRollbackTo = vtab_rollback_to,
+    .base.xShadowName = vtab_shadow_name,
     INTEGRITY = vtab_integrity,
 };
 

@@ -7,7 +7,7 @@
 # of walmap.h; of the core's own folders it may use base/ alone. A folder that has no level here may not be there.
 BEGIN {
   split("core:0 core/base:0 core/sync:1 core/order:2 core/shard:3 core/mvcc:4 core/image:4 core/transfer:5 core/verify:5 " \
-        "ext/codec:10 ext/conn:11 ext/schema:12 ext/table:13 ext/durable:14 ext/functions:15 ext:16", entries, " ")
+        "ext/codec:10 ext/conn:11 ext/durable:12 ext/schema:13 ext/table:14 ext/functions:15 ext:16", entries, " ")
   for (i in entries) { split(entries[i], entry, ":"); level[entry[1]] = entry[2] }
   for (i = 1; i < ARGC; i++) there[ARGV[i]] = 1
 }

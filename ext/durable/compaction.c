@@ -1,0 +1,147 @@
+/*
+** compaction.c - removing what is dead from the log in the file: see compaction.h
+**
+** Rows leave the log at its oldest end only. What is still alive in them is put again by the transaction that removes
+** them, at the end of its own changes: so the state is always the replay of all rows in order (I1), a removed key needs
+** no care (what came before its removal went before it), and ROLLBACK undoes everything together (I3). It happens in
+** transactions that write, which have found the map equal to the file (I4), in pieces (I5).
+**
+** A put is alive if the map has that value for its key. So an old put whose value has come back counts as alive, and is
+** put again; that is right, and costs space only. Within one pass each key is put again once.
+**
+** Nothing here depends on the map's order: the same rows give the same rows on every machine.
+*/
+#include "durable/compaction.h"
+
+#include "codec/block.h"
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "durable/log.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+enum {
+  SLACK = 512 << 10, /* bytes of a log that are left alone */
+  LEAST = 64 << 10,  /* bytes that one pass removes */
+  MOST = 1 << 20,
+  FACTOR = 4, /* of what the transaction writes */
+};
+
+typedef struct pass {
+  wm_table *table;
+  walmap *seen; /* keys that were put again */
+  uint64_t budget, removed;
+  uint64_t last; /* seq of the last row that may go */
+  uint64_t next; /* seq of the first row that stays */
+} pass;
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Figures                                                                                                            */
+
+size_t wm_compaction_block_limit(const wm_table *table) {
+  enum { ROW = 64 }; /* of the row beside the block */
+  int limit = sqlite3_limit(table->conn->db, SQLITE_LIMIT_LENGTH, -1);
+  size_t allowed = limit > ROW + WM_BLOCK_HEAD ? (size_t)limit - ROW : WM_BLOCK_HEAD;
+  return allowed < WM_BLOCK_SIZE ? allowed : WM_BLOCK_SIZE;
+}
+
+uint64_t wm_compaction_cost_of_journal(wm_table *table) {
+  const wm_journal *journal = &table->attachment->journal;
+  size_t limit = wm_compaction_block_limit(table);
+  uint64_t cost = 0;
+  for (size_t at = 0, size; at < journal->size; at += size) {
+    size = wm_block_cut(journal->records + at, journal->records + journal->size, limit);
+    cost += wm_block_cost(WM_BLOCK_HEAD + size);
+  }
+  return cost;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* A pass                                                                                                             */
+
+static int fail(wm_table *table, int result) {
+  return wm_log_fail(table, wm_error_code(result), wm_error_text(result, table->name, table->attachment));
+}
+
+static int put_again(pass *p, const walmap_entry *entry) {
+  wm_attachment *attachment = p->table->attachment;
+  walmap_entry now;
+  bool fresh = false;
+  int result = walmap_txn_get(attachment->txn, entry->key, entry->key_len, &now);
+  if (result == WALMAP_NOTFOUND || (result == WALMAP_OK && (now.value_len != entry->value_len ||
+                                                            memcmp(now.value, entry->value, now.value_len) != 0)))
+    return WALMAP_OK;
+  if (result == WALMAP_OK)
+    result = walmap_set_if_absent(p->seen, entry->key, entry->key_len, NULL, 0, &fresh);
+  if (result != WALMAP_OK || !fresh)
+    return result;
+  result = wm_journal_reserve(&attachment->journal, wm_record_size(WM_CHANGE_PUT, entry->key_len, entry->value_len));
+  if (result == WALMAP_OK)
+    wm_journal_add(&attachment->journal, WM_CHANGE_PUT, entry);
+  return result;
+}
+
+static int pass_row(void *ctx, const wm_log_row *row) {
+  pass *p = ctx;
+  wm_block block;
+  wm_record record;
+  bool more = true;
+  if (p->removed >= p->budget || row->seq > p->last)
+    return SQLITE_DONE;
+  const char *wrong = wm_block_open(&block, row->seq, row->chain, row->block, row->size);
+  while (wrong == NULL && more) {
+    wrong = wm_block_next(&block, &record, &more);
+    if (wrong != NULL || !more || record.change != WM_CHANGE_PUT)
+      continue;
+    int result = put_again(p, &record.entry);
+    if (result != WALMAP_OK)
+      return fail(p->table, result);
+  }
+  if (wrong != NULL)
+    return wm_log_damaged(p->table, row->seq, wrong);
+  p->removed += wm_block_cost(row->size);
+  p->next = row->seq + 1;
+  return SQLITE_OK;
+}
+
+/* What was put again stays in the journal when it fails: the statement, or COMMIT, fails with it. */
+static int remove_rows(wm_table *table, uint64_t budget) {
+  wm_attachment *attachment = table->attachment;
+  wm_journal *journal = &attachment->journal;
+  pass p = {.table = table, .budget = budget, .last = attachment->base.seq, .next = journal->first};
+  int result = walmap_open(NULL, &p.seen);
+  if (result != WALMAP_OK)
+    return fail(table, result);
+  int rc = wm_log_each(table, journal->first, pass_row, &p);
+  if (rc == SQLITE_DONE)
+    rc = SQLITE_OK;
+  walmap_close(p.seen);
+  if (rc == SQLITE_OK && p.next > journal->first)
+    rc = wm_log_remove_before(table, p.next);
+  if (rc == SQLITE_OK && p.next > journal->first) {
+    journal->first = p.next;
+    journal->bytes -= p.removed < journal->bytes ? p.removed : journal->bytes;
+    wm_attachment_changed(attachment); /* the rows are to be written even if they were before */
+  }
+  return rc;
+}
+
+int wm_compaction_some(wm_table *table) {
+  wm_attachment *attachment = table->attachment;
+  const wm_journal *journal = &attachment->journal;
+  uint64_t own = wm_compaction_cost_of_journal(table);
+  uint64_t live = walmap_txn_size(attachment->txn) - walmap_txn_reclaimable(attachment->txn);
+  if (journal->bytes + own <= live / 2 * 5 + SLACK || journal->first > attachment->base.seq)
+    return SQLITE_OK;
+  uint64_t budget = FACTOR * own;
+  budget = budget < LEAST ? LEAST : budget;
+  return remove_rows(table, budget < MOST ? budget : MOST);
+}
+
+int wm_compaction_all(wm_table *table) {
+  if (table->attachment->journal.first > table->attachment->base.seq)
+    return SQLITE_OK;
+  return remove_rows(table, UINT64_MAX);
+}

@@ -1,0 +1,322 @@
+/*
+** log.c - the shadow table of a durable table: see log.h
+**
+** Statements are prepared when they are first needed, and kept: a read of the table runs one. They have the flag NO_VTAB,
+** so that a schema that somebody else made cannot put a virtual table, and its code, in the shadow table's place. They
+** are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working.
+*/
+#include "durable/log.h"
+
+#include "codec/block.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+enum { TOP, EACH, CHAIN, INSERT, REMOVE_BEFORE, REMOVE_AFTER, STATEMENTS };
+
+static const char *const sql_of[STATEMENTS] = {
+    [TOP] = "SELECT seq, chain FROM \"%w\".\"%w_log\" ORDER BY seq DESC LIMIT 1",
+    [EACH] = "SELECT seq, chain, block FROM \"%w\".\"%w_log\" WHERE seq >= ?1 ORDER BY seq",
+    [CHAIN] = "SELECT seq, chain FROM \"%w\".\"%w_log\" WHERE seq = ?1",
+    [INSERT] = "INSERT INTO \"%w\".\"%w_log\"(seq, chain, block) VALUES(?1, ?2, ?3)",
+    [REMOVE_BEFORE] = "DELETE FROM \"%w\".\"%w_log\" WHERE seq < ?1",
+    [REMOVE_AFTER] = "DELETE FROM \"%w\".\"%w_log\" WHERE seq > ?1",
+};
+
+struct wm_log {
+  sqlite3_stmt *statements[STATEMENTS];
+  int running;  /* statements; one that SQLite prepares anew may disconnect the table, but must stay */
+  bool expired; /* so they are finalized when it has run */
+  bool known;   /* what the last row is, as long as SQLite's data version of the file is this one */
+  unsigned data_version;
+  wm_version top;
+};
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Errors                                                                                                             */
+
+int wm_log_fail(wm_table *table, int rc, char *text) {
+  wm_attachment *attachment = table->attachment;
+  sqlite3_free(attachment->failure);
+  attachment->failure = text;
+  return rc;
+}
+
+int wm_log_damaged(wm_table *table, uint64_t seq, const char *wrong) {
+  return wm_log_fail(table, SQLITE_CORRUPT_VTAB,
+                     sqlite3_mprintf(WM_MODULE ": %s: its shadow table %s_log is damaged: row %lld: %s", table->name,
+                                     table->name, (sqlite3_int64)seq, wrong));
+}
+
+/* The connection's last error. That the shadow table is not as it should be is plain SQLITE_ERROR to SQLite. */
+static int fail_as_sqlite(wm_table *table, int rc) {
+  const char *text = sqlite3_errmsg(table->conn->db);
+  if (rc != SQLITE_ERROR)
+    return wm_log_fail(table, rc, sqlite3_mprintf("%s", text));
+  return wm_log_fail(table, SQLITE_CORRUPT_VTAB,
+                     sqlite3_mprintf(WM_MODULE ": %s: its shadow table %s_log: %s", table->name, table->name, text));
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Statements                                                                                                         */
+
+/* A view would run what somebody else has written there. */
+static int check_table(wm_table *table) {
+  sqlite3 *db = table->conn->db;
+  const char *type = NULL;
+  int is_key = 0;
+  char *name = sqlite3_mprintf("%s_log", table->name);
+  int rc = name == NULL
+               ? SQLITE_NOMEM
+               : sqlite3_table_column_metadata(db, table->schema, name, "seq", &type, NULL, NULL, &is_key, NULL);
+  if (rc == SQLITE_OK && (!is_key || type == NULL || sqlite3_stricmp(type, "INTEGER") != 0))
+    rc = wm_log_damaged(table, 0, "its column seq is no INTEGER PRIMARY KEY");
+  else if (rc != SQLITE_OK)
+    rc = fail_as_sqlite(table, rc);
+  sqlite3_free(name);
+  return rc;
+}
+
+static int obtain_log(wm_table *table, struct wm_log **out) {
+  if (table->log == NULL) {
+    int rc = check_table(table);
+    if (rc != SQLITE_OK)
+      return rc;
+    if ((table->log = sqlite3_malloc(sizeof *table->log)) == NULL)
+      return wm_log_fail(table, SQLITE_NOMEM, NULL);
+    memset(table->log, 0, sizeof *table->log);
+  }
+  *out = table->log;
+  return SQLITE_OK;
+}
+
+/* The statement, ready to be bound and run; `reset` must follow. */
+static int obtain(wm_table *table, int which, sqlite3_stmt **out) {
+  struct wm_log *log;
+  int rc = obtain_log(table, &log);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (log->statements[which] == NULL) {
+    char *sql = sqlite3_mprintf(sql_of[which], table->schema, table->name);
+    if (sql == NULL)
+      return wm_log_fail(table, SQLITE_NOMEM, NULL);
+    rc = sqlite3_prepare_v3(table->conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT | SQLITE_PREPARE_NO_VTAB,
+                            &log->statements[which], NULL);
+    sqlite3_free(sql);
+    if (rc != SQLITE_OK)
+      return fail_as_sqlite(table, rc);
+  }
+  log->running++;
+  *out = log->statements[which];
+  return SQLITE_OK;
+}
+
+void wm_log_forget(wm_table *table) {
+  struct wm_log *log = table->log;
+  if (log == NULL)
+    return;
+  log->expired = log->running > 0;
+  if (log->expired)
+    return;
+  table->log = NULL; /* first, for finalizing may disconnect the table */
+  for (int i = 0; i < STATEMENTS; i++)
+    sqlite3_finalize(log->statements[i]);
+  sqlite3_free(log);
+}
+
+/* After the last step, whose result is rc: SQLITE_OK where that was DONE or ROW. */
+static int reset(wm_table *table, sqlite3_stmt *statement, int rc) {
+  bool fine = rc == SQLITE_DONE || rc == SQLITE_ROW;
+  rc = sqlite3_reset(statement);
+  rc = fine || rc == SQLITE_OK ? SQLITE_OK : fail_as_sqlite(table, rc);
+  table->log->running--;
+  if (table->log->expired)
+    wm_log_forget(table);
+  return rc;
+}
+
+/* Runs one that writes. The rowid of the user's last INSERT stays what it was. */
+static int run(wm_table *table, sqlite3_stmt *statement) {
+  sqlite3 *db = table->conn->db;
+  sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
+  int rc = reset(table, statement, sqlite3_step(statement));
+  sqlite3_clear_bindings(statement);
+  sqlite3_set_last_insert_rowid(db, rowid);
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Reading                                                                                                            */
+
+/*
+** SQLite's data version of the file changes with every commit that a read transaction sees for the first time, so it
+** tells that the last row is the one that was found before. It says nothing outside of a read transaction, nor of what a
+** transaction has written itself.
+*/
+static bool is_known(const wm_table *table, unsigned *data_version) {
+  const struct wm_log *log = table->log;
+  sqlite3 *db = table->conn->db;
+  return sqlite3_txn_state(db, table->schema) == SQLITE_TXN_READ &&
+         sqlite3_file_control(db, table->schema, SQLITE_FCNTL_DATA_VERSION, data_version) == SQLITE_OK && log != NULL &&
+         log->known && log->data_version == *data_version;
+}
+
+/* On SQLITE_OK the statement is at the row; otherwise it is reset. */
+static int step_to_top(wm_table *table, sqlite3_stmt *statement, wm_version *version) {
+  int rc = sqlite3_step(statement);
+  bool found = rc == SQLITE_ROW;
+  if (found) {
+    *version = (wm_version){.seq = (uint64_t)sqlite3_column_int64(statement, 0),
+                            .chain = (uint64_t)sqlite3_column_int64(statement, 1)};
+    if (sqlite3_column_type(statement, 1) == SQLITE_INTEGER && (sqlite3_int64)version->seq > 0)
+      return SQLITE_OK;
+  }
+  rc = reset(table, statement, rc);
+  if (rc != SQLITE_OK)
+    return rc;
+  return found ? wm_log_damaged(table, version->seq, "a number is not what it should be")
+               : wm_log_damaged(table, 1, "there are no rows");
+}
+
+static int read_top(wm_table *table, sqlite3_stmt *statement, wm_version *version) {
+  int rc = step_to_top(table, statement, version);
+  return rc == SQLITE_OK ? reset(table, statement, SQLITE_ROW) : rc;
+}
+
+int wm_log_begin_hold(wm_table *table, wm_log_hold *hold, wm_version *version) {
+  int rc = obtain(table, TOP, &hold->statement);
+  return rc == SQLITE_OK ? step_to_top(table, hold->statement, version) : rc;
+}
+
+void wm_log_end_hold(wm_table *table, wm_log_hold *hold) { (void)reset(table, hold->statement, SQLITE_ROW); }
+
+int wm_log_top(wm_table *table, wm_version *version) {
+  unsigned data_version = 0;
+  sqlite3_stmt *statement;
+  if (is_known(table, &data_version)) {
+    *version = table->log->top;
+    return SQLITE_OK;
+  }
+  bool may_be_kept = sqlite3_txn_state(table->conn->db, table->schema) == SQLITE_TXN_READ;
+  int rc = obtain(table, TOP, &statement);
+  if (rc == SQLITE_OK)
+    rc = read_top(table, statement, version);
+  struct wm_log *log = table->log;
+  if (rc == SQLITE_OK && log != NULL) {
+    log->known = may_be_kept;
+    log->data_version = data_version;
+    log->top = *version;
+  }
+  return rc;
+}
+
+static int read_row(wm_table *table, sqlite3_stmt *statement, wm_log_row *row) {
+  row->seq = (uint64_t)sqlite3_column_int64(statement, 0);
+  if (sqlite3_column_type(statement, 1) != SQLITE_INTEGER || sqlite3_column_type(statement, 2) != SQLITE_BLOB)
+    return wm_log_damaged(table, row->seq, "a column has another type than it should have");
+  row->chain = (uint64_t)sqlite3_column_int64(statement, 1);
+  row->block = sqlite3_column_blob(statement, 2);
+  row->size = (size_t)sqlite3_column_bytes(statement, 2);
+  return row->block == NULL && row->size > 0 ? wm_log_fail(table, SQLITE_NOMEM, NULL) : SQLITE_OK;
+}
+
+int wm_log_each(wm_table *table, uint64_t seq, wm_log_row_fn each, void *ctx) {
+  sqlite3_stmt *statement;
+  int step, rc = obtain(table, EACH, &statement);
+  if (rc != SQLITE_OK)
+    return rc;
+  sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
+  while ((step = sqlite3_step(statement)) == SQLITE_ROW && rc == SQLITE_OK) {
+    wm_log_row row;
+    rc = read_row(table, statement, &row);
+    if (rc == SQLITE_OK)
+      rc = each(ctx, &row);
+  }
+  int finished = reset(table, statement, step);
+  return rc == SQLITE_OK ? finished : rc;
+}
+
+int wm_log_chain(wm_table *table, uint64_t seq, uint64_t *chain) {
+  sqlite3_stmt *statement;
+  int rc = obtain(table, CHAIN, &statement);
+  if (rc != SQLITE_OK)
+    return rc;
+  sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
+  int step = sqlite3_step(statement);
+  bool found = step == SQLITE_ROW;
+  if (found)
+    *chain = (uint64_t)sqlite3_column_int64(statement, 1);
+  rc = reset(table, statement, step);
+  return rc == SQLITE_OK && !found ? SQLITE_NOTFOUND : rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Writing                                                                                                            */
+
+int wm_log_insert(wm_table *table, const wm_log_row *row) {
+  sqlite3_stmt *statement;
+  int rc = obtain(table, INSERT, &statement);
+  if (rc != SQLITE_OK)
+    return rc;
+  sqlite3_bind_int64(statement, 1, (sqlite3_int64)row->seq);
+  sqlite3_bind_int64(statement, 2, (sqlite3_int64)row->chain);
+  rc = sqlite3_bind_blob64(statement, 3, row->block, row->size, SQLITE_STATIC);
+  if (rc == SQLITE_OK)
+    return run(table, statement);
+  (void)reset(table, statement, SQLITE_DONE);
+  return fail_as_sqlite(table, rc);
+}
+
+static int remove_rows(wm_table *table, int which, uint64_t seq) {
+  sqlite3_stmt *statement;
+  int rc = obtain(table, which, &statement);
+  if (rc != SQLITE_OK)
+    return rc;
+  sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
+  return run(table, statement);
+}
+
+int wm_log_remove_before(wm_table *table, uint64_t seq) { return remove_rows(table, REMOVE_BEFORE, seq); }
+int wm_log_remove_after(wm_table *table, uint64_t seq) { return remove_rows(table, REMOVE_AFTER, seq); }
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* CREATE, DROP, RENAME                                                                                               */
+
+/* Runs statements, and frees their text. */
+static int execute(wm_conn *conn, char *sql, char **err) {
+  sqlite3_int64 rowid = sqlite3_last_insert_rowid(conn->db);
+  if (sql == NULL)
+    return SQLITE_NOMEM;
+  int rc = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
+  if (rc != SQLITE_OK && rc != SQLITE_NOMEM)
+    *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
+  sqlite3_free(sql);
+  sqlite3_set_last_insert_rowid(conn->db, rowid);
+  return rc;
+}
+
+/* The first row has no changes: a log without rows is a damaged one. */
+int wm_log_create(wm_conn *conn, const char *schema, const char *name, char **err) {
+  const wm_block_head head = {.first = 1, .bytes = wm_block_cost(WM_BLOCK_HEAD)};
+  uint8_t block[WM_BLOCK_HEAD];
+  char hex[2 * WM_BLOCK_HEAD + 1];
+  wm_block_write_head(block, &head, 0);
+  for (int i = 0; i < WM_BLOCK_HEAD; i++)
+    sqlite3_snprintf(3, hex + 2 * i, "%02x", block[i]);
+  return execute(conn,
+                 sqlite3_mprintf("CREATE TABLE \"%w\".\"%w_log\"(seq INTEGER PRIMARY KEY, chain INTEGER NOT NULL, "
+                                 "block BLOB NOT NULL);"
+                                 "INSERT INTO \"%w\".\"%w_log\" VALUES(1, %lld, x'%s')",
+                                 schema, name, schema, name, (sqlite3_int64)wm_block_chain(1, block, sizeof block),
+                                 hex),
+                 err);
+}
+
+int wm_log_drop(wm_conn *conn, const char *schema, const char *name, char **err) {
+  return execute(conn, sqlite3_mprintf("DROP TABLE IF EXISTS \"%w\".\"%w_log\"", schema, name), err);
+}
+
+int wm_log_rename(wm_conn *conn, const char *schema, const char *name, const char *to, char **err) {
+  return execute(conn, sqlite3_mprintf("ALTER TABLE \"%w\".\"%w_log\" RENAME TO \"%w_log\"", schema, name, to), err);
+}

@@ -1,0 +1,91 @@
+/*
+** replay.c - the rows of a shadow table, applied to a map: see replay.h
+*/
+#include "durable/replay.h"
+
+#include "codec/block.h"
+#include "conn/error.h"
+
+SQLITE_EXTENSION_INIT3
+
+int wm_replay_clear(walmap_txn *txn) {
+  walmap_image_builder *builder;
+  void *image;
+  size_t size;
+  int result = walmap_image_builder_new(WM_CONTENT_SQL, &builder);
+  if (result == WALMAP_OK)
+    result = walmap_image_builder_finish(builder, &image, &size);
+  if (result != WALMAP_OK)
+    return result;
+  result = walmap_txn_restore(txn, image, size, NULL, NULL, NULL, NULL);
+  walmap_image_free(image);
+  return result;
+}
+
+static int apply(const wm_replay *r, const wm_record *record) {
+  const walmap_entry *entry = &record->entry;
+  switch (record->change) {
+  case WM_CHANGE_PUT:
+    wm_registry_note_key(r->table->attachment->map, entry->key, entry->key_len);
+    return walmap_txn_set(r->txn, entry->key, entry->key_len, entry->value, entry->value_len);
+  case WM_CHANGE_REMOVE: {
+    int result = walmap_txn_remove(r->txn, entry->key, entry->key_len);
+    return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+  }
+  default:
+    return wm_replay_clear(r->txn);
+  }
+}
+
+/* What contradicts the row before, or NULL. */
+static const char *check_order(const wm_replay *r, const wm_log_row *row, const wm_block_head *head) {
+  if (r->at.seq == 0)
+    return NULL;
+  if (row->seq != r->at.seq + 1)
+    return "the row before it is missing";
+  if (head->previous != r->at.chain)
+    return "it does not follow the row before it";
+  if (head->first < r->at.first)
+    return "it names an older row as the oldest than the row before it";
+  return NULL;
+}
+
+static int replay_row(void *ctx, const wm_log_row *row) {
+  wm_replay *r = ctx;
+  wm_block block;
+  wm_record record;
+  bool more = true;
+  const char *wrong = wm_block_open(&block, row->seq, row->chain, row->block, row->size);
+  if (wrong == NULL)
+    wrong = check_order(r, row, &block.head);
+  while (wrong == NULL && more) {
+    wrong = wm_block_next(&block, &record, &more);
+    if (wrong != NULL || !more)
+      continue;
+    int result = apply(r, &record);
+    if (result != WALMAP_OK)
+      return wm_log_fail(r->table, wm_error_code(result), wm_error_text(result, r->table->name, r->table->attachment));
+  }
+  if (wrong != NULL)
+    return wm_log_damaged(r->table, row->seq, wrong);
+  if (r->oldest == 0)
+    r->oldest = row->seq;
+  r->at = (wm_version){row->seq, row->chain, block.head.first, block.head.bytes};
+  r->more = block.head.more;
+  r->read += row->size;
+  return SQLITE_OK;
+}
+
+int wm_replay_run(wm_replay *r) {
+  bool whole = r->at.seq == 0;
+  int rc = wm_log_each(r->table, r->at.seq + 1, replay_row, r);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (r->oldest == 0 && whole)
+    return wm_log_damaged(r->table, 1, "there are no rows");
+  if (whole && r->oldest != r->at.first)
+    return wm_log_damaged(r->table, r->at.first, "it is missing, or should have been removed");
+  if (r->more)
+    return wm_log_damaged(r->table, r->at.seq + 1, "it is missing, and the transaction in the row before goes on");
+  return SQLITE_OK;
+}

@@ -1,0 +1,27 @@
+/*
+** replay.h - the rows of a shadow table, applied to a map
+**
+** Each row is checked before its changes are made: the block by itself (codec/block.h), and that it comes after the row
+** before. So what a map shows is what some connection has committed, or the replay ends with an error.
+*/
+#ifndef WM_REPLAY_H
+#define WM_REPLAY_H
+
+#include "durable/log.h"
+
+typedef struct wm_replay {
+  wm_table *table;
+  walmap_txn *txn; /* begun; the caller commits it, or rolls it back */
+  wm_version at;   /* the last row that was applied; seq 0 at first: the whole log is replayed, into an empty map */
+  uint64_t oldest; /* seq of the first row that was met; 0: none */
+  uint64_t read;   /* bytes of blocks */
+  bool more;       /* the transaction of that row goes on */
+} wm_replay;
+
+/* Applies all rows after replay->at. An SQLite code; the attachment's `failure` has the text. */
+int wm_replay_run(wm_replay *replay);
+
+/* Removes all entries of the map, in the transaction. A WALMAP code. */
+int wm_replay_clear(walmap_txn *txn);
+
+#endif

@@ -1,0 +1,72 @@
+/*
+** verify.c - PRAGMA integrity_check: the shadow table and the map against each other (durable.h)
+**
+** The whole log is replayed, with all checks of a replay, into a map of its own; then both must have the same entries.
+*/
+#include "durable/durable.h"
+
+#include "conn/error.h"
+#include "conn/transaction.h"
+#include "durable/log.h"
+#include "durable/replica.h"
+
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+static bool has(walmap_state *state, const walmap_entry *entry) {
+  walmap_entry found;
+  return walmap_state_get(state, entry->key, entry->key_len, &found) == WALMAP_OK &&
+         found.value_len == entry->value_len && memcmp(found.value, entry->value, found.value_len) == 0;
+}
+
+/* Entries that differ: each that one of the states has and the other has not, or has with another value. */
+static uint64_t count_differences(walmap_state *a, walmap_state *b) {
+  walmap_cursor cursor;
+  walmap_entry entry;
+  uint64_t in_a = 0, in_both = 0;
+  walmap_cursor_start(&cursor, a);
+  while (walmap_cursor_next(&cursor, &entry)) {
+    in_a++;
+    in_both += has(b, &entry);
+  }
+  return (in_a - in_both) + (walmap_state_len(b) - in_both);
+}
+
+static int compare(wm_table *table, walmap_state *state, const wm_replica *replica, char **fault) {
+  walmap_state *other;
+  int result = walmap_state_new(replica->map, &other);
+  if (result != WALMAP_OK)
+    return result;
+  if ((result = walmap_state_begin(other)) == WALMAP_OK) {
+    uint64_t differences = count_differences(state, other);
+    if (differences > 0 && (*fault = sqlite3_mprintf("%lld entries differ between the map and the shadow table %s_log",
+                                                     (sqlite3_int64)differences, table->name)) == NULL)
+      result = WALMAP_NOMEM;
+  }
+  walmap_state_free(other);
+  return result;
+}
+
+/* A damaged log is what is looked for, not a failure. */
+static int tell(wm_table *table, int result, char **fault) {
+  if (result != -SQLITE_CORRUPT_VTAB)
+    return result;
+  *fault = wm_error_text(result, table->name, table->attachment);
+  return *fault != NULL ? WALMAP_OK : WALMAP_NOMEM;
+}
+
+int wm_durable_verify(wm_table *table, char **fault) {
+  wm_replica *replica = NULL;
+  wm_read_state *state;
+  *fault = NULL;
+  if (!wm_durable_is(table) || wm_attachment_is_begun(table->attachment))
+    return WALMAP_OK; /* what a transaction has changed is not in the file yet */
+  int result = wm_replica_make(table, &replica);
+  if (result == WALMAP_OK && (result = wm_durable_acquire(table->attachment, &state)) == WALMAP_OK) {
+    result = compare(table, state->state, replica, fault);
+    wm_read_state_release(state);
+  }
+  wm_replica_release(replica);
+  return tell(table, result, fault);
+}
