@@ -438,8 +438,7 @@ int main(int argc, char **argv) {
   if (full)
     run(r, SMALL, 1000, 15);
   run(r, SMALL, 10000, full ? 15 : 5);
-  if (full)
-    run(r, SMALL, 100000, 5);
+  run(r, SMALL, 100000, 5);
   run(r, SMALL, 500000, 5);
   if (full) {
     run(r, SMALL, 1000000, 5);

@@ -15,14 +15,10 @@ set border 3 lc rgb '#666666'
 set tics nomirror out
 set key top left reverse Left samplen 2
 
-# Three panels of a cost against the number of entries
+# Three panels of a cost against the number of entries. The axis is as long as the sizes that were measured; the key is
+# below, where there are no lines.
 if (picture eq 'core' || picture eq 'sql') {
   core = picture eq 'core'
-  set logscale x 10
-  set xtics ('1 k' 1e3, '10 k' 1e4, '100 k' 1e5, '1 M' 1e6, '10 M' 1e7)
-  set xlabel 'entries'
-  set xrange [core ? 700 : 7000:core ? 1.4e7 : 1.4e6]
-  set yrange [0:*]
   array titles[3] = ['insert, ns', 'get, ns', 'image out, ns an entry']
   array files[3]
   array peers[3]
@@ -35,30 +31,44 @@ if (picture eq 'core' || picture eq 'sql') {
     files[3] = 'bench_sql-imageoutanentry'
     peers[3] = 'sqlite3_serialize'
   }
+  stats data . '/' . files[1] using 1 nooutput
+  set logscale x 10
+  # A long axis has room for the powers of ten alone
+  round(n) = STATS_max < 50 * STATS_min || abs(log10(n) - floor(log10(n) + 0.5)) < 0.01
+  size(n) = !round(n) ? '' : n < 1e6 ? sprintf('%g k', n / 1e3) : sprintf('%g M', n / 1e6)
+  set xlabel 'entries' offset 0, 0.6
+  set xrange [STATS_min / 1.5:STATS_max * 1.5]
+  set yrange [0:*]
+  set offsets 0, 0, graph 0.05, 0
+  set key outside bottom center horizontal maxrows 1
   set multiplot layout 1,3 title (core ? 'The core, one thread, small entries' : 'Through SQL, small entries, :memory:')
   do for [i = 1:3] {
     set title titles[i]
-    if (i == 3) { set key top right noreverse Right; set logscale y 10; set yrange [*:*]; set format y '%g' }
-    plot data . '/' . files[i] using 1:2 with linespoints lt 1 title 'walmap', \
+    if (i == 3) { set logscale y 10; set yrange [*:*]; set format y '%g' }
+    plot data . '/' . files[i] using 1:2:xtic(size(column(1))) with linespoints lt 1 title 'walmap', \
          '' using 1:3 with linespoints lt 3 title peers[i]
   }
   unset multiplot
 }
 
+# Each bar with its figure, for some are too low to be seen
 if (picture eq 'scaling') {
-  set title 'Two connections in two threads, to one alone'
+  set title 'Two connections in two threads'
+  set ylabel 'throughput, of that of one alone'
   set style data histogram
   set style histogram clustered gap 1.5
   set style fill solid 1 noborder
   set boxwidth 0.9
   set yrange [0:2.4]
   set ytics 0.5
-  set key outside bottom center horizontal
+  set key outside bottom center horizontal maxrows 1
   set arrow 1 from graph 0, first 2 to graph 1, first 2 nohead lc rgb '#999999' dt 2
   set arrow 2 from graph 0, first 1 to graph 1, first 1 nohead lc rgb '#999999' dt 2
+  figure(x) = x < 0.005 ? '<0.01' : sprintf('%.2f', x)
   plot data . '/scaling' using 2:xtic(1) lt 1 title 'two readers', \
-       '' using 3 lt 4 title 'two writers, on different keys', \
-       '' using 4 lt 6 title 'a reader beside a writer'
+       '' using 3 lt 4 title 'two writers, different keys', \
+       '' using 4 lt 6 title 'a reader beside a writer', \
+       for [i = 2:4] '' using ($0 + (i - 3) / 4.5):i:(figure(column(i))) with labels font ',10' offset 0, 0.5 notitle
 }
 
 if (picture eq 'latency') {
