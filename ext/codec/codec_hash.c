@@ -91,13 +91,12 @@ static double decimal_to_real(const decimal *d) {
 
 /*
 ** [sign] digits [. digits] [e [sign] digits], at least one digit before the exponent, space around. Characters behind a
-** NUL do not count, as in SQLite 3.53; in 3.40 a text with a NUL is no number. One look-alike too many does no harm,
+** NUL do not count, as in SQLite 3.53, which makes a real of such a text, digits alone included: '74185296307418529' with
+** a NUL behind is 74185296307418528 there. In 3.40 a text with a NUL is no number. One look-alike too many does no harm,
 ** because SQLite compares again; one too few would be missed.
 */
 static bool parse_number(const uint8_t *at, size_t size, number *out) {
-  const uint8_t *end = memchr(at, 0, size);
-  if (end == NULL)
-    end = at + size;
+  const uint8_t *nul = memchr(at, 0, size), *end = nul != NULL ? nul : at + size;
   while (at < end && is_space(*at))
     at++;
   while (end > at && is_space(end[-1]))
@@ -114,7 +113,7 @@ static bool parse_number(const uint8_t *at, size_t size, number *out) {
     magnitude = magnitude * 10 + (*at - '0');
   }
   size_t whole_digits = (size_t)(at - start);
-  if (at == end && whole_digits > 0 && !overflow && magnitude <= (uint64_t)INT64_MAX + out->negative) {
+  if (at == end && nul == NULL && whole_digits > 0 && !overflow && magnitude <= (uint64_t)INT64_MAX + out->negative) {
     out->is_int = true;
     out->magnitude = magnitude;
     return true;
