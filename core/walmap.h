@@ -111,6 +111,9 @@ typedef uint64_t (*walmap_hash_fn)(const void *key, size_t key_len, uint64_t see
 /* The default: XXH3-64 with a seed. */
 uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed);
 
+/* Unix time in milliseconds. Called from any thread. The map never goes back to an earlier time than it has had. */
+typedef uint64_t (*walmap_clock_fn)(void *ctx);
+
 /*
 ** The bytes by which an ordered map orders a key: keys are compared by them as memcmp does, and bytes that go on come
 ** after those that end. Stores a pointer to them and returns how many: all or part of the key itself, or what was
@@ -122,15 +125,18 @@ typedef size_t (*walmap_sort_key_fn)(const void *key, size_t key_len, const void
                                      uint8_t buffer[WALMAP_SORT_BUFFER]);
 
 typedef struct walmap_options {
-  uint32_t shards;             /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
-  uint64_t capacity;           /* expected entries, a hint to size segments and the index; 0 is none. See below */
-  uint32_t first_segment;      /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
-  uint32_t auto_compact;       /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
-  uint32_t busy_timeout;       /* ms that a writer waits for a shard; with 0 it does not wait. See below */
-  walmap_hash_fn hash;         /* NULL is walmap_xxh3 */
-  bool seed_given;             /* false: the seed is random, drawn from the system; true: it is `seed` */
-  uint64_t seed;               /* mixed into every hash */
-  uint32_t content;            /* what the keys and values are, in the caller's numbering; written into images */
+  uint32_t shards;        /* a power of two, 1 to WALMAP_MAX_SHARDS; 0 is the default, WALMAP_DEFAULT_SHARDS */
+  uint64_t capacity;      /* expected entries, a hint to size segments and the index; 0 is none. See below */
+  uint32_t first_segment; /* bytes of a shard's smallest log segments, 256 to 1 MiB; 0 is 1024. See below */
+  uint32_t auto_compact;  /* percent of dead bytes in a shard's log that starts compaction, 1 to 99; 0 is off */
+  uint32_t busy_timeout;  /* ms that a writer waits for a shard; with 0 it does not wait. See below */
+  walmap_hash_fn hash;    /* NULL is walmap_xxh3 */
+  bool seed_given;        /* false: the seed is random, drawn from the system; true: it is `seed` */
+  uint64_t seed;          /* mixed into every hash */
+  uint32_t content;       /* what the keys and values are, in the caller's numbering; written into images */
+  uint64_t ttl;           /* ms after which what is written expires, where the writer does not say; 0 is never */
+  walmap_clock_fn clock;  /* NULL is the system's clock */
+  void *clock_ctx;
   walmap_allocator allocator;  /* alloc NULL is the default */
   bool ordered;                /* the map keeps its keys in order too: walmap_ordered_seek. See below */
   walmap_sort_key_fn sort_key; /* of an ordered map; NULL is the keys' own bytes */
@@ -172,17 +178,39 @@ void walmap_close(walmap *map);
 /* The map's options, with the defaults and the seed filled in. They never change, and live as long as the map. */
 const walmap_options *walmap_get_options(const walmap *map);
 
+/* The map's time, as its clock tells it and never earlier than before. */
+uint64_t walmap_clock(walmap *map);
+
 /*
 ** Stats of the newest committed state, in O(shards); a begun walmap_state may be an older one.
-**   len          entries
+**   len          entries that have not expired. Where entries expire, a shard that a transaction is just changing is
+**                walked over; and where the last write to a shard was long ago, the times since then are
 **   size         bytes of log records, dead ones included
-**   reclaimable  how many of these bytes compaction frees while no older state is being read: exact, not an estimate
+**   reclaimable  how many of these bytes compaction frees while no older state is being read: exact, not an estimate.
+**                An entry that has expired counts from the next write to its shard on
 **   memory       bytes obtained from the allocator and not given back: log, index and all the rest
 */
 uint64_t walmap_len(walmap *map);
 uint64_t walmap_size(walmap *map);
 uint64_t walmap_reclaimable(walmap *map);
 uint64_t walmap_memory(walmap *map);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/*
+** Expiry
+**
+** An entry may have a time from which on it is absent for everything: reads, scans, counts, images, changes, and for
+** writes that ask whether it is present. Each state has one time, read when it is begun, and so has each transaction
+** (walmap_txn_statement). The functions that end in _expiring are told when the entry expires; the others follow
+** options.ttl where they write an entry anew, and keep the present entry's expiry where they change its value. Space of
+** expired entries comes back by compaction, as that of removed ones does.
+**
+** An `expires` is a Unix time in ms, or one of these. A time that has passed makes an entry that is absent at once.
+*/
+#define WALMAP_NEVER UINT64_C(0)
+#define WALMAP_MAX_TIME (UINT64_MAX / 4) /* later times count as this one */
+#define WALMAP_BY_TTL UINT64_MAX         /* options.ttl from now on */
+#define WALMAP_KEEP (UINT64_MAX - 1)     /* as the present entry; WALMAP_BY_TTL where there is none */
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Single operations: each is a transaction of its own, on one shard                                                  */
@@ -193,12 +221,19 @@ uint64_t walmap_memory(walmap *map);
 ** transaction: here it would wait for itself, and get BUSY.
 */
 int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len);
+int walmap_set_expiring(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                        uint64_t expires);
 
 /* NOTFOUND when the key is absent. */
 int walmap_remove(walmap *map, const void *key, size_t key_len);
 
 /* *done (may be NULL) tells whether the key was absent and is now set. */
 int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len, bool *done);
+int walmap_set_if_absent_expiring(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                                  uint64_t expires, bool *done);
+
+/* Gives a present key another expiry, without a change of its value. NOTFOUND when the key is absent. */
+int walmap_touch(walmap *map, const void *key, size_t key_len, uint64_t expires);
 
 /*
 ** A callback that gets a present value; the value lives until the callback returns. For walmap_set_if and
@@ -209,7 +244,7 @@ int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const voi
 */
 typedef bool (*walmap_test_fn)(void *ctx, const void *value, size_t value_len);
 
-/* Replaces the value of a present key for which `test` is true. *done may be NULL. NOTFOUND when the key is absent. */
+/* Replaces the value of a present key for which `test` is true; the expiry stays. *done may be NULL. NOTFOUND when the key is absent. */
 int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
                   walmap_test_fn test, void *ctx, bool *done);
 
@@ -223,6 +258,10 @@ int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_f
 */
 typedef int (*walmap_upsert_fn)(void *ctx, const void *old, size_t old_len, const void **value, size_t *value_len);
 int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx);
+
+/* `expires` is for a key that is absent, or WALMAP_BY_TTL; a present one keeps what it has. */
+int walmap_upsert_expiring(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx,
+                           uint64_t expires);
 
 /*
 ** Copies the committed value: at most `buffer_size` bytes of it. *value_len is the whole length, so a call with
@@ -259,7 +298,7 @@ void walmap_state_end(walmap_state *state);
 ** begun one is: as many as the map has shards. begin_at begins `state` as the state of these numbers, which cannot fail.
 ** Another state, the outer one, must be begun meanwhile: one that walmap_state_begin began before, or when, the numbers
 ** were those of the newest state, and that ends after `state` does. So it costs little to have thousands of states at
-** hand: one outer state, and the numbers of each.
+** hand: one outer state, and the numbers of each. Its time is the present.
 */
 void walmap_state_commit_points(const walmap_state *state, uint64_t *commit_points);
 void walmap_state_begin_at(walmap_state *state, const uint64_t *commit_points);
@@ -359,6 +398,7 @@ void walmap_txn_free(walmap_txn *txn);
 
 /* Begins. Locks nothing yet, cannot fail. The transaction must not be begun already. */
 void walmap_txn_begin(walmap_txn *txn);
+void walmap_txn_statement(walmap_txn *txn);
 bool walmap_txn_is_begun(const walmap_txn *txn);
 
 /* Makes all changes visible to other readers in one step, and ends the transaction. Cannot fail (C7). */
@@ -400,9 +440,23 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTF
 */
 int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value);
 
-/* The same for a key that is present, or one that is absent; otherwise NOTFOUND or EXISTS, and nothing is changed. */
+/*
+** The same for a key that is present, whose expiry stays, or one that is absent; otherwise NOTFOUND or EXISTS, and
+** nothing is changed.
+*/
 int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t key_len, size_t value_len,
                           void **value);
+
+/* Both, with the expiry told. */
+typedef enum walmap_when { WALMAP_ALWAYS, WALMAP_IF_PRESENT, WALMAP_IF_ABSENT } walmap_when;
+int walmap_txn_reserve_expiring(walmap_txn *txn, walmap_when when, const void *key, size_t key_len, size_t value_len,
+                                uint64_t expires, void **value);
+
+/* As walmap_touch. */
+int walmap_txn_touch(walmap_txn *txn, const void *key, size_t key_len, uint64_t expires);
+
+/* The transaction's time. */
+uint64_t walmap_txn_clock(walmap_txn *txn);
 
 /*
 ** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Locks all

@@ -165,6 +165,12 @@ static inline bool walmap__image_padding_is_zero(const uint8_t *end, size_t n) {
   return (uint64_t)WALMAP__LE32(word) >> 8 * (4 - n) == 0;
 }
 
+/* False when it is none that an image may have. */
+static inline bool walmap__image_take_expires(const uint8_t *at, walmap_entry *entry) {
+  entry->expires = walmap__load64(at);
+  return entry->expires != 0 && entry->expires <= WALMAP_MAX_TIME;
+}
+
 /*
 ** Takes the next record off the chunk. OK; NOTFOUND when all are taken and the chunk ends there; CORRUPT. Checks all
 ** that FORMAT.md asks of a record. It is inline because a restore walks every record through it; rare paths get copies
@@ -201,7 +207,7 @@ static WALMAP__ALWAYS_INLINE int walmap__image_record_next(walmap__image_chunk *
     record->bytes = chunk->at;
     record->size = WALMAP__RECORD_HEAD + padded + tail;
     if (WALMAP__UNLIKELY(tail != 0) &&
-        (record->entry.expires = walmap__load64(chunk->at + WALMAP__RECORD_HEAD + padded)) == 0)
+        !walmap__image_take_expires(chunk->at + WALMAP__RECORD_HEAD + padded, &record->entry))
       goto damaged;
   }
   chunk->at += record->size;

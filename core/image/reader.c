@@ -265,10 +265,10 @@ bool walmap__image_record_extended(const walmap__image_chunk *chunk, walmap__ima
   record->entry.key_len = (size_t)key_len;
   record->entry.value = chunk->at + WALMAP__EXTENDED_HEAD + key_len;
   record->entry.value_len = (size_t)value_len;
-  record->entry.expires = tail != 0 ? walmap__load64(chunk->at + WALMAP__EXTENDED_HEAD + padded) : 0;
+  record->entry.expires = 0;
   record->bytes = chunk->at;
   record->size = WALMAP__EXTENDED_HEAD + padded + tail;
-  return tail == 0 || record->entry.expires != 0;
+  return tail == 0 || walmap__image_take_expires(chunk->at + WALMAP__EXTENDED_HEAD + padded, &record->entry);
 }
 
 void walmap__image_record_damage(const walmap__image_chunk *chunk, walmap_why *why) {

@@ -147,7 +147,7 @@ int walmap__image_writer_add(walmap__image_writer *writer, const walmap_entry *e
   if (entry->key_len > WALMAP_MAX_LENGTH || entry->value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   uint32_t flags = entry->expires != 0 ? WALMAP__EXPIRES : 0;
-  const walmap__record_tail tail = {.expires = entry->expires};
+  const walmap__record_tail tail = {.expires = entry->expires < WALMAP_MAX_TIME ? entry->expires : WALMAP_MAX_TIME};
   size_t size = walmap__record_bytes(entry->key_len, entry->value_len, flags);
   int result = open_chunk(writer, size);
   if (result != WALMAP_OK)

@@ -28,13 +28,44 @@ static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64
          walmap__generation_reclaimed_before(g, s->first_lsn + (walmap__segment_used(s) >> 2));
 }
 
+/* Whether an entry may be dropped that expires then (X3). */
+static bool may_be_dropped(const walmap__generation *g, uint64_t expires) {
+  return expires != 0 && expires <= g->expiry.droppable && expires <= g->expiry.swept;
+}
+
+/* X3: asks for the present time, or sees that the one it has asked for is reached. `latest` may hold it back. */
+static void move_horizon(walmap__shard *shard, walmap__generation *g, uint64_t latest) {
+  walmap *map = shard->map;
+  if (shard->horizon_clock == 0) {
+    uint64_t now = walmap__clock(map);
+    shard->horizon_clock = now < latest ? now : latest;
+    uint64_t horizon = atomic_load(&map->horizon);
+    while (horizon < shard->horizon_clock &&
+           !atomic_compare_exchange_weak(&map->horizon, &horizon, shard->horizon_clock)) {
+    }
+    walmap__yield("compact: horizon noted");
+    shard->horizon_time = walmap__epoch_advance(&map->epoch);
+  }
+  if (walmap__epoch_oldest(&map->epoch) <= shard->horizon_time)
+    return;
+  if (g->expiry.droppable < shard->horizon_clock)
+    g->expiry.droppable = shard->horizon_clock;
+  shard->horizon_clock = 0;
+}
+
 /* What is wanted: segments of which so many percent, from 1 on, are dead; or one of these. */
 enum { ANY_DEAD = 0, ALL = -1 };
 
-static bool is_wanted(const walmap__segment *s, int percent) {
+static bool has_droppable(const walmap__generation *g, const walmap__segment *s) {
+  const walmap__expiry *e = &g->expiry;
+  return walmap__segment_may_be_expired(s, e->droppable < e->swept ? e->droppable : e->swept);
+}
+
+static bool is_wanted(const walmap__generation *g, const walmap__segment *s, int percent) {
   if (percent > 0)
     return s->dead_bytes * 100 >= walmap__segment_used(s) * (uint64_t)percent;
-  return percent == ALL || atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0;
+  return percent == ALL || atomic_load_explicit(&s->dirty, memory_order_relaxed) || walmap__segment_used(s) == 0 ||
+         has_droppable(g, s);
 }
 
 typedef struct clock_reading {
@@ -64,7 +95,7 @@ typedef struct growing {
 ** of a binary counter do: a record is copied along only into a segment that holds at least twice as much.
 */
 static bool joins(const walmap__generation *g, const growing *run, walmap__segment *s) {
-  if (!s || !(is_wanted(s, run->percent) || live_bytes(s) <= run->live) || run->live + live_bytes(s) > run->most)
+  if (!s || !(is_wanted(g, s, run->percent) || live_bytes(s) <= run->live) || run->live + live_bytes(s) > run->most)
     return false;
   return may_be_taken(g, s, run->clock.now, run->clock.oldest);
 }
@@ -91,7 +122,20 @@ static bool is_deader(const walmap__segment *a, const walmap__segment *b) {
 static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, int percent) {
   walmap__segment *best = NULL;
   for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
-    if (!is_wanted(s, percent) || (best && !is_deader(s, best)))
+    if (!is_wanted(g, s, percent) || (best && !is_deader(s, best)))
+      continue;
+    if (may_be_taken(g, s, clock.now, clock.oldest))
+      best = s;
+  }
+  return best;
+}
+
+/* The segment in which something expired first. */
+static walmap__segment *first_expired(const walmap__generation *g, clock_reading clock) {
+  walmap__segment *best = NULL;
+  for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
+    uint64_t least = atomic_load_explicit(&s->least_expires, memory_order_relaxed);
+    if (!has_droppable(g, s) || (best && least >= atomic_load_explicit(&best->least_expires, memory_order_relaxed)))
       continue;
     if (may_be_taken(g, s, clock.now, clock.oldest))
       best = s;
@@ -161,6 +205,27 @@ static void raise_tombstone_horizon(walmap__generation *g, uint64_t lsn) {
     atomic_store_explicit(&g->tombstone_horizon, lsn + 1, memory_order_release);
 }
 
+/*
+** X3. Whoever has a position before the entry was written must be told: compaction may have copied it to a lower one, but
+** never out of the positions that its segment covers.
+*/
+static void drop_expired(walmap__generation *g, walmap__segment *s, walmap__record *record, uint32_t meta) {
+  walmap_entry e;
+  walmap__slot_ref slot;
+  walmap__record_entry(record, meta, &e);
+  size_t size = walmap__record_size(record, meta), offset = (size_t)((const uint8_t *)record - s->base);
+  uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+  const walmap__segment *next = next_of(s);
+  raise_tombstone_horizon(g, (next ? next->first_lsn : g->log.end) - 1);
+  walmap__index_find_address(&g->index, hash, walmap__address(s, offset), &slot);
+  walmap__generation_drop(g, hash, &slot);
+  walmap__yield("compact: expired, not dead");
+  walmap__segment_set_dirty(s);
+  walmap__record_set_meta(record, meta | WALMAP__DEAD);
+  s->dead_bytes += size;
+  g->expiry.expired -= size - (meta & WALMAP__PREV ? 4 : 0);
+}
+
 /* Passes over dead records from this offset on: 1 of the budget each. Returns the offset of what comes after them. */
 static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t offset, uint64_t *budget) {
   size_t used = walmap__segment_used(s), tomb = SIZE_MAX;
@@ -200,6 +265,10 @@ static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, ui
     uint32_t meta = walmap__record_meta(record);
     if (walmap__record_next(record) != 0 || (meta & WALMAP__TOMB))
       return STEP_BLOCKED;
+    if (may_be_dropped(g, walmap__record_expires(record, meta))) {
+      drop_expired(g, job->at, record, meta);
+      continue;
+    }
     candidate *c = &batch[(*n)++];
     *c = (candidate){job->at, record, 0, meta, walmap__address(job->at, job->offset), {NULL, 0, NULL, 0, 0}};
     prefetch_bucket(g, c);
@@ -221,6 +290,8 @@ static void copy_record(walmap__generation *g, const candidate *c) {
   size_t size = walmap__record_bytes(e->key_len, e->value_len, flags);
   uint8_t *value = walmap__record_write(copy->base + used, size, e->key, e->key_len, e->value_len, flags, &tail);
   walmap__copy_bytes(value, e->value, e->value_len);
+  if (e->expires != 0)
+    walmap__segment_note_expires(copy, e->expires);
   uint32_t to = walmap__address(copy, used);
   used += size;
   uint32_t records = atomic_load_explicit(&copy->records, memory_order_relaxed);
@@ -278,6 +349,14 @@ static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
   return g->dead >= WORTHWHILE && g->dead * 100 >= g->log.bytes * percent;
 }
 
+/*
+** What has expired takes a quarter of what has not: less than what is dead for other reasons may, since nobody reads it
+** any more and no option asks for it.
+*/
+static bool too_many_expired(const walmap__generation *g) {
+  return g->expiry.expired >= WORTHWHILE && g->expiry.expired >= (g->log.bytes - g->expiry.expired) / 4;
+}
+
 /* More than twice as many as full ones would be, and SOME: a log that grows has 90 by the time that they are full. */
 static bool too_many_segments(const walmap__log *log) {
   enum { SOME = 256 };
@@ -285,9 +364,10 @@ static bool too_many_segments(const walmap__log *log) {
 }
 
 /* The active segment may be of a time when the log was much longer, and hold most of what is dead now. */
-static bool seal_oversized(walmap__log *log, int percent) {
+static bool seal_oversized(walmap__generation *g, int percent) {
+  walmap__log *log = &g->log;
   const walmap__segment *active = log->active;
-  if (!active || !is_wanted(active, percent) || active->capacity <= 2 * walmap__log_segment_size(log))
+  if (!active || !is_wanted(g, active, percent) || active->capacity <= 2 * walmap__log_segment_size(log))
     return false;
   walmap__log_seal(log);
   return true;
@@ -298,8 +378,12 @@ static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t perce
   int half = (int)(percent + 1) / 2;
   clock_reading clock = read_clock(shard);
   walmap__segment *first = too_many_dead(g, percent) ? deadest(g, clock, half) : NULL;
-  if (!first && too_many_dead(g, percent) && seal_oversized(&g->log, half))
+  if (!first && too_many_dead(g, percent) && seal_oversized(g, half))
     first = deadest(g, clock, half);
+  if (!first && too_many_expired(g)) {
+    move_horizon(shard, g, UINT64_MAX);
+    first = first_expired(g, clock);
+  }
   if (!first && too_many_segments(&g->log))
     first = smallest(g, clock);
   return first && start_job(g, first, clock, half) == WALMAP_OK;
@@ -319,7 +403,7 @@ bool walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   bool changed = false, found = true;
   while (budget > 0) {
     if (!g->job.first) {
-      if (!too_many_dead(g, percent) && !too_many_segments(&g->log))
+      if (!too_many_dead(g, percent) && !too_many_expired(g) && !too_many_segments(&g->log))
         break;
       if (!(found = find_job(shard, g, percent)))
         break;
@@ -388,7 +472,7 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, int percent
     const walmap__segment *last = s;
     walmap__segment *next = next_of(s);
     clock_reading clock;
-    if (is_wanted(s, percent) && may_be_taken_now(shard, g, s, &clock)) {
+    if (is_wanted(g, s, percent) && may_be_taken_now(shard, g, s, &clock)) {
       int result = start_job(g, s, clock, percent);
       if (result != WALMAP_OK)
         return result;
@@ -427,10 +511,28 @@ static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int pe
   return result == WALMAP_TOOBIG ? WALMAP_OK : result;
 }
 
-int walmap__compact_all(walmap__shard *shard) {
+/* A time that was asked for before may be an earlier one, so the present one is asked for anew. */
+static void expire_all(walmap__shard *shard, walmap__generation *g, uint64_t latest) {
+  walmap__generation_sweep(g, walmap__clock(shard->map));
+  shard->horizon_clock = 0;
+  move_horizon(shard, g, latest);
+}
+
+/* What a transaction that calls this has read as present must stay, even if it is droppable for all others. */
+static uint64_t limit_drops(walmap__generation *g, uint64_t latest) {
+  uint64_t droppable = g->expiry.droppable;
+  if (latest < droppable)
+    g->expiry.droppable = latest;
+  return droppable;
+}
+
+int walmap__compact_all(walmap__shard *shard, uint64_t latest) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
     return WALMAP_OK;
+  if (walmap__expiry_is_used(&g->expiry))
+    expire_all(shard, g, latest);
+  uint64_t droppable = limit_drops(g, latest);
   reclaim_all(shard);
   uint64_t unlimited = UINT64_MAX;
   bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;
@@ -441,6 +543,7 @@ int walmap__compact_all(walmap__shard *shard) {
   }
   if (g->order)
     walmap__order_reclaim(g->order);
+  g->expiry.droppable = droppable;
   walmap__store_stats(shard->map, shard);
   return result;
 }

@@ -30,6 +30,19 @@
 **     the copy was not yet superseded, or the copy. (A `next` that was 0 before the flags were loaded tells enough:
 **     what superseded the record, or its copy, came later than the scan's commit point.)
 **
+** Entries that have expired are dropped without a tombstone: their record gets DEAD, and their key leaves the index. That
+** may be done when no reader has a clock before their expiry (X3):
+**
+**   - A shard that wants to drop notes the map's time (horizon_clock), and in the map that it waits for it (horizon).
+**     Then it advances the epoch. Readers that come later have that time at least: a committed state reads the clock
+**     after its slot is taken (X2), a transaction's state looks at the map's horizon then (txn.c), and so does nobody
+**     read a clock before a slot. When no older slot is taken, the time is droppable.
+**   - An entry is dropped only when it was swept too (expiry.h), so it is in `dead` already, and no longer in `len`.
+**   - A transaction that holds the shard lock has read nothing in it that is dropped: jobs run after its commit, or in
+**     walmap_compact before it, which then drops nothing that the transaction's own time has not passed.
+**   - Followers: they have the entry with its expiry, or a position before it was written. So the drop moves the tombstone
+**     horizon past the positions in which the entry may have been written (changes.h).
+**
 ** The owner of the shard runs jobs, when no transaction has changed the shard. Transactions and rollbacks find records
 ** through the index, so a half-done job does not concern them.
 */
@@ -48,8 +61,8 @@ bool walmap__compact_some(walmap__shard *shard, uint64_t budget);
 /* Takes all segments out whose records are all dead, as far as readers allow. Needs no memory. */
 void walmap__compact_dead(walmap__shard *shard);
 
-/* Compacts the whole shard, as far as readers allow. OK or NOMEM. */
-int walmap__compact_all(walmap__shard *shard);
+/* Compacts the whole shard, as far as readers allow; what expires after `latest` stays. OK or NOMEM. */
+int walmap__compact_all(walmap__shard *shard, uint64_t latest);
 
 /* How many records of the log would have to be passed over until no more bytes are dead than are allowed. */
 uint64_t walmap__compact_backlog(const walmap__shard *shard);

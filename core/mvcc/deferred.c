@@ -21,33 +21,40 @@ static bool fits(const walmap__deferred *deferred, const walmap__log *log, size_
 }
 
 /* For one more write beside all that are pending. Their records fit, or there are none. */
-static int reserve(const walmap__deferred *deferred, walmap__generation *g, uint64_t hash, size_t record) {
+static int reserve(const walmap__deferred *deferred, walmap__generation *g, uint64_t hash, size_t record,
+                   uint64_t expires) {
   int result = walmap__log_reserve(&g->log, record);
   if (result == WALMAP_OK)
     result = walmap__index_reserve(&g->index, hash, deferred->n + 1);
   if (result == WALMAP_OK && !walmap__garbage_reserve(&g->garbage, g->log.memory, deferred->n + 2))
     result = WALMAP_NOMEM;
+  if (result == WALMAP_OK && expires != 0)
+    result = walmap__expiry_reserve(&g->expiry, g->log.memory, g->log.limbo, deferred->n + 1);
   return result;
 }
 
+static size_t record_bytes(size_t key_len, size_t value_len, uint64_t expires) {
+  return walmap__record_bytes(key_len, value_len, WALMAP__PREV | (expires != 0 ? WALMAP__EXPIRES : 0));
+}
+
 int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, size_t key_len,
-                             size_t value_len) {
+                             size_t value_len, uint64_t expires) {
   walmap__generation *g = walmap__shard_generation(shard);
-  size_t record = walmap__record_bytes(key_len, value_len, WALMAP__PREV);
+  size_t record = record_bytes(key_len, value_len, expires);
   if (deferred->n == WALMAP__MAX_DEFERRED || WALMAP__STAGING - deferred->staged < key_len + value_len ||
       !fits(deferred, &g->log, record))
     walmap__deferred_flush(deferred);
-  return reserve(deferred, g, hash, record);
+  return reserve(deferred, g, hash, record, expires);
 }
 
 void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, const void *key,
-                           size_t key_len, size_t value_len) {
+                           size_t key_len, size_t value_len, uint64_t expires) {
   walmap__index_prefetch(&walmap__shard_generation(shard)->index, hash);
   uint8_t *to = deferred->staging + deferred->staged;
   deferred->writes[deferred->n++] =
-      (walmap__deferred_write){shard, hash, (uint32_t)key_len, (uint32_t)value_len, deferred->staged};
+      (walmap__deferred_write){shard, hash, expires, (uint32_t)key_len, (uint32_t)value_len, deferred->staged};
   deferred->staged += (uint32_t)(key_len + value_len);
-  deferred->records += (uint32_t)walmap__record_bytes(key_len, value_len, WALMAP__PREV);
+  deferred->records += (uint32_t)record_bytes(key_len, value_len, expires);
   walmap__copy_bytes(to, key, key_len);
   return to + key_len;
 }
@@ -57,7 +64,7 @@ static void make(const walmap__deferred *deferred, const walmap__deferred_write 
   walmap__write w;
   int result = walmap__write_start(&w, p->shard, p->hash, key, p->key_len, false);
   if (result == WALMAP_OK)
-    result = walmap__write_prepare(&w, p->value_len, false);
+    result = walmap__write_prepare(&w, p->value_len, p->expires, false);
   assert(result == WALMAP_OK); /* everything was reserved */
   if (result == WALMAP_OK)
     walmap__copy_bytes(walmap__write_apply(&w), key + p->key_len, p->value_len);

@@ -13,7 +13,7 @@
 ** innermost savepoint.
 **
 ** The reservations hold together: the active segment has room for the records of all pending writes, the subtable of
-** each for all that were deferred up to it, the garbage queue for one each, and for one more that write.h asks for.
+** each for all that were deferred up to it, the garbage queue for one each, and for one more that write.h asks for; so has the expiry table, where they expire.
 */
 #ifndef WALMAP_DEFERRED_H
 #define WALMAP_DEFERRED_H
@@ -25,6 +25,7 @@ enum { WALMAP__MAX_DEFERRED = 16, WALMAP__STAGING = 4096 };
 typedef struct walmap__deferred_write {
   walmap__shard *shard;
   uint64_t hash;
+  uint64_t expires;
   uint32_t key_len, value_len;
   uint32_t at; /* in the staging area: the key, then the value */
 } walmap__deferred_write;
@@ -55,11 +56,11 @@ void walmap__deferred_free(walmap__memory *memory, walmap__deferred *deferred);
 
 /* Reserves what one more write can need, which may settle: OK, NOMEM, TOOBIG. The shard must be owned. */
 int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, size_t key_len,
-                             size_t value_len);
+                             size_t value_len, uint64_t expires);
 
 /* Puts off what was reserved. Returns where the value's bytes go, before the next call. */
 void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, const void *key,
-                           size_t key_len, size_t value_len);
+                           size_t key_len, size_t value_len, uint64_t expires);
 
 void walmap__deferred_apply(walmap__deferred *deferred);
 

@@ -47,6 +47,23 @@ void walmap__shard_maintain(walmap__shard *shard) {
   shard->behind = much_garbage || (!shard->held_by && (more_to_compact || shard->waiting));
 }
 
+void walmap__shard_tend_another(walmap__shard *shard) {
+  enum { RECORDS = 8 };
+  walmap *map = shard->map;
+  shard->tended = (shard->tended + 1) & (map->n_shards - 1);
+  walmap__shard *other = &map->shards[shard->tended];
+  if (other == shard || !walmap__lock_try(&other->lock, &walmap__single_operation))
+    return;
+  walmap__generation *g = walmap__shard_generation(other);
+  if (g && walmap__expiry_is_used(&g->expiry)) {
+    walmap__generation_sweep(g, walmap__clock(map));
+    walmap__store_stats(map, other);
+    other->maintenance_debt += RECORDS;
+    walmap__shard_maintain(other);
+  }
+  walmap__lock_release(&other->lock);
+}
+
 void walmap__shard_after_rollback(walmap__shard *shard, uint64_t records) {
   walmap__shard_after_commit(shard, records);
   walmap__compact_dead(shard);

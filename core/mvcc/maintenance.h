@@ -11,6 +11,9 @@
 ** writes pay one by one, and go on until less is dead than auto_compact demands. A hundred writes of a shard bring
 ** 300,000 dead records down to a few thousand.
 **
+** Where entries expire, a shard to which nothing is written would keep what has expired for ever. So each maintenance of
+** a shard is followed by a little for the next other one that no one holds, which at least notices what has expired.
+**
 ** A transaction that is rolled back pays for the records that it wrote in the same way. Then the segments that hold
 ** nothing else are taken out of the log, whatever the share of dead bytes is, and are freed at once where no reader
 ** keeps them.
@@ -29,12 +32,18 @@ static inline uint64_t walmap__records_paid(size_t bytes) {
   return 1 + (bytes >> LONG_BITS);
 }
 
+/* The same for another shard, a little, if no one holds it. */
+void walmap__shard_tend_another(walmap__shard *shard);
+
 /* After a write of so many records, committed, by the shard's owner. */
 static inline void walmap__shard_after_commit(walmap__shard *shard, uint64_t records) {
   enum { TOGETHER = 8 };
   shard->maintenance_debt += records;
-  if (shard->maintenance_debt >= TOGETHER || shard->behind)
-    walmap__shard_maintain(shard);
+  if (shard->maintenance_debt < TOGETHER && !shard->behind)
+    return;
+  walmap__shard_maintain(shard);
+  if (WALMAP__UNLIKELY(atomic_load_explicit(&shard->map->expiring, memory_order_relaxed)))
+    walmap__shard_tend_another(shard);
 }
 
 /* After so many records were undone, and what was written is published, by the shard's owner. */

@@ -27,6 +27,13 @@ WALMAP__FLATTEN uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t s
 
 #define DEFAULT_FIRST_SEGMENT 1024
 
+static uint64_t system_clock(void *ctx) {
+  (void)ctx;
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return t.tv_sec < 0 ? 0 : (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 void walmap_options_init(walmap_options *o) {
   memset(o, 0, sizeof *o);
   o->shards = WALMAP_DEFAULT_SHARDS;
@@ -34,6 +41,7 @@ void walmap_options_init(walmap_options *o) {
   o->auto_compact = WALMAP_DEFAULT_AUTO_COMPACT;
   o->busy_timeout = WALMAP_DEFAULT_BUSY_TIMEOUT;
   o->hash = walmap_xxh3;
+  o->clock = system_clock;
   o->allocator = walmap__default_allocator;
 }
 
@@ -60,6 +68,8 @@ static int check_options(const walmap_options *given, walmap_options *o) {
     o->first_segment = DEFAULT_FIRST_SEGMENT;
   if (!o->hash)
     o->hash = walmap_xxh3;
+  if (!o->clock)
+    o->clock = system_clock;
   if (!o->allocator.alloc)
     o->allocator = walmap__default_allocator;
   if (!o->seed_given)
@@ -71,6 +81,8 @@ static int check_options(const walmap_options *given, walmap_options *o) {
   if (o->auto_compact > 99)
     return WALMAP_INVALID;
   if (!o->allocator.free)
+    return WALMAP_INVALID;
+  if (o->ttl > WALMAP_MAX_TIME)
     return WALMAP_INVALID;
   return WALMAP_OK;
 }
@@ -246,10 +258,27 @@ void walmap__collect_commit_points(walmap *map, uint64_t *commit_points, bool kn
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* The clock                                                                                                          */
+
+/* X2: what is returned is what `now` was at the time of the exchange, or of the load. */
+uint64_t walmap__clock(walmap *map) {
+  uint64_t time = map->options.clock(map->options.clock_ctx);
+  if (time > WALMAP_MAX_TIME)
+    time = WALMAP_MAX_TIME;
+  walmap__yield("clock: told");
+  uint64_t latest = atomic_load(&map->now);
+  while (latest < time && !atomic_compare_exchange_weak(&map->now, &latest, time)) {
+  }
+  return latest < time ? time : latest;
+}
+
+uint64_t walmap_clock(walmap *map) { return walmap__clock(map); }
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* Figures                                                                                                            */
 
 void walmap__store_stats(walmap *map, const walmap__shard *shard) {
-  const walmap__generation *g = walmap__shard_generation(shard);
+  walmap__generation *g = walmap__shard_generation(shard);
   uint64_t present = atomic_load_explicit(&map->commit_points[shard->id], memory_order_relaxed);
   uint64_t commit_point = walmap__shard_end(shard);
   walmap__shard_stats *two = map->stats[shard->id];
@@ -260,6 +289,8 @@ void walmap__store_stats(walmap *map, const walmap__shard *shard) {
   atomic_store_explicit(&f->len, g->len, memory_order_release);
   atomic_store_explicit(&f->bytes, g->log.bytes, memory_order_release);
   atomic_store_explicit(&f->dead, g->dead, memory_order_release);
+  atomic_store_explicit(&f->swept, g->expiry.swept, memory_order_release);
+  atomic_store_explicit(&f->version, walmap__expiry_settle(&g->expiry), memory_order_release);
   atomic_store_explicit(&f->commit_point, commit_point, memory_order_release);
   if (commit_point == present)
     atomic_store_explicit(&two[1 - stale].commit_point, 0, memory_order_release);
@@ -270,22 +301,25 @@ bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walm
     walmap__shard_stats *f = &map->stats[shard][i];
     if (atomic_load_explicit(&f->commit_point, memory_order_acquire) != commit_point)
       continue;
-    walmap__stats s = {atomic_load_explicit(&f->len, memory_order_acquire),
-                       atomic_load_explicit(&f->bytes, memory_order_acquire),
-                       atomic_load_explicit(&f->dead, memory_order_acquire)};
+    walmap__stats s = {
+        atomic_load_explicit(&f->len, memory_order_acquire), atomic_load_explicit(&f->bytes, memory_order_acquire),
+        atomic_load_explicit(&f->dead, memory_order_acquire), atomic_load_explicit(&f->swept, memory_order_acquire),
+        atomic_load_explicit(&f->version, memory_order_acquire)};
     walmap__yield("stats: read");
     if (atomic_load_explicit(&f->commit_point, memory_order_acquire) != commit_point)
       return false;
     stats->len += s.len;
     stats->bytes += s.bytes;
     stats->dead += s.dead;
+    stats->swept = s.swept;
+    stats->version = s.version;
     return true;
   }
   return false;
 }
 
 walmap__stats walmap__committed_stats(walmap *map, uint32_t shard) {
-  walmap__stats stats = {0, 0, 0};
+  walmap__stats stats = {0};
   (void)walmap__load_stats(map, shard, atomic_load_explicit(&map->commit_points[shard], memory_order_relaxed), &stats);
   return stats;
 }
@@ -294,7 +328,7 @@ walmap__stats walmap__collect_stats(walmap *map) {
   uint64_t commit_points[WALMAP_MAX_SHARDS] = {0};
   for (;;) {
     walmap__collect_commit_points(map, commit_points, false);
-    walmap__stats stats = {0, 0, 0};
+    walmap__stats stats = {0};
     uint32_t i = 0;
     while (i < map->n_shards && walmap__load_stats(map, i, commit_points[i], &stats))
       i++;
@@ -303,7 +337,6 @@ walmap__stats walmap__collect_stats(walmap *map) {
   }
 }
 
-uint64_t walmap_len(walmap *map) { return walmap__collect_stats(map).len; }
 uint64_t walmap_size(walmap *map) { return walmap__collect_stats(map).bytes; }
 uint64_t walmap_reclaimable(walmap *map) { return walmap__collect_stats(map).dead; }
 
@@ -315,14 +348,22 @@ static void store_commit_point(walmap *map, const walmap__shard *shard) {
   atomic_store_explicit(&map->commit_points[shard->id], walmap__shard_end(shard), memory_order_release);
 }
 
-void walmap__publish_one(walmap *map, const walmap__shard *shard) {
+/* What has expired leaves the figures with the commit. */
+static void prepare_stats(walmap *map, const walmap__shard *shard) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (walmap__expiry_is_used(&g->expiry))
+    walmap__generation_sweep(g, walmap__clock(map));
   walmap__store_stats(map, shard);
+}
+
+void walmap__publish_one(walmap *map, const walmap__shard *shard) {
+  prepare_stats(map, shard);
   store_commit_point(map, shard);
 }
 
 void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
-    walmap__store_stats(map, shards[i]);
+    prepare_stats(map, shards[i]);
   pthread_mutex_lock(&map->committing);
   uint64_t commits = atomic_load_explicit(&map->commits, memory_order_relaxed);
   for (uint32_t i = 0; i < map->n_shards; i++) {

@@ -28,14 +28,24 @@
 typedef struct walmap__shard_stats {
   _Atomic uint64_t commit_point; /* 0: being filled */
   _Atomic uint64_t len, bytes, dead;
+  _Atomic uint64_t swept, version; /* of the generation's expiry table (X1) */
 } walmap__shard_stats;
 
 typedef struct walmap__stats {
-  uint64_t len, bytes, dead;
+  uint64_t len, bytes, dead, swept, version;
 } walmap__stats;
 
 struct walmap {
   walmap__epoch epoch;
+
+  /*
+  ** The clock (X2). `now` is the latest time that was read: it never goes back, whatever the system's clock does, and
+  ** there is one order of all readings. `horizon` is the latest time for which some shard waits until no reader has an
+  ** older one (compact.h).
+  */
+  _Alignas(64) _Atomic uint64_t now;
+  _Atomic uint64_t horizon;
+  _Atomic bool expiring; /* an entry that expires was ever written; set before its commit */
   walmap_options options;
   uint64_t id; /* random: tells this map's positions from another's */
   walmap__memory memory;
@@ -50,6 +60,13 @@ struct walmap {
   _Atomic uint64_t *pending_commit_points; /* 0: this shard is not part of the commit */
   pthread_mutex_t committing;
 };
+
+/* The time, in ms, by the map's clock. */
+uint64_t walmap__clock(walmap *map);
+
+static inline uint64_t walmap__expires_after(uint64_t now, uint64_t ttl) {
+  return ttl < WALMAP_MAX_TIME - now ? now + ttl : WALMAP_MAX_TIME;
+}
 
 static inline uint64_t walmap__hash_of(const walmap *map, const void *key, size_t key_len) {
   return map->options.hash(key, key_len, map->options.seed);
@@ -75,7 +92,10 @@ static inline uint64_t walmap__commit_point(walmap *map, uint32_t shard) {
 /* The vector of all commit points (S1). `known`: what is there already was such a vector of this map, earlier. */
 void walmap__collect_commit_points(walmap *map, uint64_t *commit_points, bool known);
 
-/* Adds the shard's stats as of this commit point. False when they are not there any more, or being filled. */
+/*
+** Adds the shard's stats as of this commit point; swept and version are set. False when they are not there any more, or
+** being filled.
+*/
 bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walmap__stats *stats);
 
 /* The sums of all shards' stats, of one committed state. */

@@ -32,6 +32,8 @@ static bool entry_of(const walmap_ordered_cursor *c, uint64_t word, walmap_entry
   walmap__version version = walmap__log_version(log, walmap__word_address(word));
   if (!walmap__version_at(log, &version, c->state->commit_points[walmap__word_shard(word)]))
     return false;
+  if (walmap__record_is_expired(version.record, version.meta, c->state->now))
+    return false;
   walmap__record_entry(version.record, version.meta, entry);
   return true;
 }

@@ -30,8 +30,8 @@ static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
   return finish(w, WALMAP_OK);
 }
 
-static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len) {
-  int result = walmap__write_prepare(w, value_len, false);
+static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
+  int result = walmap__write_prepare(w, value_len, expires, false);
   if (result != WALMAP_OK)
     return finish(w, result);
   walmap__copy_bytes(walmap__write_apply(w), value, value_len);
@@ -39,17 +39,36 @@ static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t
 }
 
 static WALMAP__ALWAYS_INLINE int take_away(walmap__write *w) {
-  int result = walmap__write_prepare(w, 0, true);
+  int result = walmap__write_prepare(w, 0, WALMAP_NEVER, true);
   if (result != WALMAP_OK)
     return finish(w, result);
   walmap__write_apply(w);
   return commit(w);
 }
 
-int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len) {
+static WALMAP__ALWAYS_INLINE int set_always(walmap *map, const void *key, size_t key_len, const void *value,
+                                            size_t value_len, uint64_t expires) {
   walmap__write w;
   int result = start(map, key, key_len, value_len, &w);
-  return result == WALMAP_OK ? set(&w, value, value_len) : result;
+  return result == WALMAP_OK ? set(&w, value, value_len, expires) : result;
+}
+
+int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len) {
+  return set_always(map, key, key_len, value, value_len, WALMAP_BY_TTL);
+}
+
+int walmap_set_expiring(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                        uint64_t expires) {
+  return set_always(map, key, key_len, value, value_len, expires);
+}
+
+int walmap_touch(walmap *map, const void *key, size_t key_len, uint64_t expires) {
+  walmap__write w;
+  walmap_entry e;
+  int result = start(map, key, key_len, 0, &w);
+  if (result != WALMAP_OK)
+    return result;
+  return walmap__write_present(&w, &e) ? set(&w, e.value, e.value_len, expires) : finish(&w, WALMAP_NOTFOUND);
 }
 
 int walmap_remove(walmap *map, const void *key, size_t key_len) {
@@ -66,15 +85,20 @@ static int tell(int result, bool did, bool *done) {
   return result;
 }
 
-int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
-                         bool *done) {
+int walmap_set_if_absent_expiring(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                                  uint64_t expires, bool *done) {
   walmap__write w;
   int result = start(map, key, key_len, value_len, &w);
   if (result != WALMAP_OK)
     return result;
   if (walmap__write_present(&w, NULL))
     return tell(finish(&w, WALMAP_OK), false, done);
-  return tell(set(&w, value, value_len), true, done);
+  return tell(set(&w, value, value_len, expires), true, done);
+}
+
+int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
+                         bool *done) {
+  return walmap_set_if_absent_expiring(map, key, key_len, value, value_len, WALMAP_BY_TTL, done);
 }
 
 int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
@@ -88,7 +112,7 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
     return finish(&w, WALMAP_NOTFOUND);
   if (!test(ctx, e.value, e.value_len))
     return tell(finish(&w, WALMAP_OK), false, done);
-  return tell(set(&w, value, value_len), true, done);
+  return tell(set(&w, value, value_len, WALMAP_KEEP), true, done);
 }
 
 int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done) {
@@ -104,7 +128,8 @@ int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_f
   return tell(take_away(&w), true, done);
 }
 
-int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx) {
+int walmap_upsert_expiring(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx,
+                           uint64_t expires) {
   walmap__write w;
   walmap_entry e = {NULL, 0, NULL, 0, 0};
   int result = start(map, key, key_len, 0, &w);
@@ -114,5 +139,11 @@ int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn
   const void *value = NULL;
   size_t value_len = 0;
   result = upsert(ctx, present ? e.value : NULL, e.value_len, &value, &value_len);
-  return result == WALMAP_OK ? set(&w, value, value_len) : finish(&w, result);
+  if (result != WALMAP_OK)
+    return finish(&w, result);
+  return set(&w, value, value_len, present ? e.expires : expires);
+}
+
+int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx) {
+  return walmap_upsert_expiring(map, key, key_len, upsert, ctx, WALMAP_BY_TTL);
 }

@@ -26,12 +26,24 @@ int walmap__state_enter(walmap_state *s) {
   return s->slot ? WALMAP_OK : WALMAP_NOMEM;
 }
 
+/* X2. What was collected already will do, if it is still so when the clock has been read. */
+static WALMAP__NOINLINE void read_clock(walmap_state *s) {
+  do {
+    s->now = walmap__clock(s->map);
+    walmap__yield("state: clock read");
+    walmap__collect_commit_points(s->map, s->commit_points, true);
+  } while (walmap__clock(s->map) != s->now);
+}
+
 int walmap_state_begin(walmap_state *s) {
   int result = walmap__state_enter(s);
   if (result != WALMAP_OK)
     return result;
   walmap__collect_commit_points(s->map, s->commit_points, s->was_committed);
   s->was_committed = true;
+  s->now = 0;
+  if (WALMAP__UNLIKELY(atomic_load_explicit(&s->map->expiring, memory_order_acquire)))
+    read_clock(s);
   return WALMAP_OK;
 }
 
@@ -43,6 +55,7 @@ void walmap_state_begin_at(walmap_state *s, const uint64_t *commit_points) {
   memcpy(s->commit_points, commit_points, s->map->n_shards * sizeof s->commit_points[0]);
   s->len = WALMAP__UNCOUNTED;
   s->was_committed = true;
+  s->now = atomic_load_explicit(&s->map->expiring, memory_order_acquire) ? walmap__clock(s->map) : 0;
 }
 
 void walmap_state_end(walmap_state *s) {
@@ -54,14 +67,20 @@ void walmap_state_end(walmap_state *s) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* By key                                                                                                             */
 
-/* NOTFOUND when the key has no version at the commit point. */
-static WALMAP__ALWAYS_INLINE int look_up(const walmap__generation *g, uint64_t hash, const void *key, size_t key_len,
-                                         uint64_t commit_point, walmap_entry *entry) {
+/*
+** NOTFOUND when the key has no version at the commit point, or it has expired at this time; 0 is the clock's, which is
+** read only if it matters.
+*/
+static WALMAP__ALWAYS_INLINE int look_up(walmap *map, const walmap__generation *g, uint64_t hash, const void *key,
+                                         size_t key_len, uint64_t commit_point, uint64_t now, walmap_entry *entry) {
   if (!g)
     return WALMAP_NOTFOUND;
   walmap__slot_ref ref;
   walmap__version version = walmap__index_find(&g->index, hash, key, key_len, true, &ref);
   if (!version.record || !walmap__version_at(&g->log, &version, commit_point))
+    return WALMAP_NOTFOUND;
+  if (WALMAP__UNLIKELY(version.meta & WALMAP__EXPIRES) &&
+      walmap__record_is_expired(version.record, version.meta, now != 0 ? now : walmap__clock(map)))
     return WALMAP_NOTFOUND;
   walmap__record_entry(version.record, version.meta, entry);
   return WALMAP_OK;
@@ -71,7 +90,7 @@ int walmap_state_get(walmap_state *s, const void *key, size_t key_len, walmap_en
   uint64_t hash = walmap__hash_of(s->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(s->map, hash);
   uint64_t commit_point = s->commit_points[shard->id];
-  return look_up(walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, entry);
+  return look_up(s->map, walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, s->now, entry);
 }
 
 void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each, void *ctx) {
@@ -89,6 +108,8 @@ void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each,
     walmap__record_entry(version.record, version.meta, &entry);
     if (walmap__hash_of(s->map, entry.key, entry.key_len) != hash ||
         !walmap__version_at(&g->log, &version, commit_point))
+      continue;
+    if (walmap__record_is_expired(version.record, version.meta, s->now))
       continue;
     walmap__record_entry(version.record, version.meta, &entry);
     if (!each(ctx, &entry))
@@ -133,7 +154,8 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
         walmap__index_prefetch_record(&p->g->index, p->bucket, p->hash, e[i].key_len);
     }
     for (size_t i = 0; i < group; i++) {
-      if (look_up(probes[i].g, probes[i].hash, e[i].key, e[i].key_len, probes[i].commit_point, &e[i]) == WALMAP_OK) {
+      const probe *p = &probes[i];
+      if (look_up(s->map, p->g, p->hash, e[i].key, e[i].key_len, p->commit_point, s->now, &e[i]) == WALMAP_OK) {
         found++;
       } else {
         e[i] = (walmap_entry){NULL, 0, NULL, 0, 0};
@@ -186,12 +208,13 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
       walmap__yield("scan: next read");
       uint32_t meta = walmap__record_meta(record); /* after next, as in walmap__record_visible */
       c->at = walmap__record_end(record, meta);
-      if (next == 0 && !(meta & (WALMAP__TOMB | WALMAP__DEAD))) {
+      if (next == 0 && !(meta & (WALMAP__TOMB | WALMAP__DEAD | WALMAP__EXPIRES))) {
         walmap__record_entry(record, meta, entry);
         return true;
       }
       const walmap__segment *segment = c->segment;
-      if (!(meta & WALMAP__DEAD) && walmap__record_visible(segment->log, record, c->state->commit_points[c->shard])) {
+      if (!(meta & WALMAP__DEAD) && walmap__record_visible(segment->log, record, c->state->commit_points[c->shard]) &&
+          !walmap__record_is_expired(record, meta, c->state->now)) {
         walmap__record_entry(record, meta, entry);
         return true;
       }
@@ -201,7 +224,7 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
   }
 }
 
-static uint64_t count_shard(walmap_state *s, uint32_t shard) {
+uint64_t walmap__state_count(walmap_state *s, uint32_t shard) {
   walmap_cursor c = {s, NULL, NULL, NULL, shard};
   walmap_entry entry;
   uint64_t n = 0;
@@ -210,16 +233,38 @@ static uint64_t count_shard(walmap_state *s, uint32_t shard) {
   return n;
 }
 
+/* X1. Two commits that have passed the commit point have overwritten its stats (map.h). */
+uint64_t walmap__state_shard_len(walmap_state *s, uint32_t shard) {
+  walmap__stats stats = {0};
+  uint64_t expired = 0;
+  walmap__generation *g = walmap__shard_at(&s->map->shards[shard], s->commit_points[shard]);
+  if (!walmap__load_stats(s->map, shard, s->commit_points[shard], &stats))
+    return walmap__state_count(s, shard);
+  if (!g || s->now == 0 || atomic_load_explicit(&g->expiry.table, memory_order_acquire) == NULL)
+    return stats.len;
+  if (s->now < stats.swept || !walmap__expiry_count(&g->expiry, stats.version, stats.swept, s->now, &expired))
+    return walmap__state_count(s, shard);
+  return stats.len - expired;
+}
+
 uint64_t walmap_state_len(walmap_state *s) {
   if (s->len == WALMAP__UNCOUNTED) {
-    walmap__stats stats = {0, 0, 0};
-    for (uint32_t i = 0; i < s->map->n_shards; i++) {
-      if (!walmap__load_stats(s->map, i, s->commit_points[i], &stats))
-        stats.len += count_shard(s, i); /* two commits have passed the commit point (map.h) */
-    }
-    s->len = stats.len;
+    uint64_t len = 0;
+    for (uint32_t i = 0; i < s->map->n_shards; i++)
+      len += walmap__state_shard_len(s, i);
+    s->len = len;
   }
   return s->len;
+}
+
+/* Without memory for a slot, which only more readers at once than ever before can need, what expired may be counted. */
+uint64_t walmap_len(walmap *map) {
+  walmap__brief_state brief = {.state = {.map = map}};
+  if (!atomic_load_explicit(&map->expiring, memory_order_acquire) || walmap_state_begin(&brief.state) != WALMAP_OK)
+    return walmap__collect_stats(map).len;
+  uint64_t len = walmap_state_len(&brief.state);
+  walmap_state_end(&brief.state);
+  return len;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -236,7 +281,7 @@ static WALMAP__ALWAYS_INLINE int read_one(walmap *map, const void *key, size_t k
   if (!*slot)
     return WALMAP_NOMEM;
   uint64_t commit_point = walmap__commit_point(map, shard->id);
-  int result = look_up(walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, entry);
+  int result = look_up(map, walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, 0, entry);
   if (result != WALMAP_OK)
     walmap__epoch_leave(*slot);
   return result;

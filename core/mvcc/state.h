@@ -6,6 +6,15 @@
 **
 ** A state that is begun inside another one (walmap_state_begin_at) takes no slot: the other one's slot is as old as the
 ** commit points of any committed state since, and keeps what they make visible.
+**
+** A state has one time (X2), at which entries are absent. Where the map has entries that expire, the clock is read
+** before the commit points are collected and after, until both readings are equal: so the state is what the map was at
+** one moment, time included, as if the passing of each time were a commit. The map's clock never goes back, so a writer
+** whose commit the state has did not see a later time, nor one whose commit it lacks an earlier one at its commit.
+** Where the map has none, the state has no time: a commit point that shows the first one was stored after `expiring`.
+**
+** The slot comes first: when a shard waits for all readers to have reached a time (compact.h), it notes the time, and
+** then advances the epoch; a reader whose slot is younger than that reads its time from a clock that was there already.
 */
 #ifndef WALMAP_STATE_H
 #define WALMAP_STATE_H
@@ -17,10 +26,24 @@ struct walmap_state {
   walmap__slot *slot; /* NULL: not begun, or begun inside another state */
   bool was_committed; /* the commit points are those of a committed state, of now or the last time */
   uint64_t len;       /* entries, or WALMAP__UNCOUNTED */
+  uint64_t now;       /* the time, in ms; 0: no entry expires */
   uint64_t commit_points[];
 };
 
 #define WALMAP__UNCOUNTED UINT64_MAX
+
+/*
+** The entries of a shard as of a commit point and a time: from the stats and the expiry table, or by a walk, if these
+** belong to another commit by now (X1). The caller has a slot.
+*/
+uint64_t walmap__state_shard_len(walmap_state *state, uint32_t shard);
+uint64_t walmap__state_count(walmap_state *state, uint32_t shard); /* by the walk */
+
+/* A state on the stack, for one look. */
+typedef union walmap__brief_state {
+  walmap_state state;
+  uint64_t room[sizeof(walmap_state) / sizeof(uint64_t) + WALMAP_MAX_SHARDS];
+} walmap__brief_state;
 
 /* Takes a slot; the caller fills in the commit points. OK or NOMEM. */
 int walmap__state_enter(walmap_state *state);

@@ -42,7 +42,16 @@ void walmap_txn_free(walmap_txn *txn) {
 void walmap_txn_begin(walmap_txn *txn) {
   txn->begun = true;
   txn->level = 0;
+  txn->now = 0;
 }
+
+void walmap_txn_statement(walmap_txn *txn) {
+  walmap__deferred_flush(txn->deferred);
+  walmap__txn_forget_found(txn);
+  txn->now = 0;
+}
+
+uint64_t walmap_txn_clock(walmap_txn *txn) { return walmap__txn_now(txn); }
 
 bool walmap_txn_is_begun(const walmap_txn *txn) { return txn->begun; }
 
@@ -145,6 +154,9 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   found->old = walmap__index_find(&g->index, hash, key, key_len, false, &found->slot);
   if (!found->old.record || (found->old.meta & WALMAP__TOMB))
     return WALMAP_NOTFOUND;
+  if (WALMAP__UNLIKELY(found->old.meta & WALMAP__EXPIRES) &&
+      walmap__record_is_expired(found->old.record, found->old.meta, walmap__txn_now(txn)))
+    return WALMAP_NOTFOUND;
   found->shard = shard;
   found->generation = g;
   found->hash = hash;
@@ -167,12 +179,38 @@ int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, vo
     uint32_t meta = walmap__record_meta(record);
     walmap_entry entry;
     walmap__record_entry(record, meta, &entry);
-    if ((meta & WALMAP__TOMB) || walmap__hash_of(txn->map, entry.key, entry.key_len) != hash)
+    if ((meta & WALMAP__TOMB) || walmap__hash_of(txn->map, entry.key, entry.key_len) != hash ||
+        (entry.expires != 0 && entry.expires <= walmap__txn_now(txn)))
       continue;
     if (!each(ctx, &entry))
       break;
   }
   return WALMAP_OK;
+}
+
+/*
+** The state's time is the transaction's, unless a shard waits for all readers to have reached a later one (compact.h):
+** what it may drop then, the transaction takes for expired from here on. It looks after its slot is taken; a shard that
+** begins to wait later finds the slot.
+*/
+static void read_clock(walmap_txn *txn, walmap_state *state) {
+  state->now = 0;
+  if (!atomic_load_explicit(&txn->map->expiring, memory_order_acquire))
+    return;
+  uint64_t horizon = atomic_load(&txn->map->horizon);
+  if (walmap__txn_now(txn) < horizon)
+    txn->now = horizon;
+  state->now = txn->now;
+}
+
+/* The entries of a shard that the transaction owns. */
+static uint64_t shard_len(walmap_state *state, uint32_t shard) {
+  walmap__generation *g = walmap__shard_generation(&state->map->shards[shard]);
+  if (!g || state->now == 0)
+    return g ? g->len : 0;
+  if (state->now < g->expiry.swept) /* another's later time */
+    return walmap__state_count(state, shard);
+  return g->len - walmap__expiry_count_own(&g->expiry, state->now);
 }
 
 /* The ends of all logs take the commit points' place: what is uncommitted here is the transaction's own. */
@@ -184,12 +222,12 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
     return result;
   state->was_committed = false;
   walmap__deferred_flush(txn->deferred);
-  state->len = 0;
-  for (uint32_t i = 0; i < txn->map->n_shards; i++) {
-    const walmap__generation *g = walmap__shard_generation(&txn->map->shards[i]);
+  read_clock(txn, state);
+  for (uint32_t i = 0; i < txn->map->n_shards; i++)
     state->commit_points[i] = walmap__shard_end(&txn->map->shards[i]);
-    state->len += g ? g->len : 0;
-  }
+  state->len = 0;
+  for (uint32_t i = 0; i < txn->map->n_shards; i++)
+    state->len += shard_len(state, i);
   return WALMAP_OK;
 }
 
@@ -203,10 +241,11 @@ static bool was_found(const walmap_txn *txn, const void *key, size_t key_len) {
 }
 
 /* For the key that was just got. */
-static void start_at_found(const walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
+static void start_at_found(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
   *w = txn->found;
   w->key = key;
   w->key_len = key_len;
+  w->now = txn->now;
 }
 
 static int lock_shard_of(walmap_txn *txn, const void *key, size_t key_len, uint64_t *hash, walmap__shard **shard) {
@@ -215,10 +254,17 @@ static int lock_shard_of(walmap_txn *txn, const void *key, size_t key_len, uint6
   return walmap__txn_lock(txn, *shard);
 }
 
+/* Where nothing expires, the clock is not read. */
+static bool needs_time(const walmap_txn *txn, const walmap__write *w) {
+  return WALMAP__UNLIKELY((w->old.record && (w->old.meta & WALMAP__EXPIRES)) || txn->map->options.ttl != 0);
+}
+
 static int start_at(walmap_txn *txn, walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key,
                     size_t key_len) {
   walmap__deferred_flush(txn->deferred);
-  return walmap__write_start(w, shard, hash, key, key_len, false);
+  int result = walmap__write_start(w, shard, hash, key, key_len, false);
+  w->now = needs_time(txn, w) ? walmap__txn_now(txn) : 0;
+  return result;
 }
 
 /* Too great lengths are refused before a byte is looked at. */
@@ -239,36 +285,46 @@ static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_
 ** The mark first: when the write is prepared, nothing may fail any more (write.h). One that nothing follows does no
 ** harm.
 */
-static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, bool remove) {
+static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires, bool remove) {
   walmap__txn_forget_found(txn);
   int result = walmap__txn_mark(txn, w->shard);
   if (result == WALMAP_OK)
-    result = walmap__write_prepare(w, value_len, remove);
+    result = walmap__write_prepare(w, value_len, expires, remove);
   if (result == WALMAP_OK)
     txn->txn_shards[w->shard->id].written += walmap__records_paid(w->bytes);
   return result;
 }
 
 static int defer_write(walmap_txn *txn, walmap__shard *shard, uint64_t hash, const void *key, size_t key_len,
-                       size_t value_len, void **value) {
+                       size_t value_len, uint64_t expires, void **value) {
   walmap__txn_forget_found(txn);
   if (!txn->deferred && !(txn->deferred = walmap__deferred_new(&txn->map->memory)))
     return WALMAP_NOMEM;
   int result = walmap__txn_mark(txn, shard);
   if (result == WALMAP_OK)
-    result = walmap__deferred_reserve(txn->deferred, shard, hash, key_len, value_len);
+    result = walmap__deferred_reserve(txn->deferred, shard, hash, key_len, value_len, expires);
   if (result != WALMAP_OK)
     return result;
   txn->txn_shards[shard->id].written++;
-  *value = walmap__deferred_add(txn->deferred, shard, hash, key, key_len, value_len);
+  *value = walmap__deferred_add(txn->deferred, shard, hash, key, key_len, value_len, expires);
   return WALMAP_OK;
 }
 
-int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {
+/* The time that WALMAP_BY_TTL means now: a deferred write does not ask for it later. */
+static uint64_t expires_of_new(walmap_txn *txn, uint64_t expires) {
+  if (WALMAP__LIKELY(expires != WALMAP_BY_TTL))
+    return expires;
+  uint64_t ttl = txn->map->options.ttl;
+  return WALMAP__LIKELY(ttl == 0) ? WALMAP_NEVER : walmap__expires_after(walmap__txn_now(txn), ttl);
+}
+
+static int reserve_always(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, uint64_t expires,
+                          void **value) {
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   walmap__write w;
   int result = WALMAP_OK;
+  expires = expires_of_new(txn, expires);
   if (was_found(txn, key, key_len)) {
     start_at_found(txn, &w, key, key_len);
   } else {
@@ -277,12 +333,32 @@ int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t 
     result = lock_shard_of(txn, key, key_len, &hash, &shard);
     if (result != WALMAP_OK)
       return result;
-    if (walmap__deferred_pays(walmap__shard_generation(shard), key_len, value_len))
-      return defer_write(txn, shard, hash, key, key_len, value_len, value);
+    if (expires != WALMAP_KEEP && walmap__deferred_pays(walmap__shard_generation(shard), key_len, value_len))
+      return defer_write(txn, shard, hash, key, key_len, value_len, expires, value);
     result = start_at(txn, &w, shard, hash, key, key_len);
   }
   if (result == WALMAP_OK)
-    result = prepare(txn, &w, value_len, false);
+    result = prepare(txn, &w, value_len, expires, false);
+  if (result == WALMAP_OK)
+    *value = walmap__write_apply(&w);
+  return result;
+}
+
+int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t value_len, void **value) {
+  return reserve_always(txn, key, key_len, value_len, WALMAP_BY_TTL, value);
+}
+
+int walmap_txn_reserve_expiring(walmap_txn *txn, walmap_when when, const void *key, size_t key_len, size_t value_len,
+                                uint64_t expires, void **value) {
+  if (when == WALMAP_ALWAYS)
+    return reserve_always(txn, key, key_len, value_len, expires, value);
+  walmap__write w;
+  int result = start(txn, &w, key, key_len, value_len);
+  if (result != WALMAP_OK)
+    return result;
+  if (walmap__write_present(&w, NULL) != (when == WALMAP_IF_PRESENT))
+    return when == WALMAP_IF_PRESENT ? WALMAP_NOTFOUND : WALMAP_EXISTS;
+  result = prepare(txn, &w, value_len, expires, false);
   if (result == WALMAP_OK)
     *value = walmap__write_apply(&w);
   return result;
@@ -290,15 +366,22 @@ int walmap_txn_reserve(walmap_txn *txn, const void *key, size_t key_len, size_t 
 
 int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t key_len, size_t value_len,
                           void **value) {
+  return walmap_txn_reserve_expiring(txn, present ? WALMAP_IF_PRESENT : WALMAP_IF_ABSENT, key, key_len, value_len,
+                                     WALMAP_KEEP, value);
+}
+
+/* The old record stays where it is while the new one is written. */
+int walmap_txn_touch(walmap_txn *txn, const void *key, size_t key_len, uint64_t expires) {
   walmap__write w;
-  int result = start(txn, &w, key, key_len, value_len);
+  walmap_entry e;
+  int result = start(txn, &w, key, key_len, 0);
   if (result != WALMAP_OK)
     return result;
-  if (walmap__write_present(&w, NULL) != present)
-    return present ? WALMAP_NOTFOUND : WALMAP_EXISTS;
-  result = prepare(txn, &w, value_len, false);
+  if (!walmap__write_present(&w, &e))
+    return WALMAP_NOTFOUND;
+  result = prepare(txn, &w, e.value_len, expires, false);
   if (result == WALMAP_OK)
-    *value = walmap__write_apply(&w);
+    walmap__copy_bytes(walmap__write_apply(&w), e.value, e.value_len);
   return result;
 }
 
@@ -317,7 +400,7 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
     return result;
   if (!walmap__write_present(&w, NULL))
     return WALMAP_NOTFOUND;
-  result = prepare(txn, &w, 0, true);
+  result = prepare(txn, &w, 0, WALMAP_NEVER, true);
   if (result == WALMAP_OK)
     walmap__write_apply(&w);
   return result;
@@ -326,7 +409,7 @@ int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Figures                                                                                                            */
 
-/* The committed sums, with the present stats of the shards that the transaction has written in address of theirs. */
+/* The committed sums, with the present stats of the shards that the transaction has written in place of theirs. */
 static walmap__stats stats_of(walmap_txn *txn) {
   walmap__deferred_flush(txn->deferred);
   walmap__stats stats = walmap__collect_stats(txn->map);
@@ -343,7 +426,33 @@ static walmap__stats stats_of(walmap_txn *txn) {
   return stats;
 }
 
-uint64_t walmap_txn_len(walmap_txn *txn) { return stats_of(txn).len; }
+/* Where entries expire: the newest committed state at the transaction's time, with its own shards as it sees them. */
+static bool len_at_time(walmap_txn *txn, uint64_t *len) {
+  walmap__brief_state brief = {.state = {.map = txn->map}};
+  walmap_state *state = &brief.state;
+  if (walmap__state_enter(state) != WALMAP_OK)
+    return false;
+  walmap__collect_commit_points(txn->map, state->commit_points, false);
+  read_clock(txn, state);
+  *len = 0;
+  for (uint32_t i = 0; i < txn->map->n_shards; i++) {
+    bool own = txn->txn_shards[i].locked;
+    if (own)
+      state->commit_points[i] = walmap__shard_end(&txn->map->shards[i]);
+    *len += own ? shard_len(state, i) : walmap__state_shard_len(state, i);
+  }
+  walmap_state_end(state);
+  return true;
+}
+
+uint64_t walmap_txn_len(walmap_txn *txn) {
+  uint64_t len;
+  walmap__deferred_flush(txn->deferred);
+  if (!atomic_load_explicit(&txn->map->expiring, memory_order_acquire) || !len_at_time(txn, &len))
+    return stats_of(txn).len;
+  return len;
+}
+
 uint64_t walmap_txn_size(walmap_txn *txn) { return stats_of(txn).bytes; }
 uint64_t walmap_txn_reclaimable(walmap_txn *txn) { return stats_of(txn).dead; }
 
@@ -367,7 +476,7 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
     if (result != WALMAP_OK)
       return result;
     shard->defer_free = locked;
-    result = walmap__compact_all(shard);
+    result = walmap__compact_all(shard, txn && txn->now != 0 ? txn->now : UINT64_MAX);
     if (!locked)
       walmap__lock_release(&shard->lock);
     if (result != WALMAP_OK)

@@ -19,7 +19,7 @@ typedef struct walmap__mark {
   walmap__segment *segment; /* the log's last one; NULL: none */
   size_t offset;            /* bytes used in it */
   uint64_t lsn;
-  uint64_t garbage_end, len, bytes, dead;
+  uint64_t garbage_end, len, bytes, dead, expired;
   uint32_t shard;
   int level, previous_level; /* of the shard's mark before this one; -1: none */
 } walmap__mark;
@@ -35,7 +35,8 @@ struct walmap_txn {
   walmap *map;
   walmap_session *session;
   bool begun;
-  int level; /* of the innermost savepoint + 1; 0: none */
+  uint64_t now; /* its time (walmap_txn_statement); 0: not read yet */
+  int level;    /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
   walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */
@@ -50,6 +51,13 @@ int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard);
 
 /* All shards, in order. On an error those taken so far stay owned. */
 int walmap__txn_lock_all(walmap_txn *txn);
+
+/* The transaction's time. */
+static inline uint64_t walmap__txn_now(walmap_txn *txn) {
+  if (txn->now == 0)
+    txn->now = walmap__clock(txn->map);
+  return txn->now;
+}
 
 /* To be called when records or the index may have changed since. */
 static inline void walmap__txn_forget_found(walmap_txn *txn) { txn->found.shard = NULL; }

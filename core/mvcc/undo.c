@@ -41,6 +41,7 @@ int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
       .len = g->len,
       .bytes = g->log.bytes,
       .dead = g->dead,
+      .expired = g->expiry.expired,
       .shard = shard->id,
       .level = txn->level,
       .previous_level = txn_shard->level,
@@ -107,8 +108,21 @@ static void revive(walmap__generation *g, uint32_t address) {
   walmap__record *record = walmap__log_at(&g->log, address);
   uint32_t meta = walmap__record_meta(record);
   walmap__record_set_next(record, 0);
-  if (!(meta & WALMAP__TOMB))
-    walmap__log_entry(&g->log, address)->segment->dead_bytes -= walmap__record_size(record, meta);
+  if (meta & WALMAP__TOMB)
+    return;
+  size_t size = walmap__record_size(record, meta);
+  uint64_t expires = walmap__record_expires(record, meta);
+  walmap__log_entry(&g->log, address)->segment->dead_bytes -= size;
+  if (expires > g->expiry.swept)
+    walmap__expiry_add(&g->expiry, expires, size - (meta & WALMAP__PREV ? 4 : 0));
+}
+
+/* The key's newest record goes. Before revive, so that the table has room for what comes back (expiry.h). */
+static void forget_expiry(walmap__generation *g, const walmap__version *newest) {
+  uint64_t expires = walmap__record_expires(newest->record, newest->meta);
+  size_t size = walmap__record_size(newest->record, newest->meta);
+  if (expires > g->expiry.swept)
+    walmap__expiry_remove(&g->expiry, expires, size - (newest->meta & WALMAP__PREV ? 4 : 0));
 }
 
 /*
@@ -125,7 +139,7 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     walmap__slot_ref slot;
     walmap__version newest = walmap__index_find(&g->index, hash, e.key, e.key_len, false, &slot);
     assert(newest.record); /* the record is not undone yet, so the index holds its key */
-    (void)newest;
+    forget_expiry(g, &newest);
     if (prev != 0) {
       walmap__generation_move(g, &slot, prev);
       walmap__yield("undo: slot set back, next not");
@@ -162,6 +176,7 @@ static void undo(walmap_txn *txn, const walmap__mark *mark) {
   walmap__garbage_truncate(&g->garbage, g->log.memory, mark->garbage_end);
   g->len = mark->len;
   g->dead = mark->dead + (g->log.bytes - mark->bytes);
+  g->expiry.expired = mark->expired;
   txn->txn_shards[mark->shard].level = mark->previous_level;
 }
 

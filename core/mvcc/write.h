@@ -21,6 +21,8 @@ typedef struct walmap__write {
   walmap__slot_ref slot;
   walmap__version old;     /* newest version of the key, a tombstone too */
   size_t value_len, bytes; /* of the record that replaces it */
+  uint64_t expires;        /* its; 0: never */
+  uint64_t now;            /* the time at which entries are absent; 0: the clock was not read yet */
   bool remove;
   walmap__place place; /* in the tree of an ordered map, for a key without a record */
 } walmap__write;
@@ -28,6 +30,7 @@ typedef struct walmap__write {
 /* Looks the key up, as walmap__index_find. NOMEM only when the shard's first generation must be made. */
 static WALMAP__ALWAYS_INLINE int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash,
                                                      const void *key, size_t key_len, bool rest) {
+  w->now = 0;
   walmap__generation *g = walmap__shard_generation(shard);
   if (WALMAP__UNLIKELY(!g) && !(g = walmap__generation_first(shard)))
     return WALMAP_NOMEM;
@@ -40,27 +43,61 @@ static WALMAP__ALWAYS_INLINE int walmap__write_start(walmap__write *w, walmap__s
   return WALMAP_OK;
 }
 
+static inline uint64_t walmap__write_now(walmap__write *w) {
+  if (w->now == 0)
+    w->now = walmap__clock(w->shard->map);
+  return w->now;
+}
+
 /* Whether the key is present; then *entry (may be NULL) is its present entry. */
-static inline bool walmap__write_present(const walmap__write *w, walmap_entry *entry) {
+static inline bool walmap__write_present(walmap__write *w, walmap_entry *entry) {
   if (!w->old.record || (w->old.meta & WALMAP__TOMB))
+    return false;
+  if (WALMAP__UNLIKELY(w->old.meta & WALMAP__EXPIRES) &&
+      walmap__record_is_expired(w->old.record, w->old.meta, walmap__write_now(w)))
     return false;
   if (entry)
     walmap__record_entry(w->old.record, w->old.meta, entry);
   return true;
 }
 
+/* The time that `expires` of a write means (walmap.h). */
+static inline uint64_t walmap__write_expires(walmap__write *w, uint64_t expires) {
+  if (WALMAP__LIKELY(expires < WALMAP_KEEP))
+    return expires < WALMAP_MAX_TIME ? expires : WALMAP_MAX_TIME;
+  if (expires == WALMAP_KEEP && walmap__write_present(w, NULL))
+    return walmap__record_expires(w->old.record, w->old.meta);
+  uint64_t ttl = w->shard->options->ttl;
+  return WALMAP__LIKELY(ttl == 0) ? 0 : walmap__expires_after(walmap__write_now(w), ttl);
+}
+
+/* For prepare, where the entry expires. */
+static inline int walmap__write_prepare_expiry(const walmap__write *w) {
+  walmap__generation *g = w->generation;
+  walmap *map = w->shard->map;
+  if (!atomic_load_explicit(&map->expiring, memory_order_relaxed))
+    atomic_store_explicit(&map->expiring, true, memory_order_release);
+  return walmap__expiry_reserve(&g->expiry, g->log.memory, g->log.limbo, 1);
+}
+
 /*
-** Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. The log comes last,
-** so that nothing can fail after it: a segment that was made for a long record must get that one (log.h).
+** Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. `expires` is as in
+** walmap.h. The log comes last, so that nothing can fail after it: a segment that was made for a long record must get
+** that one (log.h).
 */
-static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t value_len, bool remove) {
+static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t value_len, uint64_t expires,
+                                                       bool remove) {
   if (value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   walmap__generation *g = w->generation;
   w->remove = remove;
   w->value_len = value_len;
-  w->bytes = walmap__record_bytes(w->key_len, value_len, w->old.record ? WALMAP__PREV : 0);
+  w->expires = walmap__write_expires(w, expires);
+  uint32_t flags = (w->old.record ? WALMAP__PREV : 0) | (w->expires != 0 ? WALMAP__EXPIRES : 0);
+  w->bytes = walmap__record_bytes(w->key_len, value_len, flags);
   int result = WALMAP_OK;
+  if (WALMAP__UNLIKELY(w->expires != 0) && walmap__write_prepare_expiry(w) != WALMAP_OK)
+    return WALMAP_NOMEM;
   if (!w->old.record) {
     result = walmap__generation_reserve(g, w->hash, w->key, w->key_len, &w->place);
   } else if (!walmap__garbage_reserve(&g->garbage, g->log.memory, 2)) {
@@ -87,8 +124,9 @@ static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w
     return;
   size_t size = walmap__record_size(old->record, old->meta);
   segment->dead_bytes += size;
-  g->dead += size - (old->meta & WALMAP__PREV ? 4 : 0); /* its prev word was counted when it was written */
-  g->len--;
+  /* Its prev word was counted when it was written. */
+  walmap__generation_count_out(g, walmap__record_expires(old->record, old->meta),
+                               size - (old->meta & WALMAP__PREV ? 4 : 0));
   walmap__garbage_push(&g->garbage, old->address);
 }
 
@@ -100,8 +138,12 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
   uint32_t address;
   if (flags != 0)
     walmap__segment_set_dirty(g->log.active);
+  if (WALMAP__UNLIKELY(w->expires != 0)) {
+    flags |= WALMAP__EXPIRES;
+    walmap__segment_note_expires(g->log.active, w->expires);
+  }
   void *record = walmap__log_append(&g->log, w->bytes, &address);
-  const walmap__record_tail tail = {.prev = w->old.address};
+  const walmap__record_tail tail = {.expires = w->expires, .prev = w->old.address};
   void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, &tail);
   if (prev) {
     walmap__write_supersede(w, address);
@@ -115,7 +157,7 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
     walmap__garbage_push(&g->garbage, address);
   } else {
     g->dead += prev ? 4 : 0;
-    g->len++;
+    walmap__generation_count_in(g, w->expires, w->bytes - (prev ? 4 : 0));
   }
   return value;
 }

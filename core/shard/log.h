@@ -55,8 +55,9 @@ typedef struct walmap__segment {
   _Atomic(struct walmap__segment *) next;
   struct walmap__segment *previous; /* owner only */
   uint32_t id;
-  _Atomic bool dirty;   /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
-  uint64_t dead_bytes;  /* superseded by a commit or by the running transaction: a hint for compaction; owner only */
+  _Atomic bool dirty;  /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
+  uint64_t dead_bytes; /* superseded by a commit or by the running transaction: a hint for compaction; owner only */
+  _Atomic uint64_t least_expires; /* no record in it expires before that; 0: none does */
   uint64_t sealed_time; /* time when it was sealed and committed, or listed; 0: not noted yet (compact.c); owner only */
 } walmap__segment;
 
@@ -215,6 +216,19 @@ static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t 
   walmap__log_advance(log, bytes, 1);
   walmap__yield("log: record not written");
   return segment->base + used;
+}
+
+/* Before a record that expires then comes into the segment, so that readers who see the record know. */
+static inline void walmap__segment_note_expires(walmap__segment *segment, uint64_t expires) {
+  uint64_t least = atomic_load_explicit(&segment->least_expires, memory_order_relaxed);
+  if (least == 0 || expires < least)
+    atomic_store_explicit(&segment->least_expires, expires, memory_order_release);
+}
+
+/* Whether an entry in it may have expired at this time. */
+static inline bool walmap__segment_may_be_expired(const walmap__segment *segment, uint64_t now) {
+  uint64_t least = atomic_load_explicit(&segment->least_expires, memory_order_acquire);
+  return least != 0 && least <= now;
 }
 
 static inline void walmap__segment_set_dirty(walmap__segment *segment) {

@@ -27,6 +27,7 @@ void walmap__generation_free(walmap__memory *memory, walmap__generation *g) {
   walmap__log_destroy(&g->log);
   walmap__garbage_destroy(&g->garbage, memory);
   walmap__order_release(g->order);
+  walmap__expiry_destroy(&g->expiry, memory);
   walmap__memory_free(memory, g, sizeof *g);
 }
 

@@ -11,7 +11,7 @@
 ** Visibility (V1). Let P be a reader's commit point for the shard: every record before P was committed when the reader
 ** began. The version of a key at P is found from the index's newest record by following `prev` to the first record with
 ** position < P; a tombstone there means absent. A scan meets records in the log's order and takes a record at p < P
-** unless it is a tombstone, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy
+** unless it is a tombstone, or expired, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy
 ** is asked instead). Both hold because `next`, the flags and the index are written before the commit point that commits
 ** them is, and are changed by the shard's owner alone.
 **
@@ -26,6 +26,7 @@
 #define WALMAP_SHARD_H
 
 #include "order/order.h"
+#include "shard/expiry.h"
 #include "shard/garbage.h"
 #include "shard/index.h"
 #include "sync/lock.h"
@@ -45,9 +46,10 @@ typedef struct walmap__generation {
   walmap__index index;
   walmap__garbage garbage;
   walmap__job job;
+  walmap__expiry expiry;
   _Atomic uint64_t tombstone_horizon; /* past every tombstone that compaction has dropped (changes.h) */
-  uint64_t len;                       /* live entries */
-  uint64_t dead;        /* bytes that compaction would free: records that died, and `prev` words of live ones */
+  uint64_t len;                       /* live entries, without those that were swept (expiry.h) */
+  uint64_t dead; /* bytes that compaction would free: records that died or were swept, `prev` words of live ones */
   walmap__order *order; /* the tree of its keys, which is the map's; NULL: the map is not ordered */
   uint32_t shard_id;
   uint64_t batch_dead; /* `dead` when a batch of garbage was closed last, without what compaction has freed since */
@@ -65,6 +67,9 @@ typedef struct walmap__shard {
   uint64_t maintenance_debt;   /* records written for which walmap__shard_maintain has not yet worked, long ones more */
   uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
   bool behind;                 /* much is to be reclaimed, and may be: each write works, however small its debt */
+  uint32_t
+      tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
+  uint64_t horizon_clock, horizon_time; /* when this is no reader's time any more, no reader has an older clock */
   walmap__memory *memory;
   walmap__epoch *epoch;
   const walmap_options *options;
@@ -170,6 +175,39 @@ static inline void walmap__generation_drop(walmap__generation *g, uint64_t hash,
   if (WALMAP__UNLIKELY(g->order != NULL))
     walmap__generation_drop_from_order(g, walmap__slot_address(slot));
   walmap__index_remove(&g->index, hash, slot);
+}
+
+/* A key has a new newest record, which is no tombstone; its bytes without the `prev` word. */
+static inline void walmap__generation_count_in(walmap__generation *g, uint64_t expires, size_t bytes) {
+  if (WALMAP__UNLIKELY(expires != 0)) {
+    if (expires <= g->expiry.swept) {
+      g->expiry.expired += bytes;
+      g->dead += bytes;
+      return;
+    }
+    walmap__expiry_add(&g->expiry, expires, bytes);
+  }
+  g->len++;
+}
+
+/* Such a record is superseded. */
+static inline void walmap__generation_count_out(walmap__generation *g, uint64_t expires, size_t bytes) {
+  if (WALMAP__UNLIKELY(expires != 0)) {
+    if (expires <= g->expiry.swept) {
+      g->expiry.expired -= bytes;
+      return;
+    }
+    walmap__expiry_remove(&g->expiry, expires, bytes);
+  }
+  g->len--;
+  g->dead += bytes;
+}
+
+/* Takes what has expired out of the figures. Only when all of the shard's records are committed. */
+static inline void walmap__generation_sweep(walmap__generation *g, uint64_t now) {
+  uint64_t bytes;
+  g->len -= walmap__expiry_sweep(&g->expiry, now, &bytes);
+  g->dead += bytes;
 }
 
 /* Many keys of a generation that nobody reads yet, as walmap__index_add_all; its tree is built when all are there. */

@@ -67,9 +67,38 @@ static void free_outgrown_tables(walmap__bulk_load *b) {
   }
 }
 
-static void settle_logs(walmap__bulk_load *b) {
-  for (uint32_t i = 0; i < b->map->n_shards; i++)
-    walmap__log_settle(&b->shards[i].generation->log);
+/* The entries of a segment begin to count in the expiry table. OK or NOMEM. */
+static int count_expiring(walmap__generation *g, const walmap__segment *segment) {
+  const uint8_t *at = segment->base, *end = at + walmap__segment_used(segment);
+  int result = WALMAP_OK;
+  while (at < end && result == WALMAP_OK) {
+    const walmap__record *record = (const walmap__record *)at;
+    uint32_t meta = walmap__record_meta(record);
+    uint64_t expires = walmap__record_expires(record, meta);
+    size_t size = walmap__record_size(record, meta);
+    if (expires != 0)
+      result = walmap__expiry_reserve(&g->expiry, g->log.memory, g->log.limbo, 1);
+    if (expires != 0 && result == WALMAP_OK)
+      walmap__expiry_add(&g->expiry, expires, size);
+    at += size;
+  }
+  return result;
+}
+
+static int settle_logs(walmap__bulk_load *b) {
+  int result = WALMAP_OK;
+  for (uint32_t i = 0; i < b->map->n_shards; i++) {
+    walmap__generation *g = b->shards[i].generation;
+    walmap__log_settle(&g->log);
+    const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+    for (; s && result == WALMAP_OK; s = atomic_load_explicit(&s->next, memory_order_relaxed)) {
+      if (!walmap__segment_may_be_expired(s, UINT64_MAX))
+        continue;
+      atomic_store_explicit(&b->map->expiring, true, memory_order_release);
+      result = count_expiring(g, s);
+    }
+  }
+  return result;
 }
 
 /* All records that were loaded are live: the records of the logs are the keys of the tree. */
@@ -124,8 +153,12 @@ static WALMAP__ALWAYS_INLINE int add_record(worker *w, const walmap__image_recor
     if (refused)
       return refuse_entry(w, w->before + number, refused);
   }
+  if (WALMAP__UNLIKELY(record->entry.expires != 0) && record->entry.expires <= b->now) {
+    atomic_fetch_add(&w->load->expired, 1);
+    return WALMAP_OK;
+  }
   uint32_t shard = walmap__shard_number(b->map, hash);
-  int result = walmap__partition_buffers_add(w->buffers, shard, record->bytes, record->size, hash, &number);
+  int result = walmap__partition_buffers_add(w->buffers, shard, record, hash, &number);
   return explain_duplicate(w, result, number);
 }
 
@@ -250,12 +283,12 @@ static int load_image(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   int result = read_header(b, n, why);
   if (result == WALMAP_OK)
     result = load_chunks(b, n, why);
+  if (result == WALMAP_OK)
+    result = settle_logs(b);
   free_outgrown_tables(b);
-  if (result == WALMAP_OK) {
-    settle_logs(b);
-    b->entries = b->decoder.entries;
+  if (result == WALMAP_OK)
     result = build_order(b);
-  }
+  b->entries = b->decoder.entries - atomic_load(&b->expired);
   if (result != WALMAP_OK)
     walmap__bulk_load_drop(b);
   walmap__order_release(b->order); /* the generations keep it */

@@ -18,15 +18,18 @@ typedef struct walmap__bulk_load {
   walmap__loading_shard shards[WALMAP_MAX_SHARDS];
   uint64_t entries;
   walmap__order *order; /* of the new generations; NULL: the map is not ordered */
+  uint64_t now;         /* what has expired by then is left out */
 
   pthread_mutex_t mutex; /* guards the next two */
   walmap__image_decoder decoder;
   bool is_over; /* no chunk is left, or something failed */
+
+  _Atomic uint64_t expired; /* entries that were left out */
 } walmap__bulk_load;
 
 /*
-** Load an image from memory, or from a stream. `load` comes with map, check and ctx set, the rest zero. OK, or an error
-** with *why set; then no memory is left to free.
+** Load an image from memory, or from a stream. `load` comes with map, check, ctx and now set, the rest zero. OK, or an
+** error with *why set; then no memory is left to free.
 */
 int walmap__bulk_load_from_memory(walmap__bulk_load *load, const void *image, size_t size, walmap_why *why);
 int walmap__bulk_load_from_stream(walmap__bulk_load *load, walmap_read_fn read, void *read_ctx, walmap_why *why);

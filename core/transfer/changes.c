@@ -71,7 +71,11 @@ static int add_record(const collection *c, const walmap__log *log, const walmap_
   if (!(meta & WALMAP__TOMB)) {
     if (!walmap__record_visible(log, record, commit_point))
       return WALMAP_OK;
-    return walmap__image_writer_add(c->set, &entry);
+    if (!walmap__record_is_expired(record, meta, c->state->now))
+      return walmap__image_writer_add(c->set, &entry);
+    entry.value_len = 0; /* a key that has expired is absent */
+    entry.expires = 0;
+    return walmap__image_writer_add(c->removed, &entry);
   }
   if (walmap_state_get(c->state, entry.key, entry.key_len, &present) == WALMAP_OK)
     return WALMAP_OK;
@@ -275,11 +279,16 @@ static int check_part(const application *a, int part, walmap_why *why) {
 static int apply_set(application *a, const walmap_entry *entry) {
   walmap_entry present;
   int result = walmap_txn_get(a->txn, entry->key, entry->key_len, &present);
-  if (result == WALMAP_OK && present.value_len == entry->value_len &&
+  if (result == WALMAP_OK && present.value_len == entry->value_len && present.expires == entry->expires &&
       (entry->value_len == 0 || memcmp(present.value, entry->value, entry->value_len) == 0))
     return WALMAP_OK;
-  if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
-    result = walmap_txn_set(a->txn, entry->key, entry->key_len, entry->value, entry->value_len);
+  if (result == WALMAP_OK || result == WALMAP_NOTFOUND) {
+    void *to;
+    result = walmap_txn_reserve_expiring(a->txn, WALMAP_ALWAYS, entry->key, entry->key_len, entry->value_len,
+                                         entry->expires, &to);
+    if (result == WALMAP_OK)
+      walmap__copy_bytes(to, entry->value, entry->value_len);
+  }
   a->changed += result == WALMAP_OK;
   return result;
 }

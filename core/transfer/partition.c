@@ -25,10 +25,13 @@ int walmap__partition_buffers_init(walmap__partition_buffers *b, walmap__loading
 /* Logs                                                                                                               */
 
 static void leave_segment(walmap__partition_buffer *buffer) {
+  if (buffer->segment && buffer->least_expires != 0)
+    walmap__segment_note_expires(buffer->segment, buffer->least_expires);
   if (buffer->segment)
     walmap__log_fill_segment(buffer->segment, (size_t)(buffer->at - buffer->segment->base), buffer->records);
   buffer->segment = NULL;
   buffer->records = 0;
+  buffer->least_expires = 0;
 }
 
 static int enter_segment(walmap__partition_buffer *buffer, walmap__loading_shard *loading_shard, size_t size) {

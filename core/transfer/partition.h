@@ -20,6 +20,7 @@
 #ifndef WALMAP_PARTITION_H
 #define WALMAP_PARTITION_H
 
+#include "image/image.h"
 #include "mvcc/map.h"
 
 /* A generation that several threads fill. */
@@ -33,6 +34,7 @@ typedef struct walmap__loading_shard {
 typedef struct walmap__partition_buffer {
   walmap__segment *segment; /* NULL: none yet */
   uint8_t *at, *end;        /* its free bytes */
+  uint64_t least_expires;   /* of them; 0: none expires */
   uint32_t records;         /* in it */
   uint32_t address;         /* of `at` */
   uint32_t n;
@@ -69,8 +71,9 @@ int walmap__partition_buffers_empty(walmap__partition_buffers *buffers, uint32_t
 ** addresses at once than a CPU fetches ahead by itself.
 */
 static WALMAP__ALWAYS_INLINE int walmap__partition_buffers_add(walmap__partition_buffers *buffers, uint32_t shard,
-                                                               const uint8_t *record, size_t size, uint64_t hash,
+                                                               const walmap__image_record *record, uint64_t hash,
                                                                uint32_t *number) {
+  size_t size = record->size;
   walmap__partition_buffer *buffer = &buffers->buffers[shard];
   if (WALMAP__UNLIKELY((size_t)(buffer->end - buffer->at) < size || buffer->n == buffers->room)) {
     int result = walmap__partition_buffers_make_room(buffers, shard, size, number);
@@ -81,7 +84,10 @@ static WALMAP__ALWAYS_INLINE int walmap__partition_buffers_add(walmap__partition
   __builtin_prefetch(buffer->entries + buffer->n + ENTRIES_AHEAD, 1);
   __builtin_prefetch(buffer->at + BYTES_AHEAD, 1);
   buffer->entries[buffer->n++] = (walmap__index_entry){hash, buffer->address, *number};
-  walmap__copy_bytes(buffer->at, record, size);
+  walmap__copy_bytes(buffer->at, record->bytes, size);
+  if (WALMAP__UNLIKELY(record->entry.expires != 0) &&
+      (buffer->least_expires == 0 || record->entry.expires < buffer->least_expires))
+    buffer->least_expires = record->entry.expires;
   buffer->at += size;
   buffer->address += (uint32_t)(size >> 2);
   buffer->records++;

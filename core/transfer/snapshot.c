@@ -49,19 +49,22 @@ static inline size_t image_bytes(size_t size, uint32_t meta) {
 ** branch. For the others the LSN of the successor decides.
 */
 static inline size_t visible(const walmap__log *log, const walmap__record *record, uint32_t *meta,
-                             uint64_t commit_point) {
+                             uint64_t commit_point, uint64_t now) {
   uint32_t next = walmap__record_next(record);
   *meta = walmap__record_meta(record);      /* after next, as in walmap__record_visible */
   size_t alive = (size_t)(*meta >> 31) - 1; /* DEAD is bit 31 */
-  if (WALMAP__UNLIKELY((next | (*meta & WALMAP__TOMB)) & alive))
-    return walmap__record_visible(log, record, commit_point) ? SIZE_MAX : 0;
+  if (WALMAP__UNLIKELY((next | (*meta & (WALMAP__TOMB | WALMAP__EXPIRES))) & alive)) {
+    bool is_there = walmap__record_visible(log, record, commit_point);
+    return is_there && !walmap__record_is_expired(record, *meta, now) ? SIZE_MAX : 0;
+  }
   return alive;
 }
 
-/* Adds a segment in one piece, if it is clean and ends before the commit point. *done: it was added. */
-static int add_whole(walmap__image_writer *writer, const walmap__segment *s, size_t bytes, bool *done) {
+/* Adds a segment in one piece, if it is clean, ends before the commit point and has nothing expired. *done: it was. */
+static int add_whole(walmap__image_writer *writer, const walmap__segment *s, size_t bytes, uint64_t now, bool *done) {
   uint32_t records = atomic_load_explicit(&s->records, memory_order_acquire);
   *done = !is_dirty(s) && bytes == walmap__segment_used(s); /* then these are the records (log.h) */
+  *done = *done && !walmap__segment_may_be_expired(s, now);
   if (!*done)
     return WALMAP_OK;
   uint8_t *to;
@@ -78,7 +81,7 @@ static int add_whole(walmap__image_writer *writer, const walmap__segment *s, siz
 /* Records that are taken one by one: from where to where, and how many. */
 typedef struct taking {
   const walmap__segment *segment;
-  uint64_t commit_point;
+  uint64_t commit_point, now;
   const uint8_t *at, *stop;
   uint8_t *to; /* at most as far on as `at` */
   uint32_t records;
@@ -99,7 +102,7 @@ static void take_many(taking *t) {
   while ((size_t)(stop - at) >= WINDOW) {
     const walmap__record *record = (const walmap__record *)at;
     uint32_t meta;
-    size_t keep = visible(log, record, &meta, t->commit_point);
+    size_t keep = visible(log, record, &meta, t->commit_point, t->now);
     const uint8_t *end = walmap__record_end(record, meta);
     size_t size = (size_t)(end - at), bytes = image_bytes(size, meta) & keep;
     memcpy(to, at, WINDOW);
@@ -127,7 +130,7 @@ static void take_few(taking *t) {
   while (t->at < t->stop) {
     const walmap__record *record = (const walmap__record *)t->at;
     uint32_t meta;
-    size_t keep = visible(t->segment->log, record, &meta, t->commit_point);
+    size_t keep = visible(t->segment->log, record, &meta, t->commit_point, t->now);
     size_t size = walmap__record_size(record, meta);
     if (size > (size_t)(t->stop - t->at))
       break;
@@ -144,7 +147,7 @@ static void take_few(taking *t) {
 
 /* Adds records from `at` on one by one, a chunk's worth. Sets *next to where the rest begins. */
 static int add_visible(walmap__image_writer *writer, const walmap__segment *s, size_t at, size_t bytes,
-                       uint64_t commit_point, size_t *next) {
+                       uint64_t commit_point, uint64_t now, size_t *next) {
   const uint8_t *first = s->base + at;
   size_t want = walmap__record_size((const walmap__record *)first, walmap__record_meta((const walmap__record *)first));
   if (want < WALMAP__IMAGE_CHUNK)
@@ -155,7 +158,7 @@ static int add_visible(walmap__image_writer *writer, const walmap__segment *s, s
   int result = walmap__image_writer_reserve(writer, want, &to);
   if (result != WALMAP_OK)
     return result;
-  taking t = {s, commit_point, first, first + want, to, 0};
+  taking t = {s, commit_point, now, first, first + want, to, 0};
   take_many(&t);
   take_few(&t);
   walmap__image_writer_commit(writer, (size_t)(t.to - to), t.records);
@@ -203,13 +206,14 @@ static int add_step(walk *w, walmap__image_writer *writer) {
   }
   if (w->at == 0) {
     bool done;
-    int result = add_whole(writer, w->segment, w->bytes, &done);
+    int result = add_whole(writer, w->segment, w->bytes, w->state->now, &done);
     if (result != WALMAP_OK || done) {
       w->at = done ? w->bytes : 0;
       return result;
     }
   }
-  return add_visible(writer, w->segment, w->at, w->bytes, w->state->commit_points[w->shard], &w->at);
+  uint64_t commit_point = w->state->commit_points[w->shard];
+  return add_visible(writer, w->segment, w->at, w->bytes, commit_point, w->state->now, &w->at);
 }
 
 /* Adds all segments, and finishes or abandons the writer. */

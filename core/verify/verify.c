@@ -82,6 +82,21 @@ static bool check_same(const walmap__inspection *in, const char *what, uint64_t 
                                           (unsigned long long)counted);
 }
 
+/* The expiry table as a whole: a record that counts at a wrong time shows when that has passed. */
+static bool check_expiry(const walmap__inspection *in) {
+  const walmap__expiry_table *t = atomic_load(&in->g->expiry.table);
+  uint64_t count = 0, bytes = 0, used = 0;
+  for (size_t i = 0; t && i < (size_t)1 << t->bits; i++) {
+    used += atomic_load(&t->times[i]) != 0;
+    count += atomic_load(&t->counts[i]);
+    bytes += atomic_load(&t->bytes[i]);
+  }
+  return check_same(in, "entries that expire", count, in->recount.expiring) &&
+         check_same(in, "bytes that expire", bytes, in->recount.expiring_bytes) &&
+         check_same(in, "bytes that expired", in->g->expiry.expired, in->recount.expired) &&
+         check_same(in, "times of expiry", t ? t->used : 0, used);
+}
+
 static bool check_stats(const walmap__inspection *in) {
   const walmap__generation *g = in->g;
   const walmap__recount *c = &in->recount;
@@ -115,7 +130,7 @@ static bool check_generation(walmap__inspection *in) {
   if (atomic_load(&g->tombstone_horizon) > g->log.end)
     return walmap__fault(in, "tombstones were dropped that are not written yet");
   return walmap__verify_segments(in) && walmap__verify_index(in) && walmap__verify_order(in) &&
-         walmap__verify_records(in) && check_garbage(in) && check_stats(in);
+         walmap__verify_records(in) && check_garbage(in) && check_stats(in) && check_expiry(in);
 }
 
 /*

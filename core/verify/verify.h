@@ -28,6 +28,8 @@ typedef struct walmap__recount {
   uint64_t live;    /* newest records that are no tombstones */
   uint64_t waiting; /* records that died and are not reclaimed */
   uint64_t bytes, dead;
+  uint64_t expired;                  /* bytes of newest records that were swept */
+  uint64_t expiring, expiring_bytes; /* newest records that expire later */
 } walmap__recount;
 
 typedef struct walmap__inspection {

@@ -168,11 +168,19 @@ static bool check_newest(walmap__inspection *in, const visit *v) {
   walmap__version newest = walmap__index_find(index, hash, e.key, e.key_len, false, &slot);
   if (newest.record != v->record)
     return fault_here(in, v, "the record is not found by its key");
-  bool tomb = v->meta & WALMAP__TOMB;
+  bool tomb = v->meta & WALMAP__TOMB, swept = e.expires != 0 && e.expires <= in->g->expiry.swept;
+  size_t prev = v->meta & WALMAP__PREV ? 4 : 0;
   in->recount.newest++;
-  in->recount.live += !tomb;
+  in->recount.live += !tomb && !swept;
   in->recount.waiting += tomb;
-  in->recount.dead += tomb ? v->size : v->meta & WALMAP__PREV ? 4 : 0;
+  in->recount.dead += tomb || swept ? v->size : prev;
+  in->recount.expired += swept ? v->size - prev : 0;
+  if (e.expires == 0 || swept)
+    return true;
+  if (!walmap__segment_may_be_expired(v->segment, e.expires))
+    return fault_here(in, v, "the record expires before its segment says");
+  in->recount.expiring++;
+  in->recount.expiring_bytes += v->size - prev;
   return true;
 }
 

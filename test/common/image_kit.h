@@ -81,7 +81,7 @@ static inline walmap_entry made_entry(uint32_t i, size_t longest) {
   size_t n = 0;
   while (n < sizeof lengths / sizeof *lengths && lengths[n] <= longest)
     n++;
-  uint64_t expires = i % 5 == 3 ? UINT64_C(1) << i % 63 : 0; /* some expire, at all kinds of times */
+  uint64_t expires = i % 5 == 3 ? UINT64_C(1) << i % 62 : 0; /* some expire, at all kinds of times */
   walmap_entry entry = {pool + 4096 + i, lengths[i % n], pool + 65536 + i, lengths[i / n % n], expires};
   return entry;
 }

@@ -3,7 +3,8 @@
 **
 ** Keys are numbers from 0 to n-1, each standing for a byte string: key 0 is the empty string, a few are long, the rest
 ** short. A value is a version number, standing for a byte string whose length and bytes follow from it; version 0 means
-** that the key is absent. A content is then an array of versions, and a frozen copy of it is one memcpy.
+** that the key is absent. A content is then an array of versions, and a frozen copy of it is one memcpy. A version may
+** have a life of its own: the value of another version, and a time at which it expires.
 */
 #ifndef TEST_CORE_MODEL_H
 #define TEST_CORE_MODEL_H
@@ -20,6 +21,11 @@ typedef struct universe {
   uint32_t n;
   uint32_t huge_one_in; /* one value in this many is longer than 2^16 bytes; 0 is none */
   bytes *keys;
+  struct life {
+    uint32_t value;
+    uint64_t expires;
+  } * lives; /* of versions below n_lives */
+  uint32_t n_lives;
   struct value_room {
     uint8_t *at;
     size_t size;
@@ -46,6 +52,7 @@ static inline void universe_free(universe *u) {
   for (uint32_t i = 0; i < u->n; i++)
     free((void *)u->keys[i].at);
   free(u->keys);
+  free(u->lives);
   free(u->given.at);
   free(u->compared.at);
   free(u);
@@ -62,8 +69,40 @@ static inline uint32_t universe_find(const universe *u, const void *key, size_t 
   return i && i < u->n && u->keys[i].len == len && !memcmp(u->keys[i].at, key, len) ? i : u->n;
 }
 
+/* The version whose value this one has, and when it expires (0: never). */
+static inline uint32_t value_of(const universe *u, uint32_t version) {
+  return version < u->n_lives ? u->lives[version].value : version;
+}
+
+static inline uint64_t expires_of(const universe *u, uint32_t version) {
+  return version < u->n_lives ? u->lives[version].expires : 0;
+}
+
+static inline void set_life(universe *u, uint32_t version, uint32_t value, uint64_t expires) {
+  if (version >= u->n_lives) {
+    uint32_t n = 2 * version + 64;
+    u->lives = realloc(u->lives, n * sizeof *u->lives);
+    MUST(u->lives);
+    for (uint32_t i = u->n_lives; i < n; i++)
+      u->lives[i] = (struct life){i, 0};
+    u->n_lives = n;
+  }
+  u->lives[version] = (struct life){value_of(u, value), expires};
+}
+
+/* The version at this time: 0 from its expiry on. */
+static inline uint32_t version_at(const universe *u, uint32_t version, uint64_t now) {
+  uint64_t expires = expires_of(u, version);
+  return expires != 0 && expires <= now ? 0 : version;
+}
+
+static inline void content_at(const universe *u, uint32_t *content, uint64_t now) {
+  for (uint32_t i = 0; i < u->n; i++)
+    content[i] = version_at(u, content[i], now);
+}
+
 static inline size_t value_length(const universe *u, uint32_t version) {
-  uint64_t h = mix(version ^ 0x76616c7565u);
+  uint64_t h = mix(value_of(u, version) ^ 0x76616c7565u);
   if (u->huge_one_in && h % u->huge_one_in == 0)
     return (1u << 16) - 2 + (h >> 40) % 70000;
   if (h % 61 == 0)
@@ -79,7 +118,7 @@ static inline bytes value_make(const universe *u, struct value_room *room, uint3
     MUST(room->at);
   }
   for (size_t at = 0; at < len; at += 8) {
-    uint64_t word = mix(((uint64_t)version << 24) + at);
+    uint64_t word = mix(((uint64_t)value_of(u, version) << 24) + at);
     memcpy(room->at + at, &word, 8);
   }
   return (bytes){room->at, len};
@@ -106,7 +145,7 @@ static inline void must_be(universe *u, int result, const walmap_entry *entry, u
   if (!version)
     return;
   MUST(entry->key_len == u->keys[key].len && !(entry->key_len && memcmp(entry->key, u->keys[key].at, entry->key_len)));
-  MUST(value_is(u, entry->value, entry->value_len, version));
+  MUST(value_is(u, entry->value, entry->value_len, version) && entry->expires == expires_of(u, version));
 }
 
 /* Checks that a scan finds every entry of the content once, and no other. `seen` has room for one byte per key. */
@@ -119,7 +158,7 @@ static inline void must_scan(universe *u, walmap_state *state, const uint32_t *c
     uint32_t key = universe_find(u, entry.key, entry.key_len);
     MUST(key < u->n && !seen[key] && content[key]);
     seen[key] = 1;
-    MUST(value_is(u, entry.value, entry.value_len, content[key]));
+    MUST(value_is(u, entry.value, entry.value_len, content[key]) && entry.expires == expires_of(u, content[key]));
   }
   MUST(!walmap_cursor_next(&cursor, &entry));
   MUST(found == content_count(u, content));

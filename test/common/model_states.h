@@ -35,7 +35,9 @@ static inline void step_state(world *w) {
       return;
     }
     MUST_OK(result);
-    see(w, p, s->content);
+    MUST(walmap_txn_clock(p->txn) == p->time); /* no shard waits for a later time than the clock has told */
+    s->time = p->time;
+    see(w, p, s->time, s->content);
     touch_all(p);
     MUST(walmap_state_len(s->state) == content_count(w->u, s->content));
     s->of = p;
@@ -45,7 +47,8 @@ static inline void step_state(world *w) {
     s->is_committed = true;
     trace(w, "state %d: begin", (int)(s - w->states));
     MUST_OK(walmap_state_begin(s->state));
-    memcpy(s->content, w->committed, sizeof w->committed);
+    s->time = w->time;
+    see_committed(w, s->content);
   }
   s->begun = true;
   s->since = w->step;
@@ -167,7 +170,10 @@ static inline void step_follow(world *w) {
   walmap_txn_begin(f->txn);
   MUST_OK(walmap_txn_apply(f->txn, changes, size, NULL, NULL, NULL, NULL));
   walmap_txn_commit(f->txn);
-  must_hold(w->u, f->map, s->content);
+  uint32_t content[KEYS];
+  memcpy(content, s->content, sizeof content);
+  content_at(w->u, content, w->time);
+  must_hold(w->u, f->map, content);
   walmap_image_free(f->since);
   f->since = changes;
   f->since_size = size;
@@ -186,6 +192,18 @@ static inline bool is_quiet(const world *w) {
     if (w->states[i].begun)
       return false;
   return true;
+}
+
+/* Of the records of what is committed and has not expired. */
+static inline uint64_t live_bytes(const world *w) {
+  uint64_t all = 0;
+  for (uint32_t k = 0; k < KEYS; k++) {
+    uint32_t version = version_at(w->u, w->committed[k], w->time);
+    size_t key = w->u->keys[k].len, value = value_length(w->u, version);
+    size_t head = key >= 1023 || value >= 1 << 16 ? 24 : 8;
+    all += version ? head + ((key + value + 3) & ~(size_t)3) + (expires_of(w->u, version) ? 8 : 0) : 0;
+  }
+  return all;
 }
 
 static inline void step_compact(world *w) {
@@ -207,7 +225,7 @@ static inline void step_compact(world *w) {
   w->compactions++;
   if (!is_quiet(w))
     return;
-  MUST(walmap_size(w->map) == size - reclaimable);
+  MUST(walmap_size(w->map) == live_bytes(w) && walmap_size(w->map) <= size - reclaimable);
   MUST(walmap_reclaimable(w->map) == 0);
   w->exact++;
 }
@@ -230,13 +248,14 @@ static inline void verify(world *w) {
 static inline void check_invariants(world *w) {
   uint32_t content[KEYS];
   uint64_t size = walmap_size(w->map), memory = walmap_memory(w->map);
-  MUST(walmap_len(w->map) == content_count(w->u, w->committed));
+  see_committed(w, content);
+  MUST(walmap_len(w->map) == content_count(w->u, content));
   MUST(walmap_reclaimable(w->map) <= size && size <= memory);
   for (int i = 0; i < TXNS; i++) {
     party *p = &w->parties[i];
     if (!walmap_txn_is_begun(p->txn))
       continue;
-    see(w, p, content);
+    see(w, p, p->time, content);
     MUST(walmap_txn_len(p->txn) == content_count(w->u, content));
     MUST(walmap_txn_reclaimable(p->txn) <= walmap_txn_size(p->txn));
   }
@@ -265,9 +284,11 @@ static inline void settle(world *w) {
     must_equal(w->u, s->state, s->content);
     end_state(s);
   }
-  must_hold(w->u, w->map, w->committed);
+  uint32_t content[KEYS];
+  see_committed(w, content);
+  must_hold(w->u, w->map, content);
   step_compact(w);
-  must_hold(w->u, w->map, w->committed);
+  must_hold(w->u, w->map, content);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -308,6 +329,9 @@ static inline world *world_new(walmap_options options, uint32_t huge_one_in, uin
   w->u = universe_new(KEYS, huge_one_in);
   w->options = options;
   w->options.allocator = faults_allocator(&w->allocated);
+  w->options.clock = world_clock;
+  w->options.clock_ctx = &w->clock;
+  w->clock = w->time = 1000000;
   w->random = seed;
   w->trace = env_number("TRACE", 0);
   MUST_OK(walmap_open(&w->options, &w->map));
@@ -318,13 +342,16 @@ static inline world *world_new(walmap_options options, uint32_t huge_one_in, uin
   for (int i = 0; i < STATES; i++)
     MUST_OK(walmap_state_new(w->map, &w->states[i].state));
   make_follower(w);
+  MUST(walmap_clock(w->map) == w->time && walmap_clock(w->follower.map) == w->time);
   return w;
 }
 
 static inline void world_step(world *w) {
   w->step++;
   uint32_t what = pick(w, 100);
-  if (what < 28)
+  if (what < 3)
+    step_clock(w);
+  else if (what < 28)
     step_single(w);
   else if (what < 78)
     step_txn(w);

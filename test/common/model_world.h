@@ -35,6 +35,7 @@ typedef struct party {
   bool
       may_own; /* it may hold locks of shards that it did not touch: a call over all shards failed, or compaction ran */
   int levels;
+  uint64_t time;               /* at which entries are absent for it */
   uint64_t level_step[LEVELS]; /* when the savepoint was made */
 } party;
 
@@ -44,6 +45,7 @@ typedef struct shown {
   bool is_committed;           /* begun outside of transactions */
   struct party *of;            /* shows this one's own changes, until it ends */
   uint64_t since;              /* step at which it was begun */
+  uint64_t time;               /* at which entries are absent in it */
   walmap_image_stream *stream; /* of its image, or NULL */
   uint8_t *streamed;           /* what came from it */
   size_t streamed_size;
@@ -75,13 +77,16 @@ typedef struct world {
   const uint8_t *input, *input_end; /* what is left of a fuzzer's input; NULL: all is random */
   uint64_t step;
   uint32_t version; /* the last one given out */
+  uint64_t clock;   /* what the maps' clock tells; it may go back, */
+  uint64_t time;    /* but not this, the latest time that it has told */
   bool trace;
   uint32_t committed[KEYS];
   party parties[TXNS];
   shown states[STATES];
   kept_image images[IMAGES];
   follower follower;
-  uint64_t busy, compactions, exact, verified, restored, streamed, followed, gone; /* that these happened at all */
+  uint64_t busy, compactions, exact, verified, restored, streamed, followed, gone,
+      expired; /* that these happened at all */
 } world;
 
 /* Below n. */
@@ -108,13 +113,63 @@ static inline void trace(const world *w, const char *format, ...) {
 
 static inline int number_of(const world *w, const party *p) { return (int)(p - w->parties); }
 
-static inline void see(const world *w, const party *p, uint32_t *content) {
+static inline uint32_t written_by(const world *w, const party *p, uint32_t key) {
+  return p->now.written[key] ? p->now.version[key] : w->committed[key];
+}
+
+static inline void see(const world *w, const party *p, uint64_t time, uint32_t *content) {
   for (uint32_t k = 0; k < KEYS; k++)
-    content[k] = p->now.written[k] ? p->now.version[k] : w->committed[k];
+    content[k] = version_at(w->u, written_by(w, p, k), time);
 }
 
 static inline uint32_t seen_by(const world *w, const party *p, uint32_t key) {
-  return p->now.written[key] ? p->now.version[key] : w->committed[key];
+  return version_at(w->u, written_by(w, p, key), p->time);
+}
+
+/* What is committed now. */
+static inline void see_committed(const world *w, uint32_t *content) {
+  memcpy(content, w->committed, sizeof w->committed);
+  content_at(w->u, content, w->time);
+}
+
+static inline uint64_t world_clock(void *ctx) { return *(uint64_t *)ctx; }
+
+/* Soon, later, much later, now or never: what a write may say, and what it means. */
+static inline uint64_t pick_expires(world *w, uint64_t now) {
+  static const uint32_t later[] = {1, 2, 10, 50, 1000, 100000};
+  uint32_t what = pick(w, 12);
+  return what < 6 ? now + later[what] - pick(w, later[what]) : what == 6 ? 1 + pick(w, 100) : WALMAP_NEVER;
+}
+
+static inline uint64_t by_ttl(const world *w, uint64_t now) { return w->options.ttl ? now + w->options.ttl : 0; }
+
+/* The present time for a transaction, which stays until the next call. */
+static inline void new_statement(world *w, party *p) {
+  walmap_txn_statement(p->txn);
+  p->time = walmap_txn_clock(p->txn);
+  MUST(p->time == w->time);
+}
+
+/* Time passes, or its source jumps back. */
+static inline void step_clock(world *w) {
+  static const uint32_t most[] = {1, 3, 20, 100, 2000, 200000};
+  uint32_t content[KEYS], before, by = 1 + pick(w, most[pick(w, 6)]);
+  see_committed(w, content);
+  before = content_count(w->u, content);
+  if (pick(w, 10) == 0) {
+    w->clock -= by < w->clock ? by : w->clock;
+  } else {
+    w->clock += by;
+    if (w->clock > w->time)
+      w->time = w->clock;
+  }
+  trace(w, "clock %llu", (unsigned long long)w->clock);
+  MUST(walmap_clock(w->map) == w->time && walmap_clock(w->follower.map) == w->time); /* each remembers what it read */
+  for (int i = 0; i < TXNS; i++)
+    if (walmap_txn_is_begun(w->parties[i].txn))
+      new_statement(w, &w->parties[i]);
+  see_committed(w, content);
+  w->expired += before - content_count(w->u, content);
 }
 
 static inline bool is_touched(const world *w, const party *but, uint32_t key) {
@@ -192,17 +247,21 @@ static inline int upsert_value(void *ctx, const void *old, size_t old_len, const
 }
 
 static inline void step_single(world *w) {
-  uint32_t key = pick(w, KEYS), old = w->committed[key], next = ++w->version;
+  uint32_t key = pick(w, KEYS), old = version_at(w->u, w->committed[key], w->time), next = ++w->version;
+  bool done = false, answer = pick(w, 2), told = pick(w, 2);
+  uint64_t told_expires = pick_expires(w, w->time);
+  uint64_t expires = told ? told_expires : by_ttl(w, w->time), kept = old ? expires_of(w->u, old) : expires;
+  set_life(w->u, next, next, expires);
   bytes k = w->u->keys[key], v = value_bytes(w->u, next);
-  bool done = false, answer = pick(w, 2);
   struct expected_value e = {w, old, next, answer, answer ? WALMAP_OK : WALMAP_IO, 0};
-  int result, what = (int)pick(w, 8);
+  int result, what = (int)pick(w, 9);
   trace(w, "single %d: key %u, version %u, answer %d", what, key, next, answer);
   switch (what) {
   case 0:
   case 1:
   case 2:
-    result = walmap_set(w->map, k.at, k.len, v.at, v.len);
+    result = told ? walmap_set_expiring(w->map, k.at, k.len, v.at, v.len, expires)
+                  : walmap_set(w->map, k.at, k.len, v.at, v.len);
     if (kept_out(w, result, NULL, key))
       return;
     MUST_OK(result);
@@ -216,7 +275,8 @@ static inline void step_single(world *w) {
     w->committed[key] = 0;
     return;
   case 4:
-    result = walmap_set_if_absent(w->map, k.at, k.len, v.at, v.len, &done);
+    result = told ? walmap_set_if_absent_expiring(w->map, k.at, k.len, v.at, v.len, expires, &done)
+                  : walmap_set_if_absent(w->map, k.at, k.len, v.at, v.len, &done);
     if (kept_out(w, result, NULL, key))
       return;
     MUST_OK(result);
@@ -230,6 +290,7 @@ static inline void step_single(world *w) {
       return;
     MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
     MUST(done == (old && answer) && e.calls == (old != 0));
+    set_life(w->u, next, next, kept);
     if (done)
       w->committed[key] = next;
     return;
@@ -243,7 +304,9 @@ static inline void step_single(world *w) {
       w->committed[key] = 0;
     return;
   case 7:
-    result = walmap_upsert(w->map, k.at, k.len, upsert_value, &e);
+    result = told ? walmap_upsert_expiring(w->map, k.at, k.len, upsert_value, &e, expires)
+                  : walmap_upsert(w->map, k.at, k.len, upsert_value, &e);
+    set_life(w->u, next, next, kept);
     if (kept_out(w, result, NULL, key))
       return;
     MUST_RESULT(result, e.result);
@@ -251,16 +314,25 @@ static inline void step_single(world *w) {
     if (result == WALMAP_OK)
       w->committed[key] = next;
     return;
+  case 8:
+    result = walmap_touch(w->map, k.at, k.len, told_expires);
+    if (kept_out(w, result, NULL, key))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    set_life(w->u, next, old, told_expires);
+    if (old)
+      w->committed[key] = next;
+    return;
   }
 }
 
 static inline void step_get(world *w) {
-  uint32_t key = pick(w, KEYS), version = w->committed[key];
+  uint32_t key = pick(w, KEYS), version = version_at(w->u, w->committed[key], w->time);
   bytes k = w->u->keys[key];
   static uint8_t buffer[400000];
   size_t len = 0;
   int result = walmap_get(w->map, k.at, k.len, buffer, sizeof buffer, &len);
-  walmap_entry entry = {k.at, k.len, buffer, len};
+  walmap_entry entry = {k.at, k.len, buffer, len, expires_of(w->u, version)};
   must_be(w->u, result, &entry, key, version);
   struct expected_value e = {w, version, 0, pick(w, 2), 0, 0};
   MUST_RESULT(walmap_view(w->map, k.at, k.len, test_value, &e), version ? WALMAP_OK : WALMAP_NOTFOUND);
@@ -286,7 +358,7 @@ static inline void undone(world *w, party *p, uint64_t since) {
       continue;
     end_stream(s);
     if (s->since > since)
-      see(w, p, s->content);
+      see(w, p, s->time, s->content);
   }
 }
 
@@ -304,26 +376,46 @@ static inline void step_write(world *w, party *p) {
   uint32_t key = pick(w, KEYS), old = seen_by(w, p, key);
   bytes k = w->u->keys[key];
   int result;
-  if (pick(w, 4) == 0) {
+  uint32_t what = pick(w, 5);
+  uint32_t next = ++w->version;
+  uint64_t told = pick_expires(w, p->time);
+  if (what == 0) {
     trace(w, "txn %d: remove %u", number_of(w, p), key);
     result = walmap_txn_remove(p->txn, k.at, k.len);
     if (kept_out(w, result, p, key))
       return;
     MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
     p->now.version[key] = 0;
+  } else if (what == 1) {
+    trace(w, "txn %d: touch %u, %llu", number_of(w, p), key, (unsigned long long)told);
+    result = walmap_txn_touch(p->txn, k.at, k.len, told);
+    if (kept_out(w, result, p, key))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    touch(p, key);
+    if (!old)
+      return;
+    set_life(w->u, next, old, told);
+    p->now.version[key] = next;
   } else {
-    uint32_t next = ++w->version;
-    bytes v = value_bytes(w->u, next);
     void *room = NULL;
-    bool reserve = pick(w, 3) == 0, conditional = reserve && pick(w, 2) == 0, present = pick(w, 2) == 0;
-    trace(w, "txn %d: %s%s %u, version %u", number_of(w, p), reserve ? "reserve" : "set",
-          !conditional ? ""
-          : present    ? " if present"
-                       : " if absent",
-          key, next);
-    result = conditional ? walmap_txn_reserve_if(p->txn, present, k.at, k.len, v.len, &room)
-             : reserve   ? walmap_txn_reserve(p->txn, k.at, k.len, v.len, &room)
-                         : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
+    uint32_t way = pick(w, 4);
+    walmap_when when = (walmap_when)pick(w, 3);
+    bool conditional = way < 2 && when != WALMAP_ALWAYS, present = when == WALMAP_IF_PRESENT;
+    bool keeps = way == 0 && conditional && old;
+    set_life(w->u, next, next, way == 1 ? told : keeps ? expires_of(w->u, old) : by_ttl(w, p->time));
+    bytes v = value_bytes(w->u, next);
+    trace(w, "txn %d: way %u, %s %u, version %u, expires %llu", number_of(w, p), way,
+          !conditional ? "always"
+          : present    ? "if present"
+                       : "if absent",
+          key, next, (unsigned long long)expires_of(w->u, next));
+    if (way == 0)
+      result = conditional ? walmap_txn_reserve_if(p->txn, present, k.at, k.len, v.len, &room)
+                           : walmap_txn_reserve(p->txn, k.at, k.len, v.len, &room);
+    else
+      result = way == 1 ? walmap_txn_reserve_expiring(p->txn, when, k.at, k.len, v.len, told, &room)
+                        : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
     if (kept_out(w, result, p, key))
       return;
     if (conditional && present != (old != 0)) {
@@ -332,7 +424,7 @@ static inline void step_write(world *w, party *p) {
       return;
     }
     MUST_OK(result);
-    if (reserve && v.len)
+    if (way < 2 && v.len)
       memcpy(room, v.at, v.len);
     p->now.version[key] = next;
   }
@@ -378,7 +470,7 @@ static inline uint32_t count_alike(const struct alike *a) {
 
 static inline void step_each_hash(world *w, party *p) {
   uint32_t key = pick(w, KEYS), content[KEYS];
-  see(w, p, content);
+  see(w, p, p->time, content);
   struct alike a = {w, content, walmap_hash(w->map, w->u->keys[key].at, w->u->keys[key].len), 0};
   if (kept_out(w, walmap_txn_each_hash(p->txn, a.hash, check_alike, &a), p, key))
     return;
@@ -434,7 +526,10 @@ static inline void step_restore(world *w, party *p) {
     return;
   }
   MUST_OK(result);
-  MUST(entries == content_count(w->u, i->content));
+  uint32_t content[KEYS];
+  memcpy(content, i->content, sizeof content);
+  content_at(w->u, content, p->time);
+  MUST(entries == content_count(w->u, content));
   memcpy(p->now.version, i->content, sizeof i->content);
   memset(p->now.written, true, sizeof p->now.written);
   touch_all(p);
@@ -464,6 +559,7 @@ static inline void step_txn(world *w) {
     if (pick(w, 8) == 0) {
       trace(w, "txn %d: begin", number_of(w, p));
       walmap_txn_begin(p->txn);
+      new_statement(w, p);
     }
     return;
   }

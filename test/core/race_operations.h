@@ -99,6 +99,32 @@ static void build_quarter(walmap *map) {
   MUST(job->copy != NULL);
 }
 
+/* The time of all maps; each scene begins at the same. */
+enum { AT_FIRST = 100, SOON = 200, LATER = 250 };
+static _Atomic uint64_t the_time;
+
+static uint64_t tell_time(void *ctx) {
+  (void)ctx;
+  return atomic_load(&the_time);
+}
+
+/* In shard 0, that of HOT, entries expire soon, one later, and some never; one more has expired and is not swept yet. */
+static void build_expiring(walmap *map) {
+  build_small(map);
+  for (uint32_t i = 0; i < 5; i++) {
+    uint32_t key = HOT + i * SHARDS;
+    uint64_t value = i == 0 ? 0 : 50 + i;
+    MUST_OK(walmap_set_expiring(map, &key, 4, &value, 8, i < 4 ? SOON : 2 * LATER));
+  }
+  MUST_OK(walmap_compact(map, NULL));
+}
+
+/* All that expires soon has, and was not swept yet. */
+static void build_expired(walmap *map) {
+  build_expiring(map);
+  atomic_store(&the_time, LATER);
+}
+
 typedef struct scene {
   const char *name;
   void (*build)(walmap *map);
@@ -112,7 +138,11 @@ static void build_leaf(walmap *map) {
 }
 
 static const scene leaf_scene = {"leaf", build_leaf};
-static const scene scenes[] = {{"small", build_small}, {"full", build_full}, {"halfway", build_halfway}};
+static const scene scenes[] = {{"small", build_small},
+                               {"full", build_full},
+                               {"halfway", build_halfway},
+                               {"expiring", build_expiring},
+                               {"expired", build_expired}};
 
 static walmap *open_scene(const scene *s) {
   walmap_options options;
@@ -123,6 +153,8 @@ static walmap *open_scene(const scene *s) {
   options.busy_timeout = 0;
   options.hash = hash;
   options.seed_given = true;
+  options.clock = tell_time;
+  atomic_store(&the_time, AT_FIRST);
   walmap *map;
   MUST_OK(walmap_open(&options, &map));
   s->build(map);
@@ -311,6 +343,18 @@ static uint64_t set_and_tidy(walmap *map) {
 
 static uint64_t compact(walmap *map) { return (uint64_t)walmap_compact(map, NULL); }
 
+static uint64_t let_time_pass(walmap *map) {
+  atomic_store(&the_time, LATER);
+  MUST(walmap_clock(map) == LATER);
+  return 0;
+}
+
+static uint64_t set_expiring_hot(walmap *map) {
+  uint32_t key = HOT;
+  uint64_t value = 500;
+  return (uint64_t)walmap_set_expiring(map, &key, 4, &value, 8, 2 * LATER);
+}
+
 typedef enum ending { COMMITTED, ROLLED_BACK, PARTLY_ROLLED_BACK } ending;
 
 /* In three shards, one of which holds nothing before. */
@@ -375,6 +419,8 @@ static const operation writers[] = {
     {"roll back", roll_back},
     {"restore", restore},
     {"roll back partly", roll_back_partly},
+    {"let time pass", let_time_pass},
+    {"set expiring hot", set_expiring_hot},
 };
 
 #endif

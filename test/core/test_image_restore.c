@@ -291,13 +291,26 @@ static void test_empty_map(void **unused) {
   walmap_close(other);
 }
 
+static uint64_t long_ago(void *ctx) {
+  (void)ctx;
+  return 0;
+}
+
+/* Two of its entries have expired by now. */
 static void test_golden_images(void **unused) {
   (void)unused;
   bytes golden = bytes_from_hex("test/golden/v1.hex", NULL);
-  walmap *map = open_map(1, image_load32(golden.data + HEADER_CONTENT));
+  walmap *map = open_map(1, image_load32(golden.data + HEADER_CONTENT)), *old_map;
+  walmap_options options = *walmap_get_options(map);
   uint64_t entries;
   MUST_OK(walmap_restore(map, golden.data, golden.size, &entries, NULL));
+  assert_int_equal(entries, 6);
+  options.clock = long_ago;
+  MUST_OK(walmap_open(&options, &old_map));
+  MUST_OK(walmap_restore(old_map, golden.data, golden.size, &entries, NULL));
   assert_int_equal(entries, 8);
+  assert_int_equal(walmap_len(old_map), 8);
+  walmap_close(old_map);
   walmap_close(map);
   free(golden.data);
 }

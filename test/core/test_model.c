@@ -14,40 +14,43 @@ static void run(walmap_options options, uint32_t huge_one_in, uint64_t seed, uin
   for (uint64_t step = 0; step < steps; step++)
     world_step(w);
   settle(w);
-  MUST(w->exact > 0 && w->verified > steps / 10);
+  MUST(w->exact > 0 && w->verified > steps / 10 && w->expired > steps / 1000);
   printf(
       "  shards %2u, auto_compact %2u: %llu steps, kept out %llu times, %llu compactions, %llu streams, followed %llu "
-      "times, %llu times in vain\n",
+      "times, %llu times in vain, %llu entries expired\n",
       options.shards, options.auto_compact, (unsigned long long)steps, (unsigned long long)w->busy,
       (unsigned long long)w->compactions, (unsigned long long)w->streamed, (unsigned long long)w->followed,
-      (unsigned long long)w->gone);
+      (unsigned long long)w->gone, (unsigned long long)w->expired);
   fflush(stdout);
   world_free(w);
 }
 
 static uint64_t the_seed;
 
-static void random_operations(bool few_hashes, uint32_t huge_one_in) {
+static void random_operations(bool few_hashes, uint32_t huge_one_in, uint64_t ttl) {
   static const uint32_t shards[] = {1, 2, 16}, auto_compact[] = {0, 10, 50};
   uint64_t steps = env_number("STEPS", 20000 / SLOWDOWN);
   for (size_t s = 0; s < 3; s++)
-    for (size_t a = 0; a < 3; a++)
-      run(world_options(shards[s], auto_compact[a], few_hashes, the_seed), huge_one_in, the_seed + s * 3 + a, steps);
+    for (size_t a = 0; a < 3; a++) {
+      walmap_options options = world_options(shards[s], auto_compact[a], few_hashes, the_seed);
+      options.ttl = ttl;
+      run(options, huge_one_in, the_seed + s * 3 + a, steps);
+    }
 }
 
 static void small_values(void **unused) {
   (void)unused;
-  random_operations(false, 0);
+  random_operations(false, 0, 0);
 }
 
 static void some_huge_values(void **unused) {
   (void)unused;
-  random_operations(false, 400);
+  random_operations(false, 400, 30);
 }
 
 static void colliding_hashes(void **unused) {
   (void)unused;
-  random_operations(true, 0);
+  random_operations(true, 0, 5000);
 }
 
 int main(void) {

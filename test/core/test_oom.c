@@ -192,6 +192,45 @@ static void script_conditional(run *r) {
   }
 }
 
+/* Each entry expires at a time of its own, in a few hundred years; some are written in a transaction that is undone. */
+static void script_expiring(run *r) {
+  const uint64_t then = UINT64_C(10000000000000);
+  walmap_session *session = NULL;
+  walmap_txn *txn = NULL;
+  prepare(r, 300);
+  for (uint32_t i = 0; i < 1200; i++) {
+    uint32_t k = (uint32_t)(mix(i) % 600), version = 20000 + i, old = r->committed[k];
+    bytes key = r->u->keys[k], v = value_bytes(r->u, version);
+    if (i % 4 == 3) {
+      CALL(r, old ? WALMAP_OK : WALMAP_NOTFOUND, walmap_touch(r->map, key.at, key.len, then + i));
+      set_life(r->u, version, old, then + i);
+      r->committed[k] = old ? version : 0;
+    } else {
+      set_life(r->u, version, version, then + i);
+      CALL(r, WALMAP_OK, walmap_set_expiring(r->map, key.at, key.len, v.at, v.len, then + i));
+      r->committed[k] = version;
+    }
+  }
+  CALL(r, WALMAP_OK, walmap_session_new(NULL, NULL, &session));
+  CALL(r, WALMAP_OK, walmap_txn_new(r->map, session, &txn));
+  walmap_txn_begin(txn);
+  for (uint32_t k = 0; k < 500; k++) {
+    void *to;
+    CALL(r, WALMAP_OK,
+         walmap_txn_reserve_expiring(txn, WALMAP_ALWAYS, r->u->keys[k].at, r->u->keys[k].len, 0, then + 5000 + k, &to));
+  }
+  walmap_txn_rollback(txn);
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  void *image;
+  size_t size;
+  bool armed = atomic_exchange(&r->f.armed, false);
+  MUST_OK(walmap_snapshot(r->map, &image, &size));
+  atomic_store(&r->f.armed, armed);
+  CALL(r, WALMAP_OK, walmap_restore(r->map, image, size, NULL, NULL));
+  walmap_image_free(image);
+}
+
 static void script_huge_values(run *r) {
   prepare(r, 10);
   size_t huge = 3 << 20;
@@ -602,6 +641,7 @@ TEST(open_with_capacity, 2)
 TEST(set_and_remove, 20)
 TEST(set_beside_state, 10)
 TEST(conditional, 10)
+TEST(expiring, 20)
 TEST(huge_values, 10)
 TEST(long_refused, 10)
 TEST(get, 2)
@@ -626,7 +666,7 @@ int main(void) {
       cmocka_unit_test(savepoints),     cmocka_unit_test(txn_state),
       cmocka_unit_test(compact),        cmocka_unit_test(restore),
       cmocka_unit_test(restore_read),   cmocka_unit_test(apply),
-      cmocka_unit_test(image),
+      cmocka_unit_test(image),          cmocka_unit_test(expiring),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   universe_free(the_universe);

@@ -268,6 +268,16 @@ static void halfway(void **unused) {
   play_scene(&scenes[2]);
 }
 
+static void expiring(void **unused) {
+  (void)unused;
+  play_scene(&scenes[3]);
+}
+
+static void expired(void **unused) {
+  (void)unused;
+  play_scene(&scenes[4]);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Waiters: no release is missed (C5)                                                                                 */
 
@@ -492,13 +502,15 @@ int main(void) {
       cmocka_unit_test(halfway),
       cmocka_unit_test(all_points_were_met),
   };
-  (void)full, (void)no_release_is_missed, (void)undone_and_moved;
+  (void)full, (void)expiring, (void)expired, (void)no_release_is_missed, (void)undone_and_moved;
 #else
   (void)leaf;
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(small),
       cmocka_unit_test(full),
       cmocka_unit_test(halfway),
+      cmocka_unit_test(expiring),
+      cmocka_unit_test(expired),
       cmocka_unit_test(no_release_is_missed),
       cmocka_unit_test(undone_and_moved),
       cmocka_unit_test(all_points_were_met),
