@@ -1,4 +1,5 @@
 -- A map, and its content carried over into another one
+.load ./walmap
 CREATE VIRTUAL TABLE temp.kv USING walmap;
 INSERT INTO kv VALUES ('foo', 'bar'), ('hello', 'world');
 SELECT value FROM kv WHERE key = 'foo';

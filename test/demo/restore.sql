@@ -1,4 +1,5 @@
 -- Another process
+.load ./walmap
 CREATE VIRTUAL TABLE temp.kv USING walmap;
 .timer on
 SELECT walmap_restore('kv', readfile('kv.image')) AS entries;
