@@ -239,11 +239,24 @@ int walmap__changes_open(walmap__changes *changes, const void *bytes, size_t siz
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Applying                                                                                                           */
 
+/* The keys that are set, by their places in the changes: open addressing, at most half full. */
+typedef struct key_slot {
+  const void *key; /* NULL: free */
+  size_t key_len;
+} key_slot;
+
+typedef struct key_set {
+  key_slot *slots;
+  size_t n_slots; /* a power of two */
+} key_set;
+
 typedef struct application {
   walmap_txn *txn;
   walmap__changes changes;
   walmap_check_fn check;
   void *ctx;
+  uint64_t n_set;
+  key_set keys;
   uint64_t changed;
 } application;
 
@@ -264,15 +277,67 @@ static int check_entry(const application *a, int part, walmap_entry *entry, walm
 }
 
 /* Checks all entries of a part, before any entry is applied. */
-static int check_part(const application *a, int part, walmap_why *why) {
+static int check_part(application *a, int part, walmap_why *why) {
   walmap_image_reader reader;
   walmap_entry entry;
   int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
   if (result == WALMAP_OK && reader.content != a->txn->map->options.content)
     return refuse_content(why, "another kind of content than the map");
-  while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK)
+  while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK) {
     result = check_entry(a, part, &entry, why);
+    a->n_set += part == PART_SET;
+  }
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+}
+
+/*
+** The slot that has the key, or the free one where it belongs. The map's hash does not serve: it may have been made to
+** give many keys one value. The seed is the map's, which the changes' author does not know.
+*/
+static key_slot *find_slot(const application *a, const walmap_entry *entry) {
+  size_t mask = a->keys.n_slots - 1;
+  size_t at = (size_t)XXH3_64bits_withSeed(entry->key, entry->key_len, a->txn->map->options.seed) & mask;
+  key_slot *slot = &a->keys.slots[at];
+  while (slot->key && (slot->key_len != entry->key_len || memcmp(slot->key, entry->key, slot->key_len) != 0)) {
+    at = (at + 1) & mask;
+    slot = &a->keys.slots[at];
+  }
+  return slot;
+}
+
+static int check_key(const application *a, int part, const walmap_entry *entry, walmap_why *why) {
+  key_slot *slot = find_slot(a, entry);
+  if (slot->key)
+    return refuse_content(why, part == PART_SET ? "a key that is set twice" : "a key that is both set and removed");
+  if (part == PART_SET)
+    *slot = (key_slot){entry->key, entry->key_len};
+  return WALMAP_OK;
+}
+
+static int check_keys_of(const application *a, int part, walmap_why *why) {
+  walmap_image_reader reader;
+  walmap_entry entry;
+  int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
+  while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK)
+    result = check_key(a, part, &entry, why);
+  return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+}
+
+/* A key is set once, and not removed as well. */
+static int check_keys(application *a, walmap_why *why) {
+  walmap__memory *memory = &a->txn->map->memory;
+  key_set *keys = &a->keys;
+  for (keys->n_slots = 2; keys->n_slots / 2 < a->n_set; keys->n_slots *= 2)
+    ;
+  size_t bytes = keys->n_slots * sizeof *keys->slots;
+  if (!(keys->slots = walmap__memory_alloc(memory, bytes)))
+    return WALMAP_NOMEM;
+  memset(keys->slots, 0, bytes);
+  int result = check_keys_of(a, PART_SET, why);
+  if (result == WALMAP_OK)
+    result = check_keys_of(a, PART_REMOVED, why);
+  walmap__memory_free(memory, keys->slots, bytes);
+  return result;
 }
 
 /* An entry that the map has already is not written again: the changes may be more than was needed (F1). */

@@ -167,6 +167,74 @@ static void test_damage(void **unused) {
   party_free(&strange);
 }
 
+/*
+** Changes with these keys set, and these removed (one character each), which another party wrote. The images are put
+** together as changes.c does it, checks and all.
+*/
+static blob forged_changes(blob position, const char *set, const char *removed) {
+  const char *const keys[PARTS] = {[PART_SET] = set, [PART_REMOVED] = removed};
+  blob parts[PARTS] = {position}, whole = {NULL, CHANGES_HEAD};
+  for (int part = PART_SET; part < PARTS; part++) {
+    walmap__image_writer *writer;
+    MUST_OK(walmap__image_writer_new(0, NULL, NULL, 0, &writer));
+    for (const char *key = keys[part]; *key; key++) {
+      walmap_entry entry = {.key = key, .key_len = 1, .value = "v", .value_len = part == PART_SET};
+      MUST_OK(walmap__image_writer_add(writer, &entry));
+    }
+    MUST_OK(walmap__image_writer_finish(writer, &parts[part].data, &parts[part].size));
+  }
+  for (int part = 0; part < PARTS; part++)
+    whole.size += parts[part].size;
+  uint8_t *head = whole.data = malloc(whole.size), *at = head + CHANGES_HEAD;
+  MUST(head != NULL);
+  memset(head, 0, CHANGES_HEAD);
+  memcpy(head, CHANGES_MAGIC, 8);
+  head[CHANGES_VERSION_AT] = CHANGES_VERSION;
+  for (int part = 0; part < PARTS; part++) {
+    memcpy(at, parts[part].data, parts[part].size);
+    at += parts[part].size;
+    walmap__store64(head + CHANGES_SIZES + 8 * part, parts[part].size);
+    walmap__store64(head + CHANGES_CHECKS + 8 * part, walmap__load64(at - 8));
+    if (part != PART_POSITION)
+      walmap_image_free(parts[part].data);
+  }
+  walmap__store64(head + CHANGES_CHECK, XXH3_64bits(head, CHANGES_CHECK));
+  return whole;
+}
+
+/* FORMAT.md: a key is set once, and in one of the two images only. */
+static void test_keys_that_occur_again(void **unused) {
+  (void)unused;
+  static const struct {
+    const char *set, *removed, *wrong;
+  } cases[] = {
+      {"abc", "de", NULL},
+      {"abc", "dd", NULL},
+      {"aba", "", "a key that is set twice"},
+      {"aa", "", "a key that is set twice"},
+      {"abc", "b", "a key that is both set and removed"},
+      {"abcdefghijklmnopqrstuvwxyza", "", "a key that is set twice"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    party p = party_new(4, 0, 0);
+    set(&p, "b", "before");
+    blob position = position_of(&p), changes = forged_changes(position, cases[i].set, cases[i].removed);
+    walmap_why why = {""};
+    int result = apply(&p, changes, NULL, &why);
+    if (cases[i].wrong == NULL) {
+      assert_int_equal(result, WALMAP_OK);
+      assert_int_equal(walmap_len(p.map), 3);
+    } else {
+      assert_int_equal(result, WALMAP_CORRUPT);
+      assert_non_null(strstr(why.text, cases[i].wrong));
+      assert_int_equal(walmap_len(p.map), 1);
+    }
+    walmap_image_free(position.data);
+    free(changes.data);
+    party_free(&p);
+  }
+}
+
 /* A position whose check is right and whose commit points are lies reads nothing that is no record. */
 static void test_lying_position(void **unused) {
   (void)unused;
@@ -193,8 +261,12 @@ static void test_lying_position(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_changes_are_few), cmocka_unit_test(test_set_again_later), cmocka_unit_test(test_gone),
-      cmocka_unit_test(test_damage),          cmocka_unit_test(test_lying_position),
+      cmocka_unit_test(test_changes_are_few),
+      cmocka_unit_test(test_set_again_later),
+      cmocka_unit_test(test_gone),
+      cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_lying_position),
+      cmocka_unit_test(test_keys_that_occur_again),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
