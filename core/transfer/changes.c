@@ -395,6 +395,8 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
   if (result == WALMAP_OK)
     result = check_part(&a, PART_REMOVED, why);
   if (result == WALMAP_OK)
+    result = check_keys(&a, why);
+  if (result == WALMAP_OK)
     result = apply_parts(&a, why);
   if (result == WALMAP_OK && changed)
     *changed = a.changed;

@@ -56,11 +56,18 @@ struct wm_attachment {
   wm_attachment *next; /* in conn->attachments */
 };
 
+/* An open database: SQLite's object for its file, and a number that grows with each of its commits. */
+typedef struct wm_database {
+  sqlite3_file *file;
+  unsigned version;
+} wm_database;
+
 struct wm_table {
   wm_conn *conn;
   wm_attachment *attachment;
   char *schema, *name;       /* the schema as wm_conn_schema_name has it */
   struct wm_log *log;        /* statements on the table's shadow table, and what is known of it (durable/log.c) */
+  wm_database database;      /* in which a private table was last seen (schema.c) */
   sqlite3_stmt *statement;   /* leads into xUpdate; kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
   int calls;                 /* how many such calls are running, one inside the other: the table must stay */

@@ -173,6 +173,65 @@ bool wm_schema_is_meant(const wm_table *table) {
          (wm_schema_version(table->conn, table->schema, &version) == SQLITE_OK && wm_registry_is_older(version, map));
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Databases that go, or make room for another one                                                                    */
+
+/*
+** A private table's rows belong to one database, and must not show in another one that takes its place under the same
+** schema's name. SQLite does not tell when that happens, and it drops and makes a table's object for many other reasons.
+** What it does can be told by this:
+**
+**    DETACH, then maybe ATTACH      when the object is dropped, the schema's name is gone. An object that an unfinished
+**                                   statement keeps is dropped later: then the new database has another file object,
+**                                   or one that has seen fewer commits
+**    sqlite3_deserialize            the same, but for the name
+**    sqlite3_backup into it         the object is dropped while the database is being written, although no statement
+**                                   runs and there is no BEGIN. (Not noticed if a statement keeps the object.)
+*/
+static wm_database database_of(const wm_conn *conn, const char *schema) {
+  wm_database database = {NULL, 0};
+  (void)sqlite3_file_control(conn->db, schema, SQLITE_FCNTL_FILE_POINTER, &database.file);
+  (void)sqlite3_file_control(conn->db, schema, SQLITE_FCNTL_DATA_VERSION, &database.version);
+  return database;
+}
+
+static bool is_private(const wm_table *table) {
+  return table->attachment->map->kind == WM_PRIVATE && !is_name_of_default(table->schema, table->name);
+}
+
+static bool is_in_its_database(const wm_table *table) {
+  wm_database now = database_of(table->conn, table->schema);
+  return now.file == table->database.file && now.version >= table->database.version;
+}
+
+static bool is_attached(const wm_table *table) { return sqlite3_txn_state(table->conn->db, table->schema) >= 0; }
+
+static bool runs_statement(sqlite3 *db) {
+  for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s)) {
+    if (sqlite3_stmt_busy(s))
+      return true;
+  }
+  return false;
+}
+
+static bool is_being_replaced(const wm_table *table) {
+  sqlite3 *db = table->conn->db;
+  return sqlite3_txn_state(db, table->schema) == SQLITE_TXN_WRITE && sqlite3_get_autocommit(db) && !runs_statement(db);
+}
+
+void wm_schema_note_database(wm_table *table) {
+  if (is_private(table))
+    table->database = database_of(table->conn, table->schema);
+}
+
+void wm_schema_disconnected(wm_table *table) {
+  if (table->listed && is_private(table) && (!is_attached(table) || is_being_replaced(table)))
+    wm_table_unlist(table);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Opening a table                                                                                                    */
+
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
 static bool is_same(const wm_table *table, const wanted *w) {
   const wm_map *map = table->attachment->map;
@@ -182,15 +241,24 @@ static bool is_same(const wm_table *table, const wanted *w) {
   if (owner->kind == WM_FILE)
     return (map->history != NULL) == owner->durable && strcmp(map->file, owner->file) == 0 &&
            strcmp(map->vfs, owner->vfs) == 0 && wm_options_are_of(&w->options, walmap_get_options(map->map));
-  return owner->kind != WM_NAMED || strcmp(map->name, owner->name) == 0;
+  if (owner->kind == WM_NAMED)
+    return strcmp(map->name, owner->name) == 0;
+  return w->is_default || (is_in_its_database(table) && wm_options_are_of(&w->options, walmap_get_options(map->map)));
 }
 
-/* Lets go of file tables that another connection dropped or renamed. */
+static bool is_gone(const wm_table *table) {
+  return is_private(table) ? !is_attached(table) : table->references == 1 && !wm_schema_is_meant(table);
+}
+
+/* Lets go of file tables that another connection dropped or renamed, and of private ones whose database was detached. */
 static void purge(wm_conn *conn) {
-  for (wm_table *table = conn->tables, *next; table != NULL; table = next) {
-    next = table->next;
-    if (table->references == 1 && !wm_schema_is_meant(table))
+  wm_table *table = conn->tables;
+  while (table != NULL) {
+    bool gone = is_gone(table);
+    wm_table *next = table->next;
+    if (gone)
       wm_table_unlist(table);
+    table = gone ? conn->tables : next; /* what is finalized for one table may let go of others */
   }
 }
 
@@ -230,8 +298,10 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   wm_table *before = wm_conn_listed(conn, w->schema, w->table);
   if (before != NULL && !w->created && is_same(before, w)) {
     rc = wm_options_agree(&w->options, walmap_get_options(before->attachment->map->map), err);
-    if (rc == SQLITE_OK)
+    if (rc == SQLITE_OK) {
       wm_table_retain(out->table = before);
+      wm_schema_note_database(before);
+    }
     return rc;
   }
   wm_table *table;
@@ -242,6 +312,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   if (before != NULL) /* of a database that was detached, or dropped by another connection */
     wm_table_unlist(before);
   wm_table_list(table);
+  wm_schema_note_database(table);
   if (out->recorded)
     wm_ddl_created(table);
   out->table = table;

@@ -30,6 +30,15 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
 bool wm_schema_is_current(const wm_table *table);
 bool wm_schema_is_meant(const wm_table *table);
 
+/*
+** A private table goes with its database. To be called when a transaction on it has been committed: notes which database
+** that is.
+*/
+void wm_schema_note_database(wm_table *table);
+
+/* To be called in xDisconnect: lets go of a private table whose database is being detached or replaced. */
+void wm_schema_disconnected(wm_table *table);
+
 /* DROP TABLE and ALTER TABLE ... RENAME TO. SQLite codes, with *err as above. */
 int wm_schema_drop(wm_table *table, char **err);
 int wm_schema_rename(wm_table *table, const char *name, char **err);

@@ -88,6 +88,7 @@ static int vtab_disconnect(sqlite3_vtab *base) {
   wm_conn *conn = vtab->table->conn;
   conn->changes++; /* the table's database may be another one now */
   wm_log_forget(vtab->table);
+  wm_schema_disconnected(vtab->table);
   wm_table_release(vtab->table);
   wm_conn_release(conn);
   sqlite3_free(base->zErrMsg); /* SQLite does not fetch the text of each method that may fail */
@@ -156,6 +157,7 @@ static int vtab_commit(sqlite3_vtab *base) {
   enter(vtab, vtab->phase == SYNCED, OUTSIDE);
   vtab->unrecorded = vtab->fresh = false;
   wm_attachment_commit(vtab->table->attachment);
+  wm_schema_note_database(vtab->table);
   return SQLITE_OK;
 }
 

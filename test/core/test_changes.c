@@ -173,7 +173,7 @@ static void test_damage(void **unused) {
 */
 static blob forged_changes(blob position, const char *set, const char *removed) {
   const char *const keys[PARTS] = {[PART_SET] = set, [PART_REMOVED] = removed};
-  blob parts[PARTS] = {position}, whole = {NULL, CHANGES_HEAD};
+  blob parts[PARTS] = {position}, whole = {NULL, CHANGES_HEAD_BYTES};
   for (int part = PART_SET; part < PARTS; part++) {
     walmap__image_writer *writer;
     MUST_OK(walmap__image_writer_new(0, NULL, NULL, 0, &writer));
@@ -185,20 +185,20 @@ static blob forged_changes(blob position, const char *set, const char *removed) 
   }
   for (int part = 0; part < PARTS; part++)
     whole.size += parts[part].size;
-  uint8_t *head = whole.data = malloc(whole.size), *at = head + CHANGES_HEAD;
+  uint8_t *head = whole.data = malloc(whole.size), *at = head + CHANGES_HEAD_BYTES;
   MUST(head != NULL);
-  memset(head, 0, CHANGES_HEAD);
+  memset(head, 0, CHANGES_HEAD_BYTES);
   memcpy(head, CHANGES_MAGIC, 8);
-  head[CHANGES_VERSION_AT] = CHANGES_VERSION;
+  head[CHANGES_VERSION_AT] = CHANGES_FORMAT_VERSION;
   for (int part = 0; part < PARTS; part++) {
     memcpy(at, parts[part].data, parts[part].size);
     at += parts[part].size;
-    walmap__store64(head + CHANGES_SIZES + 8 * part, parts[part].size);
-    walmap__store64(head + CHANGES_CHECKS + 8 * part, walmap__load64(at - 8));
+    walmap__store64(head + CHANGES_SIZES_AT + 8 * part, parts[part].size);
+    walmap__store64(head + CHANGES_CHECKS_AT + 8 * part, walmap__load64(at - 8));
     if (part != PART_POSITION)
       walmap_image_free(parts[part].data);
   }
-  walmap__store64(head + CHANGES_CHECK, XXH3_64bits(head, CHANGES_CHECK));
+  walmap__store64(head + CHANGES_CHECK_AT, XXH3_64bits(head, CHANGES_CHECK_AT));
   return whole;
 }
 
