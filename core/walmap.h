@@ -150,12 +150,15 @@ typedef struct walmap_options {
 **   first_segment  The size of a shard's first log segment; or 32 bytes for each expected entry, if that is more, but
 **                  1016 KiB at most. From 8 KiB on a segment may be up to half smaller, so that it leaves no unused
 **                  rest in the memory that it is taken from. Later segments are an eighth of the log, if that is more.
-**   busy_timeout   The longest wait for one shard. When a session has met a deadlock, its next transactions wait once
-**                  more before they own anything, to take turns with other sessions of the process that met one: until no
-**                  turn has been taken for 10 ms (or for this, if it is less), and 100 ms at most.
+**   busy_timeout   The longest wait for one shard. With WALMAP_TIMEOUT_OF_SESSION each session says for itself
+**                  (walmap_session_set_timeout), and what has no session waits WALMAP_DEFAULT_BUSY_TIMEOUT. When a session
+**                  has met a deadlock, its next transactions wait once more before they own anything, to take turns with
+**                  other sessions of the process that met one: until no turn has been taken for 10 ms (or for this, if it
+**                  is less), and 100 ms at most.
 **   ordered        Costs 11 to 17 bytes an entry, and each write that adds or removes a key, or replaces its value, a
 **                  search in a B+tree. Reads by key cost the same.
 */
+#define WALMAP_TIMEOUT_OF_SESSION UINT32_MAX
 #define WALMAP_DEFAULT_SHARDS 16
 #define WALMAP_DEFAULT_AUTO_COMPACT 50
 #define WALMAP_DEFAULT_BUSY_TIMEOUT 5000
@@ -388,6 +391,27 @@ bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry)
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
+
+/*
+** For maps whose busy_timeout is WALMAP_TIMEOUT_OF_SESSION: `timeout` is called with the session's ctx when a transaction
+** of the session must wait, in the thread that waits, and says for how many ms. NULL, as at first, is
+** WALMAP_DEFAULT_BUSY_TIMEOUT. Set it before the session has transactions.
+*/
+void walmap_session_set_timeout(walmap_session *session, uint32_t (*timeout)(void *ctx));
+
+/*
+** For error texts: what other sessions are told of this one when they get BUSY or DEADLOCK because of it. Of a longer
+** label than WALMAP_LABEL_BYTES - 1 the rest is left out. Set it before the session has transactions.
+*/
+#define WALMAP_LABEL_BYTES 128
+void walmap_session_set_label(walmap_session *session, const char *label);
+
+/*
+** The label of the session that had the shard when a call of a transaction of this session last gave BUSY or DEADLOCK.
+** "" when that session has no label, or had just released it, or when a call without a session had it. The text is
+** valid until the session's next call.
+*/
+const char *walmap_session_blocker(const walmap_session *session);
 
 /*
 ** A transaction object is made once and used for many transactions, one after another. `free` first rolls back if a

@@ -4,7 +4,9 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define SPINS 200       /* before queueing: some microseconds, as long as an operation may take */
@@ -15,12 +17,15 @@
 
 struct walmap_session {
   bool (*interrupt)(void *ctx);
+  uint32_t (*timeout)(void *ctx); /* NULL: the default */
   void *ctx;
   struct walmap__waiter *waiter; /* NULL: it does not wait. Guarded by the mutex */
   uint64_t age;                  /* O2; less is older; 0: it never had to wait. Other threads read it while it waits */
   uint32_t n_holding;            /* its transactions that hold locks, on any maps */
   uint32_t retries_with_token;   /* how many times it still asks for the retry token */
   bool has_retry_token;          /* only while it holds locks, or is about to take one */
+  char label[WALMAP_LABEL_BYTES];
+  char blocker[WALMAP_LABEL_BYTES]; /* the label of the session for which it last waited in vain */
 };
 
 walmap_session walmap__single_operation;
@@ -71,6 +76,14 @@ void walmap_session_free(walmap_session *session) {
   pthread_mutex_unlock(&waiting);
   free(session);
 }
+
+void walmap_session_set_timeout(walmap_session *session, uint32_t (*timeout)(void *ctx)) { session->timeout = timeout; }
+
+void walmap_session_set_label(walmap_session *session, const char *label) {
+  snprintf(session->label, sizeof session->label, "%s", label);
+}
+
+const char *walmap_session_blocker(const walmap_session *session) { return session->blocker; }
 
 void walmap__session_committed(walmap_session *session) { session->age = 0; }
 
@@ -264,9 +277,22 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
   return result;
 }
 
+static uint32_t timeout_of(const walmap_session *session, uint32_t timeout) {
+  if (timeout != WALMAP_TIMEOUT_OF_SESSION)
+    return timeout;
+  return session->timeout ? session->timeout(session->ctx) : WALMAP_DEFAULT_BUSY_TIMEOUT;
+}
+
+/* Called with the mutex held, so the lock's owner is not freed meanwhile. */
+static void note_blocker(const walmap__lock *lock, walmap_session *me) {
+  const walmap_session *blocker = atomic_load(&lock->session);
+  memcpy(me->blocker, blocker ? blocker->label : "", blocker ? sizeof me->blocker : 1);
+}
+
 int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t timeout) {
   if (spin(lock, session, NULL, SPINS))
     return WALMAP_OK;
+  timeout = timeout_of(session, timeout);
   walmap__yield("lock: will queue");
   walmap__waiter w = {.lock = lock, .session = session, .since = now_ns()};
   w.turns = atomic_load_explicit(&token_turns, memory_order_relaxed);
@@ -283,8 +309,11 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
     leave_queue(lock, &w);
   if (result != WALMAP_OK && lock->first)
     wake(lock->first); /* the last release may have woken this waiter, which does not take the lock */
-  if (session != &walmap__single_operation)
+  if (session != &walmap__single_operation) {
     session->waiter = NULL;
+    if (result != WALMAP_OK)
+      note_blocker(lock, session);
+  }
   pthread_mutex_unlock(&waiting);
   pthread_cond_destroy(&w.wake);
   if (result != WALMAP_OK && w.outcome == HANDED_OVER)

@@ -11,6 +11,7 @@
 #include "conn/error.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 SQLITE_EXTENSION_INIT3
@@ -36,6 +37,35 @@ bool wm_conn_is_interrupted(const wm_conn *conn) {
 
 static bool is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
 
+static int take_number(void *number, int columns, char **values, char **names) {
+  (void)columns, (void)names;
+  if (values != NULL && values[0] != NULL)
+    *(uint32_t *)number = (uint32_t)strtoul(values[0], NULL, 10);
+  return 0;
+}
+
+/* A busy handler that is a function (sqlite3_busy_handler) counts as 0: it cannot be called from here. */
+uint32_t wm_conn_busy_timeout(void *conn) {
+  uint32_t ms = 0;
+  (void)sqlite3_exec(((wm_conn *)conn)->db, "PRAGMA busy_timeout", take_number, &ms, NULL);
+  return ms > 0 ? ms : WALMAP_DEFAULT_BUSY_TIMEOUT;
+}
+
+/* By what others are told that the connection keeps them waiting: its number in the process, and its database. */
+static void set_label(wm_conn *conn) {
+  enum { LONGEST = 90 };       /* of the path, whose end tells more */
+  static unsigned last_number; /* guarded by `mutex` */
+  char label[WALMAP_LABEL_BYTES];
+  const char *file = sqlite3_db_filename(conn->db, "main");
+  size_t size = file != NULL ? strlen(file) : 0;
+  const char *end = size > LONGEST ? file + size - LONGEST : file;
+  while (size > LONGEST && ((unsigned char)*end & 0xc0) == 0x80)
+    end++; /* not within a character */
+  sqlite3_snprintf(sizeof label, label, "connection %u, main database %s%s", ++last_number, size > LONGEST ? "..." : "",
+                   size > 0 ? end : ":memory:");
+  walmap_session_set_label(conn->session, label);
+}
+
 static wm_conn *find_known(sqlite3 *db) {
   wm_conn *conn = all;
   while (conn != NULL && conn->db != db)
@@ -58,8 +88,11 @@ static int new_conn(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   conn->hooks = hooks;
   conn->references = 1;
   int rc = wm_error_code(walmap_session_new(is_interrupted, conn, &conn->session));
-  if (rc == SQLITE_OK)
+  if (rc == SQLITE_OK) {
+    walmap_session_set_timeout(conn->session, wm_conn_busy_timeout);
+    set_label(conn);
     rc = hooks->set_up(conn);
+  }
   if (rc != SQLITE_OK) {
     free_conn(conn);
     return rc;

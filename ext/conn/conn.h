@@ -133,6 +133,13 @@ bool wm_conn_is_utf16(const wm_conn *conn);
 bool wm_conn_is_interrupted(const wm_conn *conn);
 
 /*
+** How long the connection's writers wait for a shard, in ms, where the table has no option busy_timeout: PRAGMA
+** busy_timeout, which the host sets by sqlite3_busy_timeout(); if that is 0 or cannot be asked, 5000. It runs a
+** statement.
+*/
+uint32_t wm_conn_busy_timeout(void *conn);
+
+/*
 ** The schema's name as a wm_table has it: its own, but always "main" for the main database, which may have been given
 ** another name (SQLITE_DBCONFIG_MAINDBNAME) and answers to both.
 */

@@ -28,17 +28,31 @@ int wm_error_code(int result) {
   }
 }
 
+/* For how long, and for whom as far as that is known: a compaction or a single write has no name. */
+static char *busy_text(const char *table, const wm_attachment *attachment) {
+  uint32_t timeout = walmap_get_options(attachment->map->map)->busy_timeout;
+  const char *blocker = walmap_session_blocker(attachment->conn->session);
+  if (timeout == WALMAP_TIMEOUT_OF_SESSION)
+    timeout = wm_conn_busy_timeout(attachment->conn);
+  return sqlite3_mprintf(WM_MODULE ": %s: another transaction holds this part of the map (busy_timeout %u ms)%s%s",
+                         table, timeout, *blocker != 0 ? ": that of " : "", blocker);
+}
+
+static char *deadlock_text(const char *table, const wm_attachment *attachment) {
+  const char *blocker = walmap_session_blocker(attachment->conn->session);
+  return sqlite3_mprintf(WM_MODULE ": %s: deadlock: this transaction and another wait for each other; roll back and "
+                                   "try again%s%s",
+                         table, *blocker != 0 ? ": the other is that of " : "", blocker);
+}
+
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment) {
   if (result < 0)
     return attachment->failure != NULL ? sqlite3_mprintf("%s", attachment->failure) : NULL;
   switch (result) {
   case WALMAP_BUSY:
-    return sqlite3_mprintf(WM_MODULE ": %s: another transaction holds this part of the map (busy_timeout %u ms)", table,
-                           walmap_get_options(attachment->map->map)->busy_timeout);
+    return busy_text(table, attachment);
   case WALMAP_DEADLOCK:
-    return sqlite3_mprintf(WM_MODULE ": %s: deadlock: this transaction and another wait for each other; roll back and "
-                                     "try again",
-                           table);
+    return deadlock_text(table, attachment);
   case WALMAP_NOMEM:
   case WALMAP_INTERRUPT:
   case WALMAP_TOOBIG:

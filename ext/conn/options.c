@@ -191,6 +191,7 @@ int wm_options_parse(int argc, const char *const *argv, wm_options *options, cha
   options->core.hash = wm_codec_hash;
   options->core.content = WM_CONTENT_SQL;
   options->durable = WM_DURABLE_BY_DEFAULT;
+  options->core.busy_timeout = WALMAP_TIMEOUT_OF_SESSION; /* PRAGMA busy_timeout (conn.c) */
   for (int i = 0; i < argc; i++) {
     if (trim(argv[i], strlen(argv[i])).size == 0)
       continue; /* USING walmap() */
@@ -233,6 +234,11 @@ int wm_options_agree(const wm_options *options, const walmap_options *existing, 
   difference d = first_difference(options, existing);
   if (d.name == NULL)
     return SQLITE_OK;
+  if (d.theirs == WALMAP_TIMEOUT_OF_SESSION)
+    return fail(error,
+                sqlite3_mprintf("option busy_timeout=%llu contradicts the map, which exists without one; leave it "
+                                "out, and use PRAGMA busy_timeout",
+                                (unsigned long long)d.ours));
   return fail(error, sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
                                      "give that",
                                      d.name, (unsigned long long)d.ours, d.name, (unsigned long long)d.theirs));

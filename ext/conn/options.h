@@ -7,7 +7,7 @@
 **    map='name'          1 to WM_MAP_NAME_MAX bytes: the process-wide map of that name
 **    shards=N            a power of two, 1 to WALMAP_MAX_SHARDS
 **    capacity=N          expected entries, 0 to WM_CAPACITY_MAX
-**    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX
+**    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX; not given: WALMAP_TIMEOUT_OF_SESSION, see wm_conn_busy_timeout
 **    auto_compact=PCT    0 (off) to 99
 **    durable=0|1         whether the table's rows are kept in its database file; only a table in a file can do so
 */

@@ -894,6 +894,55 @@ static void two_maps_one_session(void **unused) {
   fixture_free(&f);
 }
 
+static uint32_t ask_timeout(void *ctx) {
+  ++*(int *)ctx;
+  return 30;
+}
+
+/* On a map that leaves the timeout to the session it is asked, when it must wait; and it is told for whom it waited. */
+static void timeout_of_session(void **state) {
+  (void)state;
+  walmap_options options;
+  walmap_options_init(&options);
+  options.shards = 1;
+  options.busy_timeout = WALMAP_TIMEOUT_OF_SESSION;
+  walmap *map;
+  walmap_session *one, *two;
+  walmap_txn *a, *b;
+  int asked = 0;
+  char label[300];
+  memset(label, 'x', sizeof label);
+  label[sizeof label - 1] = 0;
+  assert_int_equal(walmap_open(&options, &map), WALMAP_OK);
+  assert_int_equal(walmap_session_new(NULL, NULL, &one), WALMAP_OK);
+  assert_int_equal(walmap_session_new(NULL, &asked, &two), WALMAP_OK);
+  walmap_session_set_label(one, "the first");
+  walmap_session_set_label(two, label);
+  walmap_session_set_timeout(two, ask_timeout);
+  assert_int_equal(walmap_txn_new(map, one, &a), WALMAP_OK);
+  assert_int_equal(walmap_txn_new(map, two, &b), WALMAP_OK);
+  walmap_txn_begin(a);
+  walmap_txn_begin(b);
+  assert_int_equal(set(a, "k", "1"), WALMAP_OK);
+  assert_int_equal(asked, 0);
+  assert_string_equal(walmap_session_blocker(two), "");
+  uint64_t since = now_ns();
+  assert_int_equal(set(b, "k", "2"), WALMAP_BUSY);
+  uint64_t ms = (now_ns() - since) / 1000000;
+  assert_in_range(ms, 30, 3000);
+  assert_int_equal(asked, 1);
+  assert_string_equal(walmap_session_blocker(two), "the first");
+  walmap_txn_rollback(a);
+  assert_int_equal(set(b, "k", "2"), WALMAP_OK);
+  assert_int_equal(asked, 1);
+  walmap_txn_commit(b);
+  walmap_txn_free(a);
+  walmap_txn_free(b);
+  walmap_session_free(one);
+  walmap_session_free(two);
+  walmap_close(map);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(begin_commit_rollback),
@@ -917,6 +966,7 @@ int main(void) {
       cmocka_unit_test(pointers_outlive_compaction),
       cmocka_unit_test(changed_after_get),
       cmocka_unit_test(two_maps_one_session),
+      cmocka_unit_test(timeout_of_session),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
