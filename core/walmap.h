@@ -458,6 +458,13 @@ int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void 
 int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTFOUND */
 
 /*
+** Removes all entries. Takes as long as the map has shards, not entries, and locks all of them. *removed (may be NULL) is
+** how many entries there were. NOMEM leaves the map as it was. When the transaction is committed and no reader is left,
+** the entries' memory is given back. For walmap_state_changes it is as a restore: a position from before is GONE.
+*/
+int walmap_txn_clear(walmap_txn *txn, uint64_t *removed);
+
+/*
 ** As walmap_txn_set, but the value's `value_len` bytes are left for the caller to fill in, at *value, before its next
 ** call on this transaction. That saves a copy. In a large map several sets are collected and then made together, so
 ** that their cache misses overlap: it is fastest to set many keys without reading others in between.
@@ -605,7 +612,7 @@ int walmap_state_position(walmap_state *state, void **position, size_t *size);
 ** Free it with walmap_image_free.
 **   why      may be NULL; set on CORRUPT and GONE
 ** Errors: NOMEM; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
-** position, when the map was restored since, or when the position is another map's: then take an image.
+** position, when the map was restored or cleared since, or when the position is another map's: then take an image.
 */
 int walmap_state_changes(walmap_state *state, const void *since, size_t since_size, void **changes, size_t *size,
                          walmap_why *why);

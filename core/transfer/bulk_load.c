@@ -299,6 +299,15 @@ static int load_image(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   return result;
 }
 
+int walmap__bulk_load_nothing(walmap__bulk_load *b) {
+  int result = make_generations(b, 0, 0, 1);
+  free_outgrown_tables(b);
+  if (result != WALMAP_OK)
+    walmap__bulk_load_drop(b);
+  walmap__order_release(b->order); /* the generations keep it */
+  return result;
+}
+
 /* The processors that this thread may run on: a container or taskset may allow fewer than there are. */
 static size_t processors(void) {
 #ifdef CPU_COUNT

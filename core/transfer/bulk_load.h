@@ -34,6 +34,9 @@ typedef struct walmap__bulk_load {
 int walmap__bulk_load_from_memory(walmap__bulk_load *load, const void *image, size_t size, walmap_why *why);
 int walmap__bulk_load_from_stream(walmap__bulk_load *load, walmap_read_fn read, void *read_ctx, walmap_why *why);
 
+/* Makes generations without entries, as an image of nothing would. `load` as above. OK or NOMEM. */
+int walmap__bulk_load_nothing(walmap__bulk_load *load);
+
 /* Frees the generations, when they are not to be linked. */
 void walmap__bulk_load_drop(walmap__bulk_load *load);
 

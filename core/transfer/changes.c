@@ -107,7 +107,7 @@ static int add_shard(const collection *c, uint32_t shard, uint64_t since, walmap
     return explain(why, WALMAP_GONE, "the position is newer than the state that is being read");
   walmap__generation *g = walmap__shard_at(&c->state->map->shards[shard], commit_point);
   if (!g || since <= g->start)
-    return explain(why, WALMAP_GONE, "the map was restored since that position: take a snapshot");
+    return explain(why, WALMAP_GONE, "the map was restored or cleared since that position: take a snapshot");
   const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_acquire), *next;
   for (; s && s->first_lsn < commit_point; s = next) {
     next = atomic_load_explicit(&s->next, memory_order_acquire);

@@ -1,5 +1,5 @@
 /*
-** restore.c - an image becomes the content of a map, inside a transaction
+** restore.c - an image, or nothing, becomes the content of a map, inside a transaction
 **
 ** Each shard gets a new generation, built beside the present one; readers do not see it. When the whole image has
 ** proved good, the generations are linked. They are visible past the present commit points, so the commit shows them
@@ -68,6 +68,29 @@ int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_stream(&b, read, read_ctx, why);
   return link_loaded(txn, &b, result, entries);
+}
+
+static uint64_t present_entries(const walmap *map) {
+  uint64_t n = 0;
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    const walmap__generation *g = walmap__shard_generation(&map->shards[i]);
+    n += g ? g->len : 0;
+  }
+  return n;
+}
+
+/* All shards, also those without entries: the generations that a state sees are made together (ordered.c). */
+int walmap_txn_clear(walmap_txn *txn, uint64_t *removed) {
+  walmap__bulk_load b = {.map = txn->map};
+  int result = lock_and_flush(txn);
+  if (result != WALMAP_OK)
+    return result;
+  uint64_t entries = present_entries(txn->map);
+  if (entries > 0)
+    result = link_loaded(txn, &b, walmap__bulk_load_nothing(&b), NULL);
+  if (result == WALMAP_OK && removed)
+    *removed = entries;
+  return result;
 }
 
 int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entries, walmap_why *why) {

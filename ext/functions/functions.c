@@ -9,6 +9,8 @@
 #include "functions/read.h"
 #include "schema/resolve.h"
 
+#include <string.h>
+
 SQLITE_EXTENSION_INIT3
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -21,6 +23,29 @@ void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
     sqlite3_result_null(context); /* a result that is set already would be taken for the text */
   sqlite3_free(err);
   sqlite3_result_error_code(context, rc); /* keeps the text, or sets SQLite's own */
+}
+
+/*
+** Whether the argument, which is not the table's name, is the name of the table: then it was meant as that, as a rule,
+** and another argument was forgotten.
+*/
+static bool is_name_of(const wm_table *table, sqlite3_value *value) {
+  if (sqlite3_value_type(value) != SQLITE_TEXT)
+    return false;
+  const char *text = (const char *)sqlite3_value_text(value);
+  size_t size = (size_t)sqlite3_value_bytes(value), name = strlen(table->name), schema = strlen(table->schema);
+  if (text == NULL || size < name || sqlite3_stricmp(text + size - name, table->name) != 0)
+    return false;
+  return size == name ||
+         (size == schema + 1 + name && text[schema] == '.' && sqlite3_strnicmp(text, table->schema, (int)schema) == 0);
+}
+
+static void refuse_name(sqlite3_context *context, const char *name) {
+  wm_functions_fail(
+      context, SQLITE_ERROR,
+      sqlite3_mprintf("an argument is missing after '%q', the name of a walmap table; if it is meant as a "
+                      "key, write the table before it: ('%q', '%q', ...)",
+                      name, name, name));
 }
 
 wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value ***argv, int fixed) {
@@ -41,10 +66,15 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
   wm_table *table;
   char *err = NULL;
   int rc = wm_resolve_table(sqlite3_user_data(context), name, size, &table, &err);
-  if (rc == SQLITE_OK)
-    return table;
-  wm_functions_fail(context, rc, err);
-  return NULL;
+  if (rc != SQLITE_OK) {
+    wm_functions_fail(context, rc, err);
+    return NULL;
+  }
+  if (name == NULL && argc > 0 && is_name_of(table, (*argv)[0])) {
+    refuse_name(context, table->name);
+    return NULL;
+  }
+  return table;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -148,6 +178,8 @@ static const struct {
     {"walmap_reclaimable", 0, true, REACHES_MAPS, reclaimable, NULL},
     {"walmap_compact", 0, true, REACHES_MAPS, wm_function_compact, NULL},
     {"walmap_checkpoint", 0, true, REACHES_MAPS, wm_function_checkpoint, NULL},
+    {"walmap_reclaim", 0, true, REACHES_MAPS, wm_function_reclaim, NULL},
+    {"walmap_clear", 0, true, REACHES_MAPS, wm_function_clear, NULL},
     {"walmap_snapshot", 0, true, REACHES_MAPS, wm_function_snapshot, NULL},
     {"walmap_restore", 1, true, REACHES_MAPS, wm_function_restore, NULL},
     {"walmap_snapshot_file", 1, true, REACHES_MAPS, wm_function_snapshot_file, NULL},

@@ -5,7 +5,8 @@
 ** not reach maps. What they share:
 **
 **    the table's name   may come first and may be left out while the connection has one walmap table; the number of
-**                       arguments tells. Each function is registered with both numbers.
+**                       arguments tells. Each function is registered with both numbers. Where it is left out, and the
+**                       first argument is that table's name, the call is refused: an argument was forgotten.
 **    errors             carry the SQLite code of what happened and a text that starts with the function's name, or
 **                       SQLite's own text where a statement on the table would get it too
 **    writes             are done by work inside a statement on the table (call.h), never directly
@@ -34,6 +35,9 @@ void wm_functions_fail(sqlite3_context *context, int rc, char *err);
 */
 void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
                                const char *hint);
+
+/* Whether a BLOB of this size is allowed; if not, sets that error. */
+bool wm_functions_fits(sqlite3_context *context, const char *function, uint64_t size, const char *hint);
 
 /*
 ** The bytes of an image argument. NULL when it is not a BLOB: the error is set in *err (sqlite3_malloc, NULL when
@@ -65,12 +69,16 @@ void wm_function_set_if(sqlite3_context *context, int argc, sqlite3_value **argv
 void wm_function_remove_if(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv);
 
-/* image.c */
+/* space.c */
 void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_reclaim(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_clear(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_checkpoint(sqlite3_context *context, int argc, sqlite3_value **argv);
+
+/* image.c */
 void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv);
 
-void wm_function_checkpoint(sqlite3_context *context, int argc, sqlite3_value **argv);
 
 /* file.c */
 void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value **argv);

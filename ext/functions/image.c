@@ -10,18 +10,23 @@
 
 SQLITE_EXTENSION_INIT3
 
-void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
-                               const char *hint) {
+bool wm_functions_fits(sqlite3_context *context, const char *function, uint64_t size, const char *hint) {
   int limit = sqlite3_limit(sqlite3_context_db_handle(context), SQLITE_LIMIT_LENGTH, -1);
-  if (size <= (size_t)limit) {
-    sqlite3_result_blob64(context, image, size, walmap_image_free);
-    return;
-  }
-  walmap_image_free(image);
+  if (size <= (uint64_t)limit)
+    return true;
   wm_functions_fail(context, SQLITE_TOOBIG,
                     sqlite3_mprintf("%s: the image has %llu bytes, and this connection allows %d in a BLOB "
                                     "(SQLITE_LIMIT_LENGTH)%s",
                                     function, (unsigned long long)size, limit, hint));
+  return false;
+}
+
+void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
+                               const char *hint) {
+  if (wm_functions_fits(context, function, size, hint))
+    sqlite3_result_blob64(context, image, size, walmap_image_free);
+  else
+    walmap_image_free(image);
 }
 
 const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err) {
@@ -39,8 +44,11 @@ const void *wm_functions_image(const char *function, sqlite3_value *value, size_
   return bytes;
 }
 
-/* The image of what the connection sees of the map, as the result. */
-static void result_image(sqlite3_context *context, const char *function, wm_table *table) {
+/* walmap_snapshot([t]): one committed state with the connection's own changes (T6). */
+void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  wm_table *table = wm_functions_table(context, argc, &argv, 0);
+  if (table == NULL)
+    return;
   wm_read_state *state;
   void *image;
   size_t size;
@@ -50,62 +58,10 @@ static void result_image(sqlite3_context *context, const char *function, wm_tabl
     wm_read_state_release(state);
   }
   if (result == WALMAP_OK)
-    wm_functions_result_image(context, function, image, size, "; walmap_snapshot_file and walmap_chunks can take it");
+    wm_functions_result_image(context, "walmap_snapshot", image, size,
+                              "; walmap_snapshot_file and walmap_chunks can take it");
   else
     wm_error_result(context, result, table);
-}
-
-/* walmap_snapshot([t]): one committed state with the connection's own changes (T6). */
-void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  wm_table *table = wm_functions_table(context, argc, &argv, 0);
-  if (table != NULL)
-    result_image(context, "walmap_snapshot", table);
-}
-
-/*
-** walmap_compact([t]). Compaction changes no entry and is not undone by ROLLBACK, so SQLite need not begin a
-** transaction.
-*/
-void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  wm_table *table = wm_functions_table(context, argc, &argv, 0);
-  if (table == NULL)
-    return;
-  wm_attachment *attachment = table->attachment;
-  int result = wm_durable_refresh(table);
-  if (result == WALMAP_OK) {
-    wm_durable_let_go(table);
-    bool began = wm_attachment_begin_aside(attachment);
-    result = walmap_compact(attachment->map->map, attachment->txn);
-    wm_attachment_end_aside(attachment, began);
-  }
-  if (result == WALMAP_OK)
-    result_image(context, "walmap_compact", table);
-  else
-    wm_error_result(context, result, table);
-}
-
-static int do_checkpoint(void *ctx, wm_table *table, char **err) {
-  int result = wm_durable_checkpoint(table, ctx);
-  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
-}
-
-/* walmap_checkpoint([t]): the log in the file, as far as it goes; changes no entry, so changes() counts none. */
-void wm_function_checkpoint(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  wm_table *table = wm_functions_table(context, argc, &argv, 0);
-  uint64_t bytes = 0;
-  char *err;
-  if (table == NULL)
-    return;
-  if (!wm_durable_is(table)) {
-    wm_functions_fail(context, SQLITE_ERROR,
-                      sqlite3_mprintf("walmap_checkpoint: %s is not durable: it has nothing in a file", table->name));
-    return;
-  }
-  int rc = wm_call_write(table, do_checkpoint, &bytes, &err);
-  if (rc != SQLITE_OK)
-    wm_functions_fail(context, rc, err);
-  else
-    sqlite3_result_int64(context, (int64_t)bytes);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -17,6 +17,7 @@ SQLITE_EXTENSION_INIT3
 typedef struct wm_upsert {
   sqlite3_stmt *statement;
   struct wm_upsert *next;
+  bool may_use_initial; /* binding it may cost a copy */
   int size;
   char text[]; /* of `size` bytes */
 } wm_upsert;
@@ -25,7 +26,8 @@ typedef struct wm_upsert {
 /* Preparing                                                                                                          */
 
 static int refuse(char **err, const char *why) {
-  *err = sqlite3_mprintf("walmap_upsert: the third argument must be one expression over key and value: %s", why);
+  *err =
+      sqlite3_mprintf("walmap_upsert: the third argument must be one expression over key, value and initial: %s", why);
   return SQLITE_ERROR;
 }
 
@@ -58,7 +60,8 @@ static int prepare_over(sqlite3 *db, const char *form, const char *text, int siz
 */
 static int check(sqlite3 *db, const char *text, int size, char **err) {
   sqlite3_stmt *statement = NULL;
-  int rc = prepare_over(db, "SELECT ((%.*s\n)) FROM (SELECT NULL AS key, NULL AS value)", text, size, &statement, err);
+  int rc = prepare_over(db, "SELECT ((%.*s\n)) FROM (SELECT NULL AS key, NULL AS value, NULL AS initial)", text, size,
+                        &statement, err);
   if (rc == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 0)
     rc = refuse(err, "it has parameters");
   sqlite3_finalize(statement);
@@ -71,7 +74,8 @@ static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, 
   sqlite3_stmt *statement = NULL;
   int rc = check(db, text, size, err);
   if (rc == SQLITE_OK)
-    rc = prepare_over(db, "SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value)", text, size, &statement, err);
+    rc = prepare_over(db, "SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value, ?3 AS initial)", text, size, &statement,
+                      err);
   if (rc != SQLITE_OK)
     sqlite3_finalize(statement);
   else
@@ -120,6 +124,15 @@ static void put_first(wm_table *table, wm_upsert *upsert) {
   }
 }
 
+static bool has_word(const char *text, int size, const char *word) {
+  int length = (int)strlen(word);
+  for (int i = 0; i + length <= size; i++) {
+    if (sqlite3_strnicmp(text + i, word, length) == 0)
+      return true;
+  }
+  return false;
+}
+
 /* The expression, out of the list. */
 static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, char **err) {
   wm_upsert *upsert = take(table, text, size);
@@ -130,6 +143,7 @@ static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, 
       return SQLITE_NOMEM;
     upsert->size = size;
     memcpy(upsert->text, text, (size_t)size);
+    upsert->may_use_initial = has_word(text, size, "initial");
     rc = prepare(table->conn->db, text, size, &upsert->statement, err);
   }
   if (rc == SQLITE_OK)
@@ -148,9 +162,12 @@ int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *r
   return text == NULL ? SQLITE_NOMEM : obtain(table, text, sqlite3_value_bytes(expression), &run->upsert, err);
 }
 
-int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err) {
+int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, sqlite3_value *initial, wm_upsert_run *run,
+                       char **err) {
   sqlite3_stmt *statement = run->upsert->statement;
   int rc = wm_codec_bind(statement, 1, entry);
+  if (rc == SQLITE_OK && run->upsert->may_use_initial)
+    rc = sqlite3_bind_value(statement, 3, initial);
   if (rc == SQLITE_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
     run->value = sqlite3_column_value(statement, 0);
     return SQLITE_OK;

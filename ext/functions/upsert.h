@@ -1,7 +1,7 @@
 /*
 ** upsert.h - the expressions of walmap_upsert
 **
-** An expression over `key` and `value` is prepared as a SELECT of one row. Each table keeps the statements of the last
+** An expression over `key`, `value` and `initial` is prepared as a SELECT of one row. Each table keeps the statements of the last
 ** few expressions.
 */
 #ifndef WM_UPSERT_H
@@ -23,8 +23,12 @@ typedef struct wm_upsert_run {
 */
 int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err);
 
-/* Evaluates it for an entry, whose bytes must live until wm_upsert_end. Once only. An SQLite code, as above. */
-int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, wm_upsert_run *run, char **err);
+/*
+** Evaluates it for an entry, whose bytes must live until wm_upsert_end, and the function's argument `initial`. Once only.
+** An SQLite code, as above.
+*/
+int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, sqlite3_value *initial, wm_upsert_run *run,
+                       char **err);
 
 void wm_upsert_end(wm_table *table, wm_upsert_run *run);
 

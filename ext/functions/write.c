@@ -140,7 +140,7 @@ static int do_remove_if(void *ctx, wm_table *table, char **err) {
 
 /* Sets the key to what the expression makes of its entry. */
 static int compute(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, char **err) {
-  int rc = wm_upsert_evaluate(table, old, run, err);
+  int rc = wm_upsert_evaluate(table, old, change->result, run, err);
   if (rc != SQLITE_OK)
     return rc;
   if (!wm_attachment_is_begun(table->attachment)) {

@@ -103,7 +103,13 @@ static void test_gone(void **unused) {
   since = position_of(&p);
   MUST_OK(walmap_snapshot(p.map, &image, &size));
   MUST_OK(walmap_restore(p.map, image, size, NULL, NULL));
-  assert_gone(&p, since, "restored since");
+  assert_gone(&p, since, "restored or cleared since");
+  walmap_image_free(since.data);
+  since = position_of(&p);
+  walmap_txn_begin(p.txn);
+  MUST_OK(walmap_txn_clear(p.txn, NULL));
+  walmap_txn_commit(p.txn);
+  assert_gone(&p, since, "restored or cleared since");
   MUST_OK(walmap_state_begin(p.state));
   set(&p, "c", "3");
   walmap_image_free(since.data);

@@ -493,6 +493,32 @@ static void script_restore(run *r) {
   party_free(&p);
 }
 
+static void script_clear(run *r) {
+  prepare(r, 1000);
+  memcpy(r->now, r->committed, sizeof r->now);
+  uint64_t removed = 0;
+  party p = party_new(r);
+  for (uint32_t i = 0; i < 100; i++)
+    txn_write(r, &p, i);
+  walmap_txn_savepoint(p.txn, 0);
+  uint32_t marked[KEYS];
+  memcpy(marked, r->now, sizeof marked);
+  CALL(r, WALMAP_OK, walmap_txn_clear(p.txn, &removed));
+  MUST(removed == content_count(r->u, marked));
+  memset(r->now, 0, sizeof r->now);
+  for (uint32_t i = 0; i < 100; i++)
+    txn_write(r, &p, 900 + i);
+  txn_verify(r, &p);
+  walmap_txn_rollback_to(p.txn, 0);
+  memcpy(r->now, marked, sizeof r->now);
+  txn_verify(r, &p);
+  CALL(r, WALMAP_OK, walmap_txn_clear(p.txn, &removed));
+  memset(r->now, 0, sizeof r->now);
+  walmap_txn_commit(p.txn);
+  memcpy(r->committed, r->now, sizeof r->now);
+  party_free(&p);
+}
+
 typedef struct stream {
   const uint8_t *at;
   size_t left, most;
@@ -652,6 +678,7 @@ TEST(txn_state, 4)
 TEST(compact, 2)
 TEST(restore, 10)
 TEST(restore_read, 10)
+TEST(clear, 10)
 TEST(apply, 10)
 TEST(image, 2)
 
@@ -667,6 +694,7 @@ int main(void) {
       cmocka_unit_test(compact),        cmocka_unit_test(restore),
       cmocka_unit_test(restore_read),   cmocka_unit_test(apply),
       cmocka_unit_test(image),          cmocka_unit_test(expiring),
+      cmocka_unit_test(clear),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   universe_free(the_universe);

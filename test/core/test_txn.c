@@ -894,6 +894,72 @@ static void two_maps_one_session(void **unused) {
   fixture_free(&f);
 }
 
+/* Clearing: undone by a rollback, as a whole and to a savepoint; readers keep their state; memory is given back. */
+static void clear_in_transaction(void **unused) {
+  (void)unused;
+  enum { KEYS = 20000 };
+  struct fixture f = fixture_new(16);
+  uint64_t removed = 99, used = 0;
+  char key[16];
+  walmap_txn_begin(f.txn); /* a map that was never written */
+  assert_int_equal(walmap_txn_clear(f.txn, &removed), WALMAP_OK);
+  assert_int_equal(removed, 0);
+  walmap_txn_commit(f.txn);
+  for (int i = 0; i < KEYS; i++) {
+    snprintf(key, sizeof key, "%d", i);
+    assert_int_equal(walmap_set(f.map, key, strlen(key), "a value of some length", 22), WALMAP_OK);
+  }
+  used = walmap_memory(f.map);
+
+  walmap_txn_begin(f.txn); /* rolled back as a whole */
+  assert_int_equal(set(f.txn, "own", "1"), WALMAP_OK);
+  assert_int_equal(walmap_txn_clear(f.txn, &removed), WALMAP_OK);
+  assert_int_equal(removed, KEYS + 1);
+  assert_int_equal(walmap_txn_len(f.txn), 0);
+  assert_string_equal(get(f.txn, "7"), "-");
+  assert_string_equal(get(f.txn, "own"), "-");
+  assert_int_equal(set(f.txn, "7", "after"), WALMAP_OK);
+  assert_int_equal(walmap_len(f.map), KEYS);
+  walmap_txn_rollback(f.txn);
+  assert_int_equal(walmap_len(f.map), KEYS);
+  assert_string_equal(committed(f.map, "7"), "a value of some length");
+
+  walmap_txn_begin(f.txn); /* and to a savepoint, twice */
+  assert_int_equal(set(f.txn, "m", "1"), WALMAP_OK);
+  walmap_txn_savepoint(f.txn, 0);
+  for (int round = 0; round < 2; round++) {
+    assert_int_equal(walmap_txn_clear(f.txn, NULL), WALMAP_OK);
+    assert_int_equal(set(f.txn, "7", "after"), WALMAP_OK);
+    walmap_txn_savepoint(f.txn, 1);
+    assert_int_equal(walmap_txn_clear(f.txn, &removed), WALMAP_OK);
+    assert_int_equal(removed, 1);
+    walmap_txn_rollback_to(f.txn, 1);
+    assert_string_equal(get(f.txn, "7"), "after");
+    assert_int_equal(walmap_txn_len(f.txn), 1);
+    walmap_txn_rollback_to(f.txn, 0);
+    assert_string_equal(get(f.txn, "m"), "1");
+    assert_int_equal(walmap_txn_len(f.txn), KEYS + 1);
+  }
+  walmap_state *before;
+  walmap_entry entry;
+  assert_int_equal(walmap_state_new(f.map, &before), WALMAP_OK);
+  assert_int_equal(walmap_state_begin(before), WALMAP_OK);
+  assert_int_equal(walmap_txn_clear(f.txn, &removed), WALMAP_OK);
+  assert_int_equal(removed, KEYS + 1);
+  assert_int_equal(set(f.txn, "new", "1"), WALMAP_OK);
+  walmap_txn_commit(f.txn);
+  assert_int_equal(walmap_len(f.map), 1);
+  assert_string_equal(committed(f.map, "7"), "-");
+  assert_string_equal(committed(f.map, "new"), "1");
+  assert_int_equal(walmap_state_get(before, "7", 1, &entry), WALMAP_OK);
+  assert_int_equal(walmap_state_len(before), KEYS);
+  walmap_state_free(before);
+  assert_int_equal(walmap_verify(f.map, NULL, NULL), WALMAP_OK);
+  assert_int_equal(walmap_compact(f.map, NULL), WALMAP_OK);
+  assert_true(walmap_memory(f.map) < used / 10);
+  fixture_free(&f);
+}
+
 static uint32_t ask_timeout(void *ctx) {
   ++*(int *)ctx;
   return 30;
@@ -966,6 +1032,7 @@ int main(void) {
       cmocka_unit_test(pointers_outlive_compaction),
       cmocka_unit_test(changed_after_get),
       cmocka_unit_test(two_maps_one_session),
+      cmocka_unit_test(clear_in_transaction),
       cmocka_unit_test(timeout_of_session),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
