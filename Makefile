@@ -208,7 +208,7 @@ install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(WALMAP) $(DESTDIR)$(PREFIX)/lib/walmap/walmap.$(SUFFIX)
 	install -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libwalmap.a
-	install -m 644 core/walmap.h $(DESTDIR)$(PREFIX)/include/walmap.h
+	install -m 644 core/walmap.h ext/walmap_sqlite.h $(DESTDIR)$(PREFIX)/include
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: walmap' 'Description: in-memory key/value map with transactions' \
 	  'Version: $(RELEASE)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lwalmap -pthread' \
 	  >$(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
@@ -216,6 +216,7 @@ install: all ## installs below $(DESTDIR)$(PREFIX)
 uninstall: ## removes what install put there
 	rm -rf $(DESTDIR)$(PREFIX)/lib/walmap
 	rm -f $(DESTDIR)$(PREFIX)/lib/libwalmap.a $(DESTDIR)$(PREFIX)/include/walmap.h \
+	  $(DESTDIR)$(PREFIX)/include/walmap_sqlite.h \
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
 
 clean: ## removes all that was built

@@ -22,6 +22,7 @@
 #include "schema/resolve.h"
 #include "table/cursor.h"
 #include "table/vtab.h"
+#include "walmap_sqlite.h"
 
 #ifndef SQLITE_CORE
 #include <dlfcn.h>

@@ -3,9 +3,7 @@
 **
 ** SQLite calls this function from sqlite3_initialize() when it is compiled with -DSQLITE_EXTRA_INIT=core_init.
 */
-#include "sqlite3.h"
-
-int sqlite3_walmap_init(sqlite3 *db, char **error, const sqlite3_api_routines *api);
+#include "walmap_sqlite.h"
 
 int core_init(const char *unused) {
   (void)unused;

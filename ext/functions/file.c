@@ -10,10 +10,16 @@
 ** Reading copies rather than maps the file: whoever makes a mapped file shorter would end the host process by a SIGBUS,
 ** and whoever changes it could do so between the check of a length and its use.
 **
+** Who may run SQL may not therefore reach files. SQL reaches them by ATTACH, so these functions may what ATTACH may: a
+** host that has refused that, by SQLITE_LIMIT_ATTACHED, by an authorizer, or for writing by
+** SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE or _CREATE, has refused these as well, with SQLITE_AUTH.
+**
+** A symbolic link leads to the file that it names, as it does for a database.
+**
 ** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction. Both can be
 ** interrupted at every MiB.
 */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700 /* POSIX of 2008, and realpath */
 #include "conn/error.h"
 #include "functions/functions.h"
 #include "functions/read.h"
@@ -23,6 +29,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -68,6 +75,50 @@ static const char *read_path(sqlite3_context *context, const char *function, sql
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* Whether the host allows it                                                                                         */
+
+enum { ENABLE_ATTACH_CREATE = 1020, ENABLE_ATTACH_WRITE = 1021 }; /* SQLITE_DBCONFIG_..., from 3.49 on */
+
+static bool is_switched_off(sqlite3 *db, int option) {
+  int on = 1;
+  return sqlite3_libversion_number() >= 3049000 && sqlite3_db_config(db, option, -1, &on) == SQLITE_OK && on == 0;
+}
+
+/*
+** Asks the authorizer by preparing ATTACH with the path. It is asked while that is prepared, so nothing is run. What an
+** authorizer ignores (SQLITE_IGNORE) is prepared all the same, but without its instruction, a call of the function that
+** attaches; EXPLAIN shows that. An SQLite code.
+*/
+static int ask_authorizer(sqlite3 *db, const char *path) {
+  char *sql = sqlite3_mprintf("EXPLAIN ATTACH %Q AS walmap", path);
+  sqlite3_stmt *statement = NULL;
+  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
+  bool attaches = false;
+  sqlite3_free(sql);
+  while (rc == SQLITE_OK && !attaches && sqlite3_step(statement) == SQLITE_ROW) {
+    const char *instruction = (const char *)sqlite3_column_text(statement, 1);
+    attaches = instruction != NULL && strcmp(instruction, "Function") == 0;
+  }
+  int finalized = sqlite3_finalize(statement);
+  rc = rc == SQLITE_OK ? finalized : rc;
+  return rc == SQLITE_OK && !attaches ? SQLITE_AUTH : rc;
+}
+
+/* False: the error is set. */
+static bool is_allowed(sqlite3_context *context, const char *function, const char *path, bool writes) {
+  sqlite3 *db = sqlite3_context_db_handle(context);
+  int rc = SQLITE_AUTH;
+  if (sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, -1) > 0 &&
+      !(writes && (is_switched_off(db, ENABLE_ATTACH_CREATE) || is_switched_off(db, ENABLE_ATTACH_WRITE))))
+    rc = ask_authorizer(db, path);
+  if (rc == SQLITE_AUTH)
+    wm_functions_fail(context, rc, sqlite3_mprintf("%s: %s: not authorized, for ATTACH is not either", function, path));
+  else if (rc != SQLITE_OK)
+    wm_functions_fail(context, rc, NULL);
+  return rc == SQLITE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* Interrupts                                                                                                         */
 
 typedef struct poll {
@@ -106,6 +157,12 @@ typedef struct output {
   int error; /* errno of what failed */
 } output;
 
+/* The path that a symbolic link at the end of this path leads to, to be freed with free; otherwise NULL. */
+static char *resolve_link(const char *path) {
+  struct stat about;
+  return lstat(path, &about) == 0 && S_ISLNK(about.st_mode) ? realpath(path, NULL) : NULL;
+}
+
 /* Opens the directory that the path leads to, so that renaming it meanwhile leads nowhere else. An errno. */
 static int open_directory(output *out, const char *path) {
   const char *slash = strrchr(path, '/');
@@ -124,7 +181,8 @@ static int open_directory(output *out, const char *path) {
 
 /*
 ** A new file beside the target. Its mode is the one of the file that it will replace, or what the umask leaves. An
-** errno. *irregular: the target is a directory, a device, a link or the like, which a rename would replace.
+** errno. *irregular: the target is a directory, a device, a link that leads nowhere or the like, which a rename would
+** replace.
 */
 static int create_temporary(output *out, bool *irregular) {
   enum { TRIES = 8 };
@@ -208,14 +266,17 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   static const char function[] = "walmap_snapshot_file";
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
-  if (path == NULL)
+  if (path == NULL || !is_allowed(context, function, path, true))
     return;
+  char *target = resolve_link(path);
   output out = {.directory = -1, .file = -1, .poll.db = sqlite3_context_db_handle(context)};
   bool irregular = false;
   int result = WALMAP_IO;
-  if ((out.error = open_directory(&out, path)) == 0 && (out.error = create_temporary(&out, &irregular)) == 0)
+  if ((out.error = open_directory(&out, target != NULL ? target : path)) == 0 &&
+      (out.error = create_temporary(&out, &irregular)) == 0)
     result = write_image(context, &out, table->attachment);
   close_output(&out);
+  free(target);
   if (result == WALMAP_OK)
     sqlite3_result_int64(context, out.bytes);
   else if (irregular)
@@ -252,7 +313,7 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
   static const char function[] = "walmap_restore_file";
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
-  if (path == NULL)
+  if (path == NULL || !is_allowed(context, function, path, false))
     return;
   struct stat about;
   input in = {.file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), /* a pipe must not make us wait */
