@@ -79,7 +79,6 @@ void wm_function_checkpoint(sqlite3_context *context, int argc, sqlite3_value **
 void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_restore(sqlite3_context *context, int argc, sqlite3_value **argv);
 
-
 /* file.c */
 void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value **argv);
