@@ -70,22 +70,13 @@ int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx
   return link_loaded(txn, &b, result, entries);
 }
 
-static uint64_t present_entries(const walmap *map) {
-  uint64_t n = 0;
-  for (uint32_t i = 0; i < map->n_shards; i++) {
-    const walmap__generation *g = walmap__shard_generation(&map->shards[i]);
-    n += g ? g->len : 0;
-  }
-  return n;
-}
-
 /* All shards, also those without entries: the generations that a state sees are made together (ordered.c). */
 int walmap_txn_clear(walmap_txn *txn, uint64_t *removed) {
   walmap__bulk_load b = {.map = txn->map};
   int result = lock_and_flush(txn);
   if (result != WALMAP_OK)
     return result;
-  uint64_t entries = present_entries(txn->map);
+  uint64_t entries = walmap_txn_len(txn);
   if (entries > 0)
     result = link_loaded(txn, &b, walmap__bulk_load_nothing(&b), NULL);
   if (result == WALMAP_OK && removed)
