@@ -392,11 +392,21 @@ static uint64_t leading_bytes(const uint8_t *bytes, size_t size) {
   return leading;
 }
 
-/* The seven highest bytes of a real, whose bits are first changed so that they rise with the real (IEEE 754). */
-static uint64_t leading_bits(double real) {
+/* The bits of a real (IEEE 754), changed so that they rise with the real; and back. */
+static uint64_t rising_bits(double real) {
   uint64_t bits = wm_number_bits(real), sign = (uint64_t)1 << 63;
-  return (bits & sign ? ~bits : bits | sign) >> 8;
+  return bits & sign ? ~bits : bits | sign;
 }
+
+static double real_of_rising(uint64_t rising) {
+  uint64_t sign = (uint64_t)1 << 63, bits = rising & sign ? rising & ~sign : ~rising;
+  double real;
+  memcpy(&real, &bits, sizeof real);
+  return real;
+}
+
+/* The seven highest bytes of them. */
+static uint64_t leading_bits(double real) { return rising_bits(real) >> 8; }
 
 uint64_t wm_codec_key_prefix(const void *key, size_t size) {
   const uint8_t *at = key;
@@ -409,6 +419,43 @@ uint64_t wm_codec_key_prefix(const void *key, size_t size) {
   default:
     return tag << 56 | leading_bytes(at + 1, size - 1);
   }
+}
+
+/* The greatest real that is not greater than the integer, and how far the integer is above it: less than 2^11. */
+static uint64_t split_int(int64_t integer, unsigned *above) {
+  uint64_t rising = rising_bits((double)integer);
+  *above = 0;
+  if (integer >= -((int64_t)1 << 53) && integer <= (int64_t)1 << 53)
+    return rising;
+  if (wm_number_compare(integer, real_of_rising(rising)) < 0)
+    rising--;
+  *above = (unsigned)((uint64_t)integer - (uint64_t)(int64_t)real_of_rising(rising));
+  return rising;
+}
+
+/*
+** Text and blobs are in the order of their bytes as they are. A number becomes one tag for all numbers, the rising bits
+** of a real, and what an integer has above that real.
+*/
+size_t wm_codec_sort_key(const void *key, size_t size, const void **bytes, uint8_t buffer[WALMAP_SORT_BUFFER]) {
+  const uint8_t *at = key;
+  unsigned above = 0;
+  uint64_t rising;
+  if (WALMAP__LIKELY(at[0] > WM_KEY_REAL)) {
+    *bytes = key;
+    return size;
+  }
+  if (at[0] == WM_KEY_INT)
+    rising = split_int(wm_number_load_int(at + 1, size - 1), &above);
+  else
+    rising = rising_bits(wm_number_load_real(at + 1));
+  buffer[0] = WM_KEY_INT;
+  for (int i = 0; i < 8; i++)
+    buffer[1 + i] = (uint8_t)(rising >> (56 - 8 * i));
+  buffer[9] = (uint8_t)(above >> 8);
+  buffer[10] = (uint8_t)above;
+  *bytes = buffer;
+  return 11;
 }
 
 bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value) {

@@ -150,6 +150,9 @@ int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_
 /* A number that agrees with that order: a key with a smaller number is less. Equal numbers decide nothing. */
 uint64_t wm_codec_key_prefix(const void *key, size_t size);
 
+/* Bytes that are ordered, byte by byte, as the keys are: the walmap_sort_key_fn of the extension's ordered maps. */
+size_t wm_codec_sort_key(const void *key, size_t size, const void **bytes, uint8_t buffer[WALMAP_SORT_BUFFER]);
+
 /* Whether an encoded value IS the other one, in SQL's sense: NULL IS NULL, 1 IS 1.0, 1 IS NOT '1'. */
 bool wm_codec_value_is(const void *encoded, size_t size, const wm_value *value);
 

@@ -128,6 +128,14 @@ static bool set_durable(wm_options *options, char **text) {
   return options->has_durable = true;
 }
 
+static bool set_ordered(wm_options *options, char **text) {
+  uint64_t number;
+  if (!parse_integer(*text, 1, &number))
+    return false;
+  options->core.ordered = number == 1;
+  return options->has_ordered = true;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Arguments                                                                                                          */
 
@@ -145,6 +153,7 @@ static const struct option {
     {"busy_timeout", set_busy_timeout, "milliseconds from 0 to " LIMIT(WM_BUSY_TIMEOUT_MAX)},
     {"auto_compact", set_auto_compact, "a percentage from 0 (off) to 99"},
     {"durable", set_durable, "0 or 1"},
+    {"ordered", set_ordered, "0 or 1"},
 };
 #define N_KNOWN (sizeof known / sizeof known[0])
 
@@ -163,7 +172,7 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
   const struct option *option = find(name);
   if (option == NULL)
     return fail(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
-                                       "busy_timeout=MS, auto_compact=PERCENT and durable=N",
+                                       "busy_timeout=MS, auto_compact=PERCENT, durable=N and ordered=N",
                                        name.size, name.at));
   if (equals == NULL)
     return fail(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
@@ -189,6 +198,7 @@ int wm_options_parse(int argc, const char *const *argv, wm_options *options, cha
   memset(options, 0, sizeof *options);
   walmap_options_init(&options->core);
   options->core.hash = wm_codec_hash;
+  options->core.sort_key = wm_codec_sort_key;
   options->core.content = WM_CONTENT_SQL;
   options->durable = WM_DURABLE_BY_DEFAULT;
   options->core.busy_timeout = WALMAP_TIMEOUT_OF_SESSION; /* PRAGMA busy_timeout (conn.c) */
@@ -227,6 +237,8 @@ static difference first_difference(const wm_options *options, const walmap_optio
     return (difference){"busy_timeout", ours->busy_timeout, existing->busy_timeout};
   if (options->has_auto_compact && ours->auto_compact != existing->auto_compact)
     return (difference){"auto_compact", ours->auto_compact, existing->auto_compact};
+  if (options->has_ordered && ours->ordered != existing->ordered)
+    return (difference){"ordered", ours->ordered, existing->ordered};
   return (difference){NULL, 0, 0};
 }
 

@@ -23,7 +23,9 @@
 #include "table/range.h"
 #include "table/sorted.h"
 #include "table/vtab.h"
+#include "table/walk.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 SQLITE_EXTENSION_INIT3
@@ -38,14 +40,15 @@ typedef struct wm_cursor {
   wm_read_state *own;   /* WM_PLAN_SCAN in a transaction; otherwise NULL */
   bool in_transaction;  /* as it was when `state` was acquired */
   unsigned generation;
-  bool is_scan, is_sorted, at_end;
+  bool is_scan, is_sorted, is_walk, at_end;
   walmap_entry entry; /* the present one */
 
   walmap_cursor scan; /* is_scan, or is_sorted at first */
   wm_range range;
   wm_sorted sorted; /* is_sorted */
+  wm_walk walk;     /* is_walk */
 
-  walmap_entry *found; /* neither of them: all entries */
+  walmap_entry *found; /* none of them: all entries */
   size_t n_found, at, room;
   walmap_entry small[BATCH]; /* `found`, as long as it suffices */
   struct wm_cursor *next;    /* in the pool */
@@ -132,6 +135,7 @@ int wm_cursor_close(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
   wm_conn *conn = ((wm_vtab *)base->pVtab)->table->conn;
   wm_range_clear(&c->range);
+  wm_walk_clear(&c->walk);
   if (c->sorted.rows != NULL)
     wm_sorted_clear(&c->sorted, false);
   release(c);
@@ -307,6 +311,17 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
   return result;
 }
 
+static int compare_entries(const void *a, const void *b) {
+  const walmap_entry *one = a, *other = b;
+  return wm_codec_compare_keys(one->key, one->key_len, other->key, other->key_len);
+}
+
+/* The rows of an ordered map are in the order of keys. What is found for a number is so before its look-alikes too. */
+static void sort_found(wm_cursor *c) {
+  if (c->n_found > 1 && walmap_get_options(c->attachment->map->map)->ordered)
+    qsort(c->found, c->n_found, sizeof c->found[0], compare_entries);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* xFilter to xColumn                                                                                                 */
 
@@ -314,6 +329,15 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
 static bool step(wm_cursor *c, walmap_entry *entry) {
   while (walmap_cursor_next(&c->scan, entry)) {
     if (!wm_range_is_used(&c->range) || wm_range_has(&c->range, entry))
+      return true;
+  }
+  return false;
+}
+
+/* The same of a walk, which keeps to the bounds itself but where text is ordered otherwise. */
+static bool step_walk(wm_cursor *c, walmap_entry *entry) {
+  while (wm_walk_next(&c->walk, entry)) {
+    if (!(c->range.lower.is_utf16 || c->range.upper.is_utf16) || wm_range_has(&c->range, entry))
       return true;
   }
   return false;
@@ -343,10 +367,17 @@ static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
     c->own = state;
     wm_read_state_release(before);
   }
+  bool descending = (plan & WM_PLAN_DESCENDING) != 0;
+  const wm_map *map = c->attachment->map;
+  c->is_walk = (plan & WM_PLAN_ORDERED) && walmap_get_options(map->map)->ordered;
+  if (c->is_walk) {
+    bool look_alikes = atomic_load_explicit(&map->numeric, memory_order_relaxed);
+    return wm_walk_start(&c->walk, state->state, &c->range, descending, look_alikes);
+  }
   walmap_cursor_start(&c->scan, state->state);
   c->is_sorted = (plan & WM_PLAN_SORTED) != 0;
   c->is_scan = !c->is_sorted;
-  return c->is_sorted ? sort(c, (plan & WM_PLAN_DESCENDING) != 0) : WALMAP_OK;
+  return c->is_sorted ? sort(c, descending) : WALMAP_OK;
 }
 
 int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
@@ -354,8 +385,9 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
   wm_cursor *c = (wm_cursor *)base;
   const wm_table *table = ((wm_vtab *)base->pVtab)->table;
   int result = WALMAP_OK;
-  c->is_scan = c->is_sorted = false;
+  c->is_scan = c->is_sorted = c->is_walk = false;
   c->n_found = c->at = 0;
+  wm_walk_clear(&c->walk);
   if (c->in_transaction && c->generation != c->attachment->generation) { /* it ended */
     release(c);
     result = acquire(c);
@@ -364,9 +396,11 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
     switch (WM_PLAN_WAY(plan)) {
     case WM_PLAN_KEY:
       result = find_key(c, argv[0]);
+      sort_found(c);
       break;
     case WM_PLAN_LIST:
       result = find_list(c, argv[0]);
+      sort_found(c);
       break;
     default:
       result = start_scan(c, plan, argv);
@@ -384,6 +418,8 @@ int wm_cursor_next(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
   if (c->is_scan) {
     c->at_end = !step(c, &c->entry);
+  } else if (c->is_walk) {
+    c->at_end = !step_walk(c, &c->entry);
   } else if (c->is_sorted) {
     c->at_end = !wm_sorted_next(&c->sorted, &c->entry);
   } else {

@@ -9,6 +9,7 @@ SQLITE_EXTENSION_INIT3
 
 #define SMALL_MAP 1024
 #define LIST_LENGTH 25
+#define SEEK 8              /* rows that a walk's seek costs as much as */
 #define MOST_SORTED 4000000 /* entries: 160 MB of rows (sorted.h) */
 
 /* The constraints that are used, by their places in aConstraint; -1 is none. */
@@ -20,21 +21,31 @@ static bool has_collation(sqlite3_index_info *info, int i, const char *name) {
   return sqlite3_stricmp(sqlite3_vtab_collation(info, i), name) == 0;
 }
 
-static bool is_nocase(sqlite3_index_info *info, int i, int op) {
+static bool is_bound(sqlite3_index_info *info, int i, int op, const char *collation) {
   return i < info->nConstraint && info->aConstraint[i].iColumn == 0 && info->aConstraint[i].op == op &&
-         has_collation(info, i, "NOCASE");
+         has_collation(info, i, collation);
 }
 
 /*
-** Whether the bounds i and i + 1 are those that SQLite makes of LIKE 'a%', key >= 'A' and key < 'b': it puts them right
-** before the LIKE. They mean NOCASE as SQLite has it, while in any other bound it is what the application may have put
-** in its place.
+** Whether the bounds i and i + 1 are those that SQLite makes of a pattern: of LIKE 'a%', key >= 'A' and key < 'b' with
+** NOCASE; of GLOB 'a*', key >= 'a' and key < 'b'. It puts them right before the pattern. So NOCASE is SQLite's own,
+** while in any other bound it is what the application may have put in its place.
 */
-static bool is_of_like(sqlite3_index_info *info, int i) {
+static bool are_of_pattern(sqlite3_index_info *info, int i, int op, const char *collation) {
   const struct sqlite3_index_constraint *all = info->aConstraint;
-  return i >= 0 && is_nocase(info, i, SQLITE_INDEX_CONSTRAINT_GE) &&
-         is_nocase(info, i + 1, SQLITE_INDEX_CONSTRAINT_LT) && i + 2 < info->nConstraint && all[i + 2].iColumn == 0 &&
-         all[i + 2].op == SQLITE_INDEX_CONSTRAINT_LIKE && all[i + 2].iTermOffset == all[i].iTermOffset + 2;
+  return i >= 0 && is_bound(info, i, SQLITE_INDEX_CONSTRAINT_GE, collation) &&
+         is_bound(info, i + 1, SQLITE_INDEX_CONSTRAINT_LT, collation) && i + 2 < info->nConstraint &&
+         all[i + 2].iColumn == 0 && all[i + 2].op == op && all[i + 2].iTermOffset == all[i].iTermOffset + 2;
+}
+
+static bool is_of_like(sqlite3_index_info *info, int i) {
+  return are_of_pattern(info, i, SQLITE_INDEX_CONSTRAINT_LIKE, "NOCASE");
+}
+
+/* Case-sensitive LIKE is as GLOB. */
+static bool is_of_pattern(sqlite3_index_info *info, int i) {
+  return is_of_like(info, i) || are_of_pattern(info, i, SQLITE_INDEX_CONSTRAINT_GLOB, "BINARY") ||
+         are_of_pattern(info, i, SQLITE_INDEX_CONSTRAINT_LIKE, "BINARY");
 }
 
 static void consider(sqlite3_index_info *info, int i, choice *chosen) {
@@ -87,28 +98,36 @@ static void plan_key(sqlite3_vtab *base, sqlite3_index_info *info, int i) {
   info->estimatedRows = 1;
 }
 
-static int bound(sqlite3_index_info *info, int i, int *argument) {
+/* `i` is its place in aConstraint, `pattern` the place of the first bound of the pattern that it may be of. */
+static int bound(sqlite3_index_info *info, int i, int pattern, bool may_be_exact, int *argument) {
   if (i < 0)
     return 0;
   int op = info->aConstraint[i].op;
+  bool is_pattern = is_of_pattern(info, pattern), is_exact = may_be_exact && !is_pattern && is_known_bytes(info, i);
   info->aConstraintUsage[i].argvIndex = ++*argument;
+  info->aConstraintUsage[i].omit = is_exact;
   return WM_PLAN_BOUND | (has_collation(info, i, "NOCASE") ? WM_PLAN_NOCASE : 0) |
-         (op == SQLITE_INDEX_CONSTRAINT_GE || op == SQLITE_INDEX_CONSTRAINT_LE ? WM_PLAN_INCLUSIVE : 0);
+         (op == SQLITE_INDEX_CONSTRAINT_GE || op == SQLITE_INDEX_CONSTRAINT_LE ? WM_PLAN_INCLUSIVE : 0) |
+         (is_exact ? WM_PLAN_EXACT : 0) | (is_pattern ? WM_PLAN_PATTERN : 0);
 }
 
-static bool wants_order(const sqlite3_index_info *info, uint64_t entries) {
-  return info->nOrderBy > 0 && info->aOrderBy[0].iColumn == 0 && entries <= MOST_SORTED;
-}
+static bool wants_order(const sqlite3_index_info *info) { return info->nOrderBy > 0 && info->aOrderBy[0].iColumn == 0; }
 
 static void plan_scan(sqlite3_vtab *base, sqlite3_index_info *info, const choice *chosen) {
   const wm_table *table = ((wm_vtab *)base)->table;
-  uint64_t entries = walmap_len(table->attachment->map->map);
+  walmap *map = table->attachment->map->map;
+  bool is_ordered = walmap_get_options(map)->ordered;
+  uint64_t entries = walmap_len(map);
   double rows = entries < SMALL_MAP ? SMALL_MAP : (double)entries;
+  bool has_bounds = chosen->lower >= 0 || chosen->upper >= 0;
+  bool sorted = wants_order(info) && (is_ordered || entries <= MOST_SORTED);
+  bool is_utf16 = (sorted || has_bounds) && wm_conn_is_utf16(table->conn);
+  bool may_be_exact = is_ordered && !is_utf16;
   int arguments = 0;
-  int plan = WM_PLAN_SCAN | bound(info, chosen->lower, &arguments) << WM_PLAN_LOWER |
-             bound(info, chosen->upper, &arguments) << WM_PLAN_UPPER;
-  bool sorted = wants_order(info, entries);
-  if ((sorted || arguments > 0) && wm_conn_is_utf16(table->conn)) {
+  int plan = WM_PLAN_SCAN | bound(info, chosen->lower, chosen->lower, may_be_exact, &arguments) << WM_PLAN_LOWER |
+             bound(info, chosen->upper, chosen->upper - 1, may_be_exact, &arguments) << WM_PLAN_UPPER;
+  plan |= is_ordered ? WM_PLAN_ORDERED : 0;
+  if (is_utf16) {
     plan |= WM_PLAN_UTF16;
     sorted = false;
   }
@@ -117,9 +136,11 @@ static void plan_scan(sqlite3_vtab *base, sqlite3_index_info *info, const choice
     info->orderByConsumed = 1;
   }
   info->idxNum = plan;
-  info->estimatedCost = sorted ? 2 * rows : rows;
+  info->estimatedCost = sorted && !is_ordered ? 2 * rows : rows;
   for (int i = 0; i < arguments; i++)
     rows /= 4;
+  if (is_ordered && !is_utf16)
+    info->estimatedCost = SEEK + rows;
   info->estimatedRows = rows < 1 ? 1 : (sqlite3_int64)rows;
 }
 

@@ -9,8 +9,10 @@
 **    WM_PLAN_KEY    the key                 the entry; for a number also text keys that look like numbers
 **    WM_PLAN_LIST   the list of IN          the entries of all keys in it, with their look-alikes, each once
 **
-** They may return more than was asked for, never less. SQLite checks each row again, unless the key is a text or blob
-** that is known when the statement is prepared.
+** They may return more than was asked for, never less. SQLite checks each row again, unless the key, or the bound in an
+** ordered map, is a text or blob that is known when the statement is prepared: that has no numeric affinity.
+**
+** A scan of an ordered map is a walk from bound to bound (walk.h), whose rows are always in the order of keys.
 **
 ** Where SQLite asks for the order of the key, a scan gives its rows in that order (sorted.h). That saves SQLite a sort
 ** of several times the cost. Keys are unique, so what follows the key in ORDER BY does not matter. There are two
@@ -18,13 +20,15 @@
 ** when the statement is prepared, that the rows would take too much memory: SQLite's own sort can go on in a file.
 **
 ** Costs are in rows that SQLite looks at. n is the number of entries, at least SMALL_MAP for the sake of statements
-** that are prepared before the map is filled. A scan must walk over the whole map, whatever its bounds.
+** that are prepared before the map is filled. A scan must walk over the whole map, whatever its bounds, unless the map
+** is ordered: then it costs what it returns, and finding its begin.
 **
 **    way            cost              rows                     unique
 **    WM_PLAN_KEY    1                 1                        where it may be
 **    WM_PLAN_LIST   LIST_LENGTH       LIST_LENGTH
 **    WM_PLAN_SCAN   n                 n, a quarter for each bound
 **      sorted       2 n
+**      ordered      8 + its rows      n, a quarter for each bound
 **
 ** WM_PLAN_KEY is declared unique, although a number may have look-alikes: otherwise UPDATE and DELETE by key would take
 ** two passes and several times longer. But a one-pass UPDATE or DELETE stops at the first match: where the right side
@@ -51,13 +55,16 @@ enum wm_plan_way { WM_PLAN_SCAN, WM_PLAN_KEY, WM_PLAN_LIST };
 #define WM_PLAN_BOUND 1     /* there is one */
 #define WM_PLAN_INCLUSIVE 2 /* >= or <= */
 #define WM_PLAN_NOCASE 4    /* with SQLite's own collation NOCASE, as LIKE 'a%' gives; otherwise BINARY */
+#define WM_PLAN_EXACT 8     /* SQLite does not check it again */
+#define WM_PLAN_PATTERN 16  /* SQLite made it of LIKE or GLOB, which take blobs for text */
 #define WM_PLAN_LOWER 2
-#define WM_PLAN_UPPER 5
+#define WM_PLAN_UPPER 7
 
 /* Bits of a WM_PLAN_SCAN. */
-#define WM_PLAN_SORTED 0x100     /* by key */
-#define WM_PLAN_DESCENDING 0x200 /* greatest first */
-#define WM_PLAN_UTF16 0x400      /* within bounds, in a database that orders text otherwise than the map's UTF-8 */
+#define WM_PLAN_SORTED 0x1000     /* by key */
+#define WM_PLAN_DESCENDING 0x2000 /* greatest first */
+#define WM_PLAN_UTF16 0x4000      /* within bounds, in a database that orders text otherwise than the map's UTF-8 */
+#define WM_PLAN_ORDERED 0x8000    /* by a walk over an ordered map (walk.h) */
 
 int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info);
 

@@ -24,6 +24,8 @@ static int set_bound(wm_bound *bound, int bits, bool is_utf16, sqlite3_value *va
   bound->used = rc == SQLITE_OK;
   bound->inclusive = (bits & WM_PLAN_INCLUSIVE) != 0;
   bound->nocase = (bits & WM_PLAN_NOCASE) != 0;
+  bound->exact = (bits & WM_PLAN_EXACT) != 0;
+  bound->pattern = (bits & WM_PLAN_PATTERN) != 0;
   bound->is_utf16 = is_utf16;
   return rc;
 }
@@ -45,7 +47,7 @@ int wm_range_set(wm_range *range, int plan, sqlite3_value **argv, bool *is_empty
 static void clear_bound(wm_bound *bound) {
   if (bound->used)
     wm_codec_release_key(&bound->key);
-  bound->used = false;
+  bound->used = bound->is_utf16 = bound->pattern = false;
 }
 
 void wm_range_clear(wm_range *range) {
@@ -79,13 +81,17 @@ static bool looks_numeric(const walmap_entry *entry) {
 static bool is_above(const wm_bound *lower, const walmap_entry *entry) {
   bool passes;
   int order = compare(lower, entry, &passes);
-  return passes || order > 0 || (order == 0 && lower->inclusive) || looks_numeric(entry);
+  return passes || order > 0 || (order == 0 && lower->inclusive) || (!lower->exact && looks_numeric(entry));
 }
 
 static bool is_below(const wm_bound *upper, const walmap_entry *entry) {
   bool passes;
   int order = compare(upper, entry, &passes);
-  if (passes || order < 0 || (order == 0 && upper->inclusive) || looks_numeric(entry))
+  if (passes || order < 0 || (order == 0 && upper->inclusive))
+    return true;
+  if (upper->exact)
+    return false;
+  if (looks_numeric(entry))
     return true;
   return ((const uint8_t *)entry->key)[0] == WM_KEY_BLOB && wm_codec_key_is_text(upper->key.data);
 }

@@ -2,7 +2,7 @@
 ** range.h - bounds on keys, tested inside a scan without decoding keys
 **
 ** A bound lets through every key that SQLite might accept, whatever affinity the right side has; SQLite tests each row
-** again.
+** again, unless the bound is exact.
 */
 #ifndef WM_RANGE_H
 #define WM_RANGE_H
@@ -11,6 +11,8 @@
 
 typedef struct wm_bound {
   bool used, inclusive, nocase;
+  bool exact;    /* WM_PLAN_EXACT: only the order counts */
+  bool pattern;  /* WM_PLAN_PATTERN */
   bool is_utf16; /* WM_PLAN_UTF16 */
   wm_key key;
 } wm_bound;

@@ -3,7 +3,7 @@
 **
 ** Runs random SQL (differential_sql.h) on two connections: on one the tables are walmap tables, on the other each is
 ** CREATE TABLE kv(key PRIMARY KEY, value) WITHOUT ROWID. After every statement the two must agree in
-**   - the rows with types and bits (as a multiset where no ORDER BY asks for more),
+**   - the rows with types and bits (as a multiset where neither an ORDER BY nor an ordered table asks for more),
 **   - the extended result code and the error text,
 **   - changes(), the growth of total_changes(), last_insert_rowid and the transaction state,
 **   - the content of all tables.
@@ -34,7 +34,8 @@ enum side { OURS, NATIVE };
 
 static const char *extension = "./walmap";
 static char folder[64];
-static bool sabotage; /* the self-test: lets the native side lose a row */
+static bool rows_have_order; /* of SELECT_BY_KEY, in the present sequence */
+static bool sabotage;        /* the self-test: lets the native side lose a row */
 
 /* How much of what was tried, so that a run that tries nothing cannot pass for a good one. */
 static struct { long statements, failed, rows, in_transaction, bound, beside; } tally;
@@ -193,7 +194,7 @@ static void execute(sqlite3 *db, const statement *st, enum side side, outcome *o
     ran = stmt != NULL;
     sqlite3_finalize(stmt);
   }
-  if (st->kind == SELECT_UNORDERED) {
+  if (st->kind == SELECT_UNORDERED || (st->kind == SELECT_BY_KEY && !rows_have_order)) {
     text_sort(&out->rows);
   }
   /* A statement that was not even prepared leaves changes() alone, also what a schema change left there. */
@@ -330,7 +331,7 @@ static bool agree_in_turn(pair *p, const statement *st, text *report) {
   int connection = p->connections > 1 ? st->connection : 0;
   if (!pair_in_transaction(p)) {
     p->at = connection;
-  } else if (st->kind != SELECT_UNORDERED && st->kind != SELECT_ORDERED) {
+  } else if (st->kind < SELECT_UNORDERED || st->kind > SELECT_BY_KEY) {
     connection = p->at; /* beside a transaction of the other there is only reading, for SQLite locks the file */
   }
   return agree(p, connection, st, report);
@@ -345,6 +346,7 @@ static int run_sequence(const setting *s, const statement *sts, const bool *keep
   statement st;
   bool same = true;
   int i = 0;
+  rows_have_order = s->ordered && !s->utf16;
   pair_open(&p, s);
   for (int j = 0; same && sql_setup(s, j, &st); j++) {
     for (int c = 0; c < (st.kind == CONTROL ? p.connections : 1); c++) {

@@ -6,13 +6,13 @@
 ** typed and untyped native tables to join with, a table whose triggers write the walmap tables and RAISE, and a
 ** deferred foreign key.
 **
-** Every statement must have one right outcome whatever the order in which a table's rows are visited (no order is
-** promised where no ORDER BY asks for one). Hence: an UPDATE of many keys maps them one to one into a range that no row
-** of it comes from, or maps them to one constant with ABORT or ROLLBACK; INSERT ... SELECT is ordered; no LIMIT without
-** a complete ORDER BY; no aggregate of which ties or rounding could be seen; no scalar subquery that finds two rows.
-*Two
-** more things are left out because the documentation names them as differing: UPDATE and DELETE by `key = <expression
-** with numeric affinity>`, and UPDATE OR REPLACE of several keys.
+** Of tables that are not ordered every statement must have one right outcome whatever the order in which rows are
+** visited. Hence: an UPDATE of many keys maps them one to one into a range that no row of it comes from, or maps them to
+** one constant with ABORT or ROLLBACK; INSERT ... SELECT is ordered; no LIMIT without a complete ORDER BY; no aggregate
+** of which ties or rounding could be seen; no scalar subquery that finds two rows. Ordered tables get such statements
+** too (sql_change_in_order), and a SELECT of one table must give its rows in the same order.
+** Two more things are left out because the documentation names them as differing: UPDATE and DELETE by `key =
+** <expression with numeric affinity>`, and UPDATE OR REPLACE of several keys.
 */
 #ifndef DIFFERENTIAL_SQL_H
 #define DIFFERENTIAL_SQL_H
@@ -26,8 +26,11 @@
 
 #define SQL_MAX 1200
 
-/* CALL is a SELECT with functions that change something. */
-enum statement_kind { CONTENT, SELECT_UNORDERED, SELECT_ORDERED, CALL, CHANGE, CONTROL, SCHEMA };
+/*
+** CALL is a SELECT with functions that change something. SELECT_BY_KEY has no ORDER BY, and the order of keys all the
+** same where the table is ordered.
+*/
+enum statement_kind { CONTENT, SELECT_UNORDERED, SELECT_ORDERED, SELECT_BY_KEY, CALL, CHANGE, CONTROL, SCHEMA };
 
 typedef struct statement {
   enum statement_kind kind;
@@ -39,6 +42,7 @@ typedef struct statement {
 /* What differs between sequences. */
 typedef struct setting {
   bool utf16, temp, file, eponymous, case_sensitive_like, check_each;
+  bool ordered;        /* all walmap tables are; in a UTF-16 database that does not show */
   bool twins; /* two connections to the file */
   bool wal;
   bool big;            /* thousands of rows, so that index and log grow and shrink */
@@ -144,7 +148,7 @@ static bool sql_setup(const setting *s, int i, statement *out) {
     if (s->eponymous) {
       put(out, SCHEMA, "EPONYMOUS walmap");
     } else {
-      put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv2 USING walmap", schema);
+      put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv2 USING walmap%s", schema, s->ordered ? "(ordered=1)" : "");
     }
     return true;
   case 8:
@@ -284,9 +288,30 @@ static void sql_insert(const setting *s, statement *out) {
   }
 }
 
+/* What depends on the order in which rows are visited. Several keys with REPLACE are a documented difference. */
+static void sql_change_in_order(const setting *s, statement *out) {
+  static const char *const some[] = {"", "", " OR ABORT", " OR FAIL", " OR IGNORE", " OR ROLLBACK"};
+  static const char *const numbers[] = {"key + 1", "key - 1", "-key", "key / 2", "abs(key)"};
+  const char *t = table(s);
+  switch (pick(5)) {
+  case 0: put(out, CHANGE, "UPDATE%s %s SET key = %s WHERE typeof(key) = 'integer'", ANY(some), t, ANY(numbers)); break;
+  case 1:
+    put(out, CHANGE, "UPDATE%s %s SET key = %s WHERE key BETWEEN %d AND %d", ANY(some), t, ANY(numbers), pick(9) - 9,
+        pick(20));
+    break;
+  case 2: put(out, CHANGE, "UPDATE%s %s SET key = %s WHERE key > %s", ANY(some), t, literal(), literal()); break;
+  case 3: put(out, CHANGE, "INSERT%s INTO %s SELECT value, key FROM %s", ANY(clauses), t, other(s)); break;
+  default: put(out, CHANGE, "INSERT INTO tr SELECT key, value FROM %s WHERE key >= %s", t, literal()); break;
+  }
+}
+
 static void sql_update(const setting *s, statement *out) {
   char where[400], value[200];
   const char *t = table(s);
+  if (s->ordered && !s->utf16 && one_in(4)) {
+    sql_change_in_order(s, out);
+    return;
+  }
   condition(s, where, sizeof where);
   new_value(s, value, sizeof value);
   switch (pick(9)) {
@@ -343,12 +368,15 @@ static void sql_delete(const setting *s, statement *out) {
   }
 }
 
+/* SQLite may visit a table once for each side of an OR, in whatever order costs it less. */
+static enum statement_kind kind_of(const char *where) { return strstr(where, " OR ") ? SELECT_UNORDERED : SELECT_BY_KEY; }
+
 static void sql_select(const setting *s, statement *out) {
   char where[400];
   const char *t = table(s), *o = other(s);
   condition(s, where, sizeof where);
   switch (pick(26)) {
-  case 0: put(out, SELECT_UNORDERED, "SELECT value FROM %s WHERE key = %s", t, literal()); break;
+  case 0: put(out, SELECT_BY_KEY, "SELECT value FROM %s WHERE key = %s", t, literal()); break;
   case 1:
     put(out, SELECT_UNORDERED, "SELECT count(*), count(value), min(key), max(key) FROM %s AS kv_ WHERE %s", t, where);
     break;
@@ -382,7 +410,7 @@ static void sql_select(const setting *s, statement *out) {
   case 14: put(out, SELECT_UNORDERED, "SELECT quote(key) FROM %s UNION SELECT quote(value) FROM %s", t, o); break;
   case 15: put(out, SELECT_UNORDERED, "SELECT quote(key) FROM %s EXCEPT SELECT quote(key) FROM %s", t, o); break;
   case 16:
-    put(out, SELECT_UNORDERED, "SELECT key, value FROM %s WHERE key %s ?1", t, ANY(operators));
+    put(out, SELECT_BY_KEY, "SELECT key, value FROM %s WHERE key %s ?1", t, ANY(operators));
     snprintf(out->bind, sizeof out->bind, "%s", literal());
     break;
   case 17: put(out, SELECT_ORDERED, "SELECT key FROM %s ORDER BY key COLLATE NOCASE, quote(key)", t); break;
@@ -390,11 +418,11 @@ static void sql_select(const setting *s, statement *out) {
     put(out, SELECT_UNORDERED, "SELECT x.key, x.value, y.value FROM %s AS x %s JOIN %s AS y USING(key)", t,
         one_in(2) ? "LEFT" : "", o);
     break;
-  case 19: put(out, SELECT_UNORDERED, "SELECT key, value FROM %s AS kv_ WHERE %s", t, where); break;
+  case 19: put(out, kind_of(where), "SELECT key, value FROM %s AS kv_ WHERE %s", t, where); break;
   default:
     /* ORDER BY is of no use here: SQLite drops it after `key =`, though several keys may be equal to a number. */
     typed_condition(where, sizeof where);
-    put(out, SELECT_UNORDERED, "SELECT key, value FROM %s AS kv_ WHERE %s", t, where);
+    put(out, kind_of(where), "SELECT key, value FROM %s AS kv_ WHERE %s", t, where);
     break;
   }
 }
@@ -473,7 +501,7 @@ static void sql_schema(const setting *s, statement *out) {
   const char *t = one_in(3) ? "kv4" : "kv3";
   switch (pick(10)) {
   case 0:
-  case 1: put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap", schema, t); break;
+  case 1: put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", schema, t, s->ordered ? "(ordered=1)" : ""); break;
   case 2: put(out, SCHEMA, "DROP TABLE %s", t); break;
   case 3: put(out, SCHEMA, "ALTER TABLE %s RENAME TO %s", t, one_in(2) ? "kv3" : "kv4"); break;
   case 4: put(out, SCHEMA, one_in(2) ? "CREATE TABLE q(x)" : "DROP TABLE q"); break;
@@ -522,13 +550,17 @@ static void sql_setting(setting *s) {
       "(shards=2, auto_compact=99)",
       "(capacity=5000)",
   };
+  static const char *const ordered_options[] = {
+      "(ordered=1)", "(ordered=1, shards=1)", "(ordered=1, shards=64)", "(ordered=1, auto_compact=1)",
+  };
   s->utf16 = one_in(5);
   s->temp = one_in(3);
   s->file = one_in(5);
-  s->eponymous = one_in(4);
+  s->ordered = one_in(2);
+  s->eponymous = !s->ordered && one_in(4);
   s->case_sensitive_like = one_in(3);
   s->check_each = !one_in(4);
-  s->options = ANY(options);
+  s->options = s->ordered ? ANY(ordered_options) : ANY(options);
   s->big = one_in(12);
   s->wal = s->file && one_in(2);
   s->twins = s->file && !s->temp && !s->eponymous; /* the other two are each connection's own */

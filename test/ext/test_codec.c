@@ -85,6 +85,16 @@ static void value_of(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_codec_result_value(context, &entry, count_let_go);
 }
 
+/* The order of two keys by their sort bytes. */
+static int compare_sort_keys(const wm_key *a, const wm_key *b) {
+  const void *x, *y;
+  uint8_t x_buffer[WALMAP_SORT_BUFFER], y_buffer[WALMAP_SORT_BUFFER];
+  size_t n = wm_codec_sort_key(a->data, a->size, &x, x_buffer), m = wm_codec_sort_key(b->data, b->size, &y, y_buffer);
+  int order = memcmp(x, y, n < m ? n : m);
+  order = order != 0 ? order : (n > m) - (n < m);
+  return (order > 0) - (order < 0);
+}
+
 /* compare(a, b), value_is(a, b): of values, through their bytes. */
 static void compare(sqlite3_context *context, int argc, sqlite3_value **argv) {
   (void)argc;
@@ -95,6 +105,7 @@ static void compare(sqlite3_context *context, int argc, sqlite3_value **argv) {
   assert_int_equal(order == 0, a.size == b.size && memcmp(a.data, b.data, a.size) == 0);
   uint64_t p = wm_codec_key_prefix(a.data, a.size), q = wm_codec_key_prefix(b.data, b.size);
   assert_true(p == q || (p < q) == (order < 0));
+  assert_int_equal(compare_sort_keys(&a, &b), (order > 0) - (order < 0));
   sqlite3_result_int(context, (order > 0) - (order < 0));
   wm_codec_release_key(&a);
   wm_codec_release_key(&b);
