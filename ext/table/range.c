@@ -15,6 +15,16 @@
 
 SQLITE_EXTENSION_INIT3
 
+/*
+** Whether it is a text or blob that was bound to a parameter: it has no numeric affinity then, for a CAST would have
+** made it a number. (As the rest of a compound SELECT, a parameter can have the affinity of the first one's column. That
+** is not seen here.)
+*/
+static bool is_bound_bytes(sqlite3_value *value) {
+  int type = sqlite3_value_type(value);
+  return (type == SQLITE_TEXT || type == SQLITE_BLOB) && sqlite3_value_frombind(value) != 0;
+}
+
 static int set_bound(wm_bound *bound, int bits, bool is_utf16, sqlite3_value *value, bool *is_empty) {
   int rc = wm_codec_encode_key(value, &bound->key);
   if (rc == SQLITE_CONSTRAINT_NOTNULL) {
@@ -24,8 +34,8 @@ static int set_bound(wm_bound *bound, int bits, bool is_utf16, sqlite3_value *va
   bound->used = rc == SQLITE_OK;
   bound->inclusive = (bits & WM_PLAN_INCLUSIVE) != 0;
   bound->nocase = (bits & WM_PLAN_NOCASE) != 0;
-  bound->exact = (bits & WM_PLAN_EXACT) != 0;
   bound->pattern = (bits & WM_PLAN_PATTERN) != 0;
+  bound->exact = (bits & WM_PLAN_EXACT) != 0 || (!bound->pattern && is_bound_bytes(value));
   bound->is_utf16 = is_utf16;
   return rc;
 }

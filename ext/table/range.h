@@ -11,7 +11,7 @@
 
 typedef struct wm_bound {
   bool used, inclusive, nocase;
-  bool exact;    /* WM_PLAN_EXACT: only the order counts */
+  bool exact;    /* only the order counts: WM_PLAN_EXACT, or bytes that were bound to a parameter */
   bool pattern;  /* WM_PLAN_PATTERN */
   bool is_utf16; /* WM_PLAN_UTF16 */
   wm_key key;

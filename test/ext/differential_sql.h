@@ -42,8 +42,8 @@ typedef struct statement {
 /* What differs between sequences. */
 typedef struct setting {
   bool utf16, temp, file, eponymous, case_sensitive_like, check_each;
-  bool ordered;        /* all walmap tables are; in a UTF-16 database that does not show */
-  bool twins; /* two connections to the file */
+  bool ordered; /* all walmap tables are; in a UTF-16 database that does not show */
+  bool twins;   /* two connections to the file */
   bool wal;
   bool big;            /* thousands of rows, so that index and log grow and shrink */
   const char *options; /* of the table kv */
@@ -551,7 +551,10 @@ static void sql_setting(setting *s) {
       "(capacity=5000)",
   };
   static const char *const ordered_options[] = {
-      "(ordered=1)", "(ordered=1, shards=1)", "(ordered=1, shards=64)", "(ordered=1, auto_compact=1)",
+      "(ordered=1)",
+      "(ordered=1, shards=1)",
+      "(ordered=1, shards=64)",
+      "(ordered=1, auto_compact=1)",
   };
   s->utf16 = one_in(5);
   s->temp = one_in(3);
