@@ -21,13 +21,13 @@ typedef struct walmap__mark {
   uint64_t lsn;
   uint64_t garbage_end, len, bytes, dead, expired;
   uint32_t shard;
-  int level, previous_level; /* of the shard's mark before this one; -1: none */
+  int64_t level, previous_level; /* of the shard's mark before this one; -1: none */
 } walmap__mark;
 
 /* What the transaction knows of one shard. */
 typedef struct walmap__txn_shard {
   bool locked;
-  int level;        /* of its last mark; -1: not written */
+  int64_t level;    /* of its last mark; -1: not written */
   uint64_t written; /* records, undone ones included; long ones count more (walmap__records_paid) */
 } walmap__txn_shard;
 
@@ -35,8 +35,8 @@ struct walmap_txn {
   walmap *map;
   walmap_session *session;
   bool begun;
-  uint64_t now; /* its time (walmap_txn_statement); 0: not read yet */
-  int level;    /* of the innermost savepoint + 1; 0: none */
+  uint64_t now;  /* its time (walmap_txn_statement); 0: not read yet */
+  int64_t level; /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
   walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */

@@ -183,9 +183,9 @@ static void undo(walmap_txn *txn, const walmap__mark *mark) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Savepoints                                                                                                         */
 
-void walmap_txn_savepoint(walmap_txn *txn, int n) {
+void walmap__txn_savepoint(walmap_txn *txn, int64_t n) {
   walmap__deferred_flush(txn->deferred);
-  walmap_txn_release(txn, n);
+  walmap__txn_release(txn, n);
   txn->level = n + 1;
 }
 
@@ -193,7 +193,7 @@ void walmap_txn_savepoint(walmap_txn *txn, int n) {
 ** Marks above the level now belong to it, and those of a shard that already has one there are not needed any more: so
 ** marks do not pile up over the statements of a long transaction.
 */
-void walmap_txn_release(walmap_txn *txn, int n) {
+void walmap__txn_release(walmap_txn *txn, int64_t n) {
   if (txn->level <= n)
     return;
   txn->level = n;
@@ -219,7 +219,7 @@ void walmap_txn_release(walmap_txn *txn, int n) {
   txn->n_marks = kept;
 }
 
-void walmap_txn_rollback_to(walmap_txn *txn, int n) {
+void walmap__txn_rollback_to(walmap_txn *txn, int64_t n) {
   if (txn->level <= n)
     return;
   walmap__txn_forget_found(txn);
@@ -228,3 +228,7 @@ void walmap_txn_rollback_to(walmap_txn *txn, int n) {
     undo(txn, &txn->marks[--txn->n_marks]);
   txn->level = n + 1;
 }
+
+void walmap_txn_savepoint(walmap_txn *txn, int n) { walmap__txn_savepoint(txn, n); }
+void walmap_txn_release(walmap_txn *txn, int n) { walmap__txn_release(txn, n); }
+void walmap_txn_rollback_to(walmap_txn *txn, int n) { walmap__txn_rollback_to(txn, n); }

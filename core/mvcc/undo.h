@@ -4,6 +4,11 @@
 
 #include "mvcc/txn.h"
 
+/* As walmap_txn_savepoint and so on. Numbers are wider, so that there is one above each that the user can give. */
+void walmap__txn_savepoint(walmap_txn *txn, int64_t n);
+void walmap__txn_release(walmap_txn *txn, int64_t n);
+void walmap__txn_rollback_to(walmap_txn *txn, int64_t n);
+
 /* At the end: generations that a restore in this transaction has replaced are freed when no reader sees them. */
 void walmap__undo_retire_generations(walmap_txn *txn);
 

@@ -2,7 +2,7 @@
 #include "transfer/changes.h"
 
 #include "image/image.h"
-#include "mvcc/txn.h"
+#include "mvcc/undo.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -375,14 +375,14 @@ static int apply_part(application *a, int part, walmap_why *why) {
 
 /* A savepoint makes the call all or nothing (C3) within the transaction. */
 static int apply_parts(application *a, walmap_why *why) {
-  int savepoint = a->txn->level;
-  walmap_txn_savepoint(a->txn, savepoint);
+  int64_t savepoint = a->txn->level;
+  walmap__txn_savepoint(a->txn, savepoint);
   int result = apply_part(a, PART_REMOVED, why);
   if (result == WALMAP_OK)
     result = apply_part(a, PART_SET, why);
   if (result != WALMAP_OK)
-    walmap_txn_rollback_to(a->txn, savepoint);
-  walmap_txn_release(a->txn, savepoint);
+    walmap__txn_rollback_to(a->txn, savepoint);
+  walmap__txn_release(a->txn, savepoint);
   return result;
 }
 

@@ -5,6 +5,8 @@
 */
 #include "../common/model.h"
 
+#include <limits.h>
+
 static walmap *open_map(uint32_t shards) {
   walmap_options options;
   options_init(&options);
@@ -303,6 +305,40 @@ static void release_of_several(void **unused) {
   walmap_txn_commit(f.txn);
   assert_string_equal(committed(f.map, "k"), "8");
   assert_int_equal(walmap_len(f.map), 10);
+  fixture_free(&f);
+}
+
+/* The greatest number is one like any other; and what marks a level of its own within a call has one above it. */
+static void savepoint_of_the_greatest_number(void **unused) {
+  (void)unused;
+  struct fixture f = fixture_new(1);
+  walmap_txn_begin(f.txn);
+  assert_int_equal(set(f.txn, "k", "1"), WALMAP_OK);
+  walmap_txn_savepoint(f.txn, INT_MAX);
+  assert_int_equal(set(f.txn, "k", "2"), WALMAP_OK);
+  assert_int_equal(walmap_txn_apply(f.txn, "no changes", 10, NULL, NULL, NULL, NULL), WALMAP_CORRUPT);
+  void *position, *changes;
+  size_t size, changes_size;
+  walmap_state *state;
+  assert_int_equal(walmap_state_new(f.map, &state), WALMAP_OK);
+  assert_int_equal(walmap_state_begin(state), WALMAP_OK);
+  assert_int_equal(walmap_state_position(state, &position, &size), WALMAP_OK);
+  assert_int_equal(walmap_state_changes(state, position, size, &changes, &changes_size, NULL), WALMAP_OK);
+  assert_int_equal(walmap_txn_apply(f.txn, changes, changes_size, NULL, NULL, NULL, NULL), WALMAP_OK);
+  walmap_image_free(position);
+  walmap_image_free(changes);
+  walmap_state_free(state);
+  assert_string_equal(get(f.txn, "k"), "2");
+  walmap_txn_rollback_to(f.txn, INT_MAX);
+  assert_string_equal(get(f.txn, "k"), "1");
+  assert_int_equal(set(f.txn, "k", "3"), WALMAP_OK);
+  walmap_txn_release(f.txn, INT_MAX);
+  assert_string_equal(get(f.txn, "k"), "3");
+  walmap_txn_savepoint(f.txn, 0);
+  assert_int_equal(set(f.txn, "k", "4"), WALMAP_OK);
+  walmap_txn_rollback_to(f.txn, 0);
+  assert_string_equal(get(f.txn, "k"), "3");
+  walmap_txn_commit(f.txn);
   fixture_free(&f);
 }
 
@@ -1016,6 +1052,7 @@ int main(void) {
       cmocka_unit_test(savepoints),
       cmocka_unit_test(savepoint_marked_again),
       cmocka_unit_test(savepoints_missing_below),
+      cmocka_unit_test(savepoint_of_the_greatest_number),
       cmocka_unit_test(rollback_to_begin),
       cmocka_unit_test(release_of_several),
       cmocka_unit_test(objects_are_reused),
