@@ -69,8 +69,8 @@ const char *walmap_version(void);
 
 /*
 ** Limits. A key and a value are each at most WALMAP_MAX_LENGTH bytes. One shard's log has at most 16,319 segments of up
-** to 1 MiB each; a longer record has a segment of its own. So a shard holds 16 GiB, and more only where most records
-** are longer than 1 MiB; a map holds as many times that as it has shards.
+** to 1 MiB each; a record longer than 128 KiB may take a segment of its own. So a shard holds 16 GiB of shorter records,
+** or 16,319 longer ones at least; a map holds as many times that as it has shards.
 */
 #define WALMAP_MAX_LENGTH ((size_t)1 << 33)
 #define WALMAP_MAX_SHARDS 256
@@ -432,8 +432,8 @@ void walmap_txn_commit(walmap_txn *txn);
 void walmap_txn_rollback(walmap_txn *txn);
 
 /*
-** Savepoints, numbered from 0 upward as SQLite numbers them for virtual tables. None of the three calls can fail, and
-** shards stay locked.
+** Savepoints, numbered from 0 to INT_MAX as SQLite numbers them for virtual tables. None of the three calls can fail,
+** and shards stay locked.
 **   savepoint(n)    drops the levels n and above, then marks the present state as level n, and as every level below n
 **                   that is missing
 **   release(n)      drops the levels n and above, and keeps the changes

@@ -244,13 +244,18 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   return block;
 }
 
-/* One system call instead of a page fault for each page. Kernels before Linux 5.14 refuse the call. */
-static void touch_pages(const walmap__memory *m, walmap__region *region, size_t n) {
+/*
+** One system call instead of a page fault for each of the block's whole pages. Kernels before Linux 5.14 refuse the
+** call.
+*/
+static void touch_pages(const walmap__memory *m, uint8_t *block, size_t size) {
 #ifdef MADV_POPULATE_WRITE
+  enum { SYSTEM_PAGE = 4096 };
+  size_t before = (SYSTEM_PAGE - (uintptr_t)block % SYSTEM_PAGE) % SYSTEM_PAGE;
   if (m->own_allocator)
-    (void)madvise(region->base, n * WALMAP__PAGE, MADV_POPULATE_WRITE);
+    (void)madvise(block + before, (size - before) / SYSTEM_PAGE * SYSTEM_PAGE, MADV_POPULATE_WRITE);
 #else
-  (void)m, (void)region, (void)n;
+  (void)m, (void)block, (void)size;
 #endif
 }
 
@@ -261,7 +266,7 @@ void walmap__memory_expect(walmap__memory *m, uint64_t bytes) {
     bool sparse = pages < WALMAP__REGION_PAGES / 2;
     walmap__region *region = new_region(m, sparse);
     if (region && sparse)
-      touch_pages(m, region, pages);
+      touch_pages(m, region->base, pages * WALMAP__PAGE);
   }
   pthread_mutex_unlock(&m->mutex);
 }
@@ -315,15 +320,18 @@ size_t walmap__memory_usable(size_t size) {
   return is_small(size) || !is_run(size) ? size : pages_of(size) * WALMAP__PAGE;
 }
 
-void *walmap__memory_alloc(walmap__memory *m, size_t size) {
-  if (is_small(size))
-    return allocate_counted(m, size, CACHE_LINE);
-  if (is_run(size))
-    return alloc_pages(m, pages_of(size));
+void *walmap__memory_alloc_block(walmap__memory *m, size_t size) {
   void *block = allocate_counted(m, size, large_align(size));
-  if (block && large_align(size) == WALMAP__REGION)
+  if (block && large_align(size) == WALMAP__REGION) {
     ask_for_huge_pages(m, block, size);
+  } else if (block && size > WALMAP__REGION / 4) {
+    touch_pages(m, block, size);
+  }
   return block;
+}
+
+void *walmap__memory_alloc(walmap__memory *m, size_t size) {
+  return is_run(size) && !is_small(size) ? alloc_pages(m, pages_of(size)) : walmap__memory_alloc_block(m, size);
 }
 
 #ifdef WALMAP_DEBUG
@@ -333,15 +341,18 @@ static void spoil(void *block, size_t size) { memset(block, 0xDB, size); }
 #define spoil(block, size) ((void)0)
 #endif
 
-void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
+void walmap__memory_free_block(walmap__memory *m, void *block, size_t size) {
   spoil(block, size);
-  if (is_small(size)) {
-    free_counted(m, block, size, CACHE_LINE);
-  } else if (is_run(size)) {
-    free_pages(m, block, pages_of(size));
-  } else {
-    free_counted(m, block, size, large_align(size));
+  free_counted(m, block, size, large_align(size));
+}
+
+void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
+  if (is_small(size) || !is_run(size)) {
+    walmap__memory_free_block(m, block, size);
+    return;
   }
+  spoil(block, size);
+  free_pages(m, block, pages_of(size));
 }
 
 size_t walmap__memory_fitting(walmap__memory *m, size_t size) {

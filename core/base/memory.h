@@ -50,6 +50,13 @@ void *walmap__memory_alloc(walmap__memory *memory, size_t size);
 void walmap__memory_free(walmap__memory *memory, void *block, size_t size);
 
 /*
+** The same for a block that is no run of pages, whatever its size, and has just that size: where a run would leave much
+** of a region unused.
+*/
+void *walmap__memory_alloc_block(walmap__memory *memory, size_t size);
+void walmap__memory_free_block(walmap__memory *memory, void *block, size_t size);
+
+/*
 ** A hint that `bytes` will be asked for soon. A map without a region then gets its first one with these pages
 ** populated, or as one huge page, which is cheaper than one page fault after another. A failure here has no effect.
 */

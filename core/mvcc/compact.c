@@ -161,6 +161,13 @@ static walmap__segment *smallest(const walmap__generation *g, clock_reading cloc
   return best;
 }
 
+/* A copy is as long as its records happen to be: with long ones it may fit a region badly (log.h). */
+static bool wants_own_block(const walmap__segment *first, size_t live) {
+  enum { LONG_RECORD = 64 << 10 };
+  uint32_t records = atomic_load_explicit(&first->records, memory_order_relaxed);
+  return live > WALMAP__LONG_RUN && walmap__segment_used(first) > (uint64_t)records * LONG_RECORD;
+}
+
 /* The copy has room for what is live now: less is used when more dies meanwhile, and then it is trimmed. */
 static int start_job(walmap__generation *g, walmap__segment *first, clock_reading clock, int percent) {
   walmap__job *job = &g->job;
@@ -170,7 +177,7 @@ static int start_job(walmap__generation *g, walmap__segment *first, clock_readin
   if (live == 0)
     return WALMAP_OK;
   int result;
-  job->copy = walmap__log_new_segment(&g->log, live, job->first->first_lsn, &result);
+  job->copy = walmap__log_new_segment(&g->log, live, wants_own_block(first, live), job->first->first_lsn, &result);
   if (!job->copy) {
     assert(result != WALMAP_OK);
     *job = (walmap__job){0};
@@ -316,7 +323,7 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
     copy = NULL;
   }
   if (copy)
-    copy->capacity = walmap__memory_trim(g->log.memory, copy->base, copy->capacity, walmap__segment_used(copy));
+    walmap__segment_trim(copy);
   uint64_t before = g->log.bytes;
   walmap__log_replace(&g->log, job->first, job->last, copy);
   if (copy)

@@ -76,7 +76,7 @@ void walmap__log_free_segment(walmap__segment *segment) {
   walmap__log *log = segment->log;
   table_of(log)->entries[segment->id].segment = NULL;
   log->n_ids--;
-  walmap__memory_free(log->memory, segment->base, segment->capacity);
+  (segment->own_block ? walmap__memory_free_block : walmap__memory_free)(log->memory, segment->base, segment->capacity);
   walmap__memory_free(log->memory, segment, sizeof *segment);
 }
 
@@ -85,7 +85,8 @@ static void free_retired_segment(walmap__memory *memory, walmap__retired *self) 
   walmap__log_free_segment((walmap__segment *)self);
 }
 
-walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_t first_lsn, int *result) {
+walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, bool own_block, uint64_t first_lsn,
+                                         int *result) {
   uint32_t id = free_id(log, result);
   if (id == 0)
     return NULL;
@@ -94,8 +95,9 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_
   if (!segment)
     return NULL;
   memset(segment, 0, sizeof *segment);
-  segment->capacity = walmap__memory_usable(bytes);
-  segment->base = walmap__memory_alloc(log->memory, segment->capacity);
+  segment->own_block = own_block;
+  segment->capacity = own_block ? bytes : walmap__memory_usable(bytes);
+  segment->base = (own_block ? walmap__memory_alloc_block : walmap__memory_alloc)(log->memory, segment->capacity);
   if (!segment->base) {
     walmap__memory_free(log->memory, segment, sizeof *segment);
     return NULL;
@@ -110,12 +112,15 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_
   return segment;
 }
 
-void walmap__log_seal(walmap__log *log) {
-  walmap__segment *segment = log->active;
-  if (!segment)
-    return;
+void walmap__segment_trim(walmap__segment *segment) {
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
-  segment->capacity = walmap__memory_trim(log->memory, segment->base, segment->capacity, used);
+  if (!segment->own_block)
+    segment->capacity = walmap__memory_trim(segment->log->memory, segment->base, segment->capacity, used);
+}
+
+void walmap__log_seal(walmap__log *log) {
+  if (log->active)
+    walmap__segment_trim(log->active);
   log->active = NULL;
 }
 
@@ -133,24 +138,51 @@ static size_t whole_part_of_region(size_t size) {
   return WALMAP__FREE_PAGES / parts * WALMAP__PAGE;
 }
 
-size_t walmap__log_segment_size(const walmap__log *log) {
+static size_t wanted_size(const walmap__log *log) {
   size_t size = log->bytes > 0 ? log->bytes / 8 : log->expected;
   if (size < log->min_segment)
     size = log->min_segment;
-  if (size > WALMAP__MAX_SEGMENT)
-    size = WALMAP__MAX_SEGMENT;
+  return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
+}
+
+size_t walmap__log_segment_size(const walmap__log *log) {
+  size_t size = wanted_size(log);
   return size < WALMAP__PAGE ? size : walmap__memory_fitting(log->memory, whole_part_of_region(size));
 }
 
-walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result) {
+/*
+** For records that are long beside a segment: of the sizes of which a region holds several without a rest, up to this
+** one, that of which they fill the most. The largest of them, so that segments are few.
+*/
+static size_t size_for_long(size_t size, size_t record) {
+  size_t best = record, most = 0;
+  for (size_t part = whole_part_of_region(size); part >= record; part = whole_part_of_region(part - WALMAP__PAGE)) {
+    size_t filled = WALMAP__FREE_PAGES / (part / WALMAP__PAGE) * (part / record);
+    if (filled > most) {
+      most = filled;
+      best = part;
+    }
+  }
+  return best;
+}
+
+walmap__segment *walmap__log_add_segment(walmap__log *log, size_t record, int *result) {
+  enum { LONG = 8 }; /* an eighth of the segment may be unused */
   if (log->n_ids >= WALMAP__MAX_SEGMENTS - 1 - KEPT_IDS) {
     *result = WALMAP_TOOBIG;
     return NULL;
   }
-  size_t capacity = walmap__log_segment_size(log);
-  if (capacity < bytes)
-    capacity = bytes;
-  walmap__segment *segment = walmap__log_new_segment(log, capacity, log->end, result);
+  size_t size = wanted_size(log), capacity;
+  bool own_block = record > WALMAP__LONG_RUN;
+  if (own_block) {
+    capacity = record;
+  } else if (record > WALMAP__PAGE && record > size / LONG) {
+    capacity = size_for_long(size, record);
+  } else {
+    capacity = walmap__log_segment_size(log);
+    capacity = capacity < record ? record : capacity;
+  }
+  walmap__segment *segment = walmap__log_new_segment(log, capacity, own_block, log->end, result);
   if (segment)
     link_last(log, segment);
   return segment;

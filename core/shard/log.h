@@ -28,6 +28,12 @@
 #define WALMAP__MAX_SEGMENTS ((uint32_t)1 << (32 - WALMAP__OFFSET_BITS))
 #define WALMAP__MAX_SEGMENT (WALMAP__MAX_RUN * WALMAP__PAGE)
 
+/*
+** Of longer runs of pages a region has room for three at most, so that up to half of it may stay unused. Short records
+** make segments as long as fits a region; one that is longer than this gets a block of its own.
+*/
+#define WALMAP__LONG_RUN (WALMAP__FREE_PAGES / 4 * WALMAP__PAGE)
+
 /* Things unlinked, to be freed when no reader can see them any more; oldest first (shard.c frees them). */
 typedef struct walmap__limbo {
   walmap__retired *first, **last;
@@ -49,6 +55,7 @@ typedef struct walmap__segment {
   struct walmap__log *log;
   uint8_t *base;
   size_t capacity;
+  bool own_block; /* its bytes are a block of their own, and no run of pages */
   uint64_t first_lsn;
   _Atomic size_t used;      /* bytes */
   _Atomic uint32_t records; /* in them; stored after `used`, so whoever loads it first has no more than are there */
@@ -122,8 +129,15 @@ walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *re
 void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t records);
 void walmap__log_settle(walmap__log *log);
 
-/* A segment outside of the list, with an id of its own: for compaction to fill. NULL with *result set. */
-walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, uint64_t first_lsn, int *result);
+/*
+** A segment outside of the list, with an id of its own: for compaction to fill. `own_block`: its bytes are to be a block
+** of their own. NULL with *result set.
+*/
+walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, bool own_block, uint64_t first_lsn,
+                                         int *result);
+
+/* Gives back the pages that it does not use, where it has pages: it is full. */
+void walmap__segment_trim(walmap__segment *segment);
 
 /* Frees it at once: no reader may know it. */
 void walmap__log_free_segment(walmap__segment *segment);

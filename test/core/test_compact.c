@@ -1,6 +1,6 @@
 /*
-** test_compact.c - segments that become many: each has an id, of which a shard has 16,383, and what is written goes on
-** for ever
+** test_compact.c - memory that segments leave unused; and segments that become many: each has an id, of which a shard
+** has 16,383, and what is written goes on for ever
 **
 ** That compaction loses nothing and gives all is looked for by the tests of what uses it: test_map.c, test_races.c,
 ** test_threads.c, test_model.c. Here it is how the log lies afterwards.
@@ -134,6 +134,63 @@ static void long_values(void **unused) {
   free(value);
 }
 
+static double memory_to_live(walmap *map, uint64_t live) { return (double)walmap_memory(map) / (double)live; }
+
+/* Values that are long beside a segment leave little of the memory unused that they are put into, whatever their length. */
+static void lengths_beside_a_segment(void **unused) {
+  (void)unused;
+  enum { LIVE = 60 << 20, LONGEST = 1100000, STEP = 37000, HEAD = 64 };
+  uint8_t *value = calloc(1, LONGEST);
+  MUST(value != NULL);
+  double most = 0, most_restored = 0;
+  for (uint32_t length = 130000; length <= LONGEST; length += STEP) {
+    fixture f = open_one_shard(WALMAP_DEFAULT_AUTO_COMPACT);
+    uint64_t n = LIVE / length, live = n * (length + HEAD);
+    for (uint32_t key = 0; key < n; key++)
+      MUST_OK(walmap_set(f.map, &key, 4, value, length));
+    double set_ratio = memory_to_live(f.map, live);
+    void *image;
+    size_t size;
+    MUST_OK(walmap_snapshot(f.map, &image, &size));
+    MUST_OK(walmap_restore(f.map, image, size, NULL, NULL));
+    MUST_OK(walmap_compact(f.map, NULL)); /* what was there before the restore goes */
+    walmap_image_free(image);
+    double restored = memory_to_live(f.map, live);
+    most = set_ratio > most ? set_ratio : most;
+    most_restored = restored > most_restored ? restored : most_restored;
+    close_all(&f);
+  }
+  printf("  at most %.2f of the live bytes; restored %.2f\n", most, most_restored);
+  assert_true(most < 1.35 && most_restored < 1.35);
+  free(value);
+}
+
+/* Values of any length, overwritten for ever: half of the log may be dead, and little else is unused. */
+static void any_length(void **unused) {
+  (void)unused;
+  enum { KEYS = 200, WRITES = KEYS * 40, LONGEST = 1 << 20 };
+  uint8_t *value = calloc(1, LONGEST);
+  MUST(value != NULL);
+  fixture f = open_one_shard(WALMAP_DEFAULT_AUTO_COMPACT);
+  uint32_t lengths[KEYS] = {0};
+  uint64_t random = 1, live = 0;
+  double sum = 0;
+  for (uint32_t i = 0, measured = 0; i < WRITES; i++) {
+    uint32_t key = random_below(&random, KEYS), length = random_below(&random, LONGEST + 1);
+    MUST_OK(walmap_set(f.map, &key, 4, value, length));
+    live += length - (uint64_t)lengths[key];
+    lengths[key] = length;
+    if (i < WRITES / 4)
+      continue;
+    sum += memory_to_live(f.map, live);
+    if (++measured == WRITES - WRITES / 4)
+      printf("  %.2f of the live bytes\n", sum / measured);
+  }
+  assert_true(sum / (WRITES - WRITES / 4) < 2.35);
+  close_all(&f);
+  free(value);
+}
+
 static void restore_and_roll_back(fixture *f, const void *image, size_t size) {
   walmap_txn_begin(f->txn);
   MUST_OK(walmap_txn_restore(f->txn, image, size, NULL, NULL, NULL, NULL));
@@ -197,8 +254,13 @@ static void all_ids_taken(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(counters_and_new_keys), cmocka_unit_test(queue),         cmocka_unit_test(long_values),
-      cmocka_unit_test(undone_restores),       cmocka_unit_test(all_ids_taken),
+      cmocka_unit_test(counters_and_new_keys),
+      cmocka_unit_test(queue),
+      cmocka_unit_test(long_values),
+      cmocka_unit_test(lengths_beside_a_segment),
+      cmocka_unit_test(any_length),
+      cmocka_unit_test(undone_restores),
+      cmocka_unit_test(all_ids_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
