@@ -3,12 +3,15 @@
 
 typedef struct walmap__more_slots {
   walmap__slot slots[WALMAP__MORE_SLOTS];
-  _Atomic(struct walmap__more_slots *) next;
+  struct walmap__more_slots *next;
 } walmap__more_slots;
 
 void walmap__epoch_init(walmap__epoch *e) {
-  for (int i = 0; i < WALMAP__FIRST_SLOTS; i++)
+  for (int i = 0; i < WALMAP__FIRST_SLOTS; i++) {
     atomic_init(&e->slots[i].time, 0);
+    atomic_init(&e->slots[i].last, NULL);
+    e->slots[i].block = NULL;
+  }
   atomic_init(&e->now, 1);
   atomic_init(&e->more, NULL);
 }
@@ -16,47 +19,84 @@ void walmap__epoch_init(walmap__epoch *e) {
 void walmap__epoch_destroy(walmap__epoch *e, walmap__memory *memory) {
   walmap__more_slots *block = atomic_load(&e->more);
   while (block) {
-    walmap__more_slots *next = atomic_load(&block->next);
+    walmap__more_slots *next = block->next;
     walmap__memory_free(memory, block, sizeof *block);
     block = next;
   }
 }
 
+static bool take_if_empty(walmap__epoch *e, walmap__slot *slot) {
+  return atomic_load_explicit(&slot->time, memory_order_relaxed) == 0 && walmap__slot_take(slot, e);
+}
+
 static walmap__slot *enter_one_of(walmap__epoch *e, walmap__slot *slots, unsigned n, unsigned first) {
   for (unsigned i = 0; i < n; i++) {
     walmap__slot *slot = &slots[(first + i) % n];
-    if (atomic_load_explicit(&slot->time, memory_order_relaxed) == 0 && walmap__slot_take(slot, e))
+    if (take_if_empty(e, slot))
       return slot;
   }
   return NULL;
 }
 
-/* Blocks of slots are only ever added, so that the list can be walked without a lock. */
+/* In the blocks from `from` up to `to`. */
+static walmap__slot *enter_blocks(walmap__epoch *e, walmap__more_slots *from, const walmap__more_slots *to) {
+  walmap__slot *slot = NULL;
+  for (; from != to && !slot; from = from->next)
+    slot = enter_one_of(e, from->slots, WALMAP__MORE_SLOTS, 0);
+  return slot;
+}
+
+/*
+** The blocks are searched in a circle, from the slot that was taken last: beside many states that last, a read finds the
+** slot that the read before it has left, or the next one.
+*/
+static walmap__slot *enter_circle(walmap__epoch *e, const walmap__slot *last) {
+  walmap__more_slots *newest = atomic_load(&e->more);
+  if (!last)
+    return enter_blocks(e, newest, NULL);
+  walmap__more_slots *block = last->block;
+  walmap__slot *slot = enter_one_of(e, block->slots, WALMAP__MORE_SLOTS, (unsigned)(last - block->slots) + 1);
+  if (!slot)
+    slot = enter_blocks(e, block->next, NULL);
+  return slot ? slot : enter_blocks(e, newest, block);
+}
+
+/*
+** Blocks of slots are only ever added, in front, so that the list can be walked without a lock. A walk that misses one
+** began before it was there, and its reader reads the clock after that (E1). The first slot is taken beforehand, so that
+** no other reader takes it.
+*/
+static walmap__slot *enter_new_block(walmap__epoch *e, walmap__memory *memory) {
+  walmap__more_slots *fresh = walmap__memory_alloc(memory, sizeof *fresh);
+  if (!fresh)
+    return NULL;
+  for (int i = 0; i < WALMAP__MORE_SLOTS; i++) {
+    atomic_init(&fresh->slots[i].time, 0);
+    atomic_init(&fresh->slots[i].last, NULL);
+    fresh->slots[i].block = fresh;
+  }
+  atomic_init(&fresh->slots[0].time, atomic_load(&e->now));
+  fresh->next = atomic_load(&e->more);
+  while (!atomic_compare_exchange_weak(&e->more, &fresh->next, fresh)) {
+  }
+  (void)atomic_load(&e->now); /* E1 */
+  return &fresh->slots[0];
+}
+
 walmap__slot *walmap__epoch_enter_slow(walmap__epoch *e, walmap__memory *memory, unsigned hint) {
+  walmap__slot *home = &e->slots[hint % WALMAP__FIRST_SLOTS];
+  walmap__slot *last = atomic_load_explicit(&home->last, memory_order_acquire);
+  if (last && take_if_empty(e, last))
+    return last;
   walmap__slot *slot = enter_one_of(e, e->slots, WALMAP__FIRST_SLOTS, hint + 1);
   if (slot)
     return slot;
-  _Atomic(walmap__more_slots *) *link = &e->more;
-  for (;;) {
-    walmap__more_slots *block = atomic_load(link);
-    if (!block) {
-      walmap__more_slots *fresh = walmap__memory_alloc(memory, sizeof *fresh);
-      if (!fresh)
-        return NULL;
-      for (int i = 0; i < WALMAP__MORE_SLOTS; i++)
-        atomic_init(&fresh->slots[i].time, 0);
-      atomic_init(&fresh->next, NULL);
-      if (atomic_compare_exchange_strong(link, &block, fresh)) {
-        block = fresh;
-      } else {
-        walmap__memory_free(memory, fresh, sizeof *fresh); /* another thread added one: `block` is it */
-      }
-    }
-    slot = enter_one_of(e, block->slots, WALMAP__MORE_SLOTS, 0);
-    if (slot)
-      return slot;
-    link = &block->next;
-  }
+  slot = enter_circle(e, last);
+  if (!slot)
+    slot = enter_new_block(e, memory);
+  if (slot)
+    atomic_store_explicit(&home->last, slot, memory_order_release);
+  return slot;
 }
 
 static void look_for_oldest(const walmap__slot *slots, int n, uint64_t *oldest, const walmap__slot **by) {
@@ -74,7 +114,7 @@ uint64_t walmap__epoch_oldest_slot(walmap__epoch *e, const walmap__slot **by) {
   uint64_t oldest = UINT64_MAX;
   *by = NULL;
   look_for_oldest(e->slots, WALMAP__FIRST_SLOTS, &oldest, by);
-  for (walmap__more_slots *block = atomic_load(&e->more); block; block = atomic_load(&block->next))
+  for (walmap__more_slots *block = atomic_load(&e->more); block; block = block->next)
     look_for_oldest(block->slots, WALMAP__MORE_SLOTS, &oldest, by);
   return oldest;
 }

@@ -32,12 +32,14 @@
 #define WALMAP__FIRST_SLOTS 16
 #define WALMAP__MORE_SLOTS 64
 
+struct walmap__more_slots;
+
 /* One reader, in a cache line of its own, so that readers on different CPUs do not disturb each other. 0 is empty. */
 typedef struct walmap__slot {
   _Alignas(64) _Atomic uint64_t time;
+  _Atomic(struct walmap__slot *) last; /* of a first slot: what was taken last when this one was not free; NULL: none */
+  struct walmap__more_slots *block;    /* of any other: where it is */
 } walmap__slot;
-
-struct walmap__more_slots;
 
 typedef struct walmap__epoch {
   walmap__slot slots[WALMAP__FIRST_SLOTS];
