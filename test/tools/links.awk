@@ -1,12 +1,16 @@
 # links.awk: awk -v list=FILES -f links.awk PAGE...: prints what a page (*.md) refers to in this repository and is not
 # there, and exits with 1 if there is such a thing: the file or the heading of a [link](file#heading), the file of an
-# <img src="file">, and a `path/of/a.file` in backticks. FILES lists the files of the repository, one a line; all names
-# are from the top folder, and a path in backticks may begin at its page as well.
+# <img src="file">, a `path/of/a.file` in backticks, and the `name.c` of a source or a test. FILES lists the files of the
+# repository, one a line; all names are from the top folder, and a path in backticks may begin at its page as well.
 BEGIN {
   while ((getline path < list) > 0) {
     there[path] = 1
+    name = path
+    sub(/.*\//, "", name)
+    named[name] = 1
     while (sub(/\/[^\/]*$/, "", path)) there[path] = 1
   }
+  named["sqlite3.c"] = 1 # SQLite's own
   for (i = 1; i < ARGC; i++) read_headings(ARGV[i])
 }
 
@@ -69,6 +73,12 @@ fenced { next }
   while (match(text, /`(core|ext|test|sqlite-build|\.ci)\/[A-Za-z0-9_.\/-]+`/)) {
     target = plain(substr(text, RSTART + 1, RLENGTH - 2))
     if (!(target in there) && !((folder target) in there)) complain("no file " target)
+    text = substr(text, RSTART + RLENGTH)
+  }
+  text = $0
+  while (match(text, /`[A-Za-z0-9_]+\.(c|h|test|tcl)`/)) {
+    target = substr(text, RSTART + 1, RLENGTH - 2)
+    if (!(target in named)) complain("no file is named " target)
     text = substr(text, RSTART + RLENGTH)
   }
 }
