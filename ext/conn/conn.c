@@ -154,7 +154,9 @@ const char *wm_conn_schema_name(const wm_conn *conn, const char *schema) {
 /* Attachments                                                                                                        */
 
 int wm_conn_attach(wm_conn *conn, wm_map *map, wm_attachment **out) {
-  for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next) {
+  bool is_new = atomic_load(&map->attachments) == 0; /* then no connection has it, so the list need not be searched */
+  for (wm_attachment *attachment = is_new ? NULL : conn->attachments; attachment != NULL;
+       attachment = attachment->next) {
     if (attachment->map == map) {
       attachment->references++;
       *out = attachment;
@@ -245,9 +247,26 @@ void wm_table_release(wm_table *table) {
   sqlite3_free(table);
 }
 
+static wm_table **bucket_of(wm_conn *conn, const char *name) {
+  return &conn->buckets[wm_registry_hash(name) % WM_TABLE_BUCKETS];
+}
+
+static void put_in_bucket(wm_table *table) {
+  wm_table **bucket = bucket_of(table->conn, table->name);
+  table->same_bucket = *bucket;
+  *bucket = table;
+}
+
+static void take_out_of_bucket(wm_table *table) {
+  wm_table **at = bucket_of(table->conn, table->name);
+  while (*at != table)
+    at = &(*at)->same_bucket;
+  *at = table->same_bucket;
+}
+
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name) {
   schema = wm_conn_schema_name(conn, schema);
-  for (wm_table *table = conn->tables; table != NULL; table = table->next) {
+  for (wm_table *table = *bucket_of(conn, name); table != NULL; table = table->same_bucket) {
     if (sqlite3_stricmp(table->name, name) == 0 && sqlite3_stricmp(table->schema, schema) == 0)
       return table;
   }
@@ -260,6 +279,8 @@ void wm_table_list(wm_table *table) {
   table->listed = true;
   table->next = conn->tables;
   conn->tables = table;
+  put_in_bucket(table);
+  conn->unnamed += table->attachment->map->kind != WM_NAMED;
   conn->changes++;
 }
 
@@ -269,7 +290,9 @@ void wm_table_unlist(wm_table *table) {
   while (*at != table)
     at = &(*at)->next;
   *at = table->next;
+  take_out_of_bucket(table);
   table->listed = false;
+  conn->unnamed -= table->attachment->map->kind != WM_NAMED;
   conn->changes++;
   finalize_kept(table);
   wm_table_release(table);
@@ -277,7 +300,11 @@ void wm_table_unlist(wm_table *table) {
 
 void wm_table_rename(wm_table *table, char **name) {
   char *old = table->name;
+  if (table->listed)
+    take_out_of_bucket(table);
   table->name = *name;
+  if (table->listed)
+    put_in_bucket(table);
   *name = old;
   table->conn->changes++;
   finalize_kept(table);

@@ -75,13 +75,18 @@ struct wm_table {
   int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
   bool listed;               /* in conn->tables */
   wm_table *next;
+  wm_table *same_bucket; /* the next in conn->buckets whose name has such a hash */
 };
+
+#define WM_TABLE_BUCKETS 64
 
 struct wm_conn {
   sqlite3 *db;
   const struct wm_conn_hooks *hooks;
   walmap_session *session;
   wm_table *tables;
+  wm_table *buckets[WM_TABLE_BUCKETS]; /* the same tables, by the hash of their names */
+  int unnamed; /* so many of them have a map without a name of its own: a file's, or a private one */
   wm_attachment *attachments;
   int references;   /* of modules, functions and sqlite3_vtab objects */
   unsigned changes; /* counts changes of `tables`, and disconnected objects of them: each outdates resolved names */

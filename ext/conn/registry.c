@@ -1,7 +1,8 @@
 /*
 ** registry.c - the maps of this process: see registry.h
 **
-** A list under one mutex. It is walked when a table is created or connected, never by a read or a write.
+** A list under one mutex, and a hash table by name, since a process may have thousands of maps. They are looked at when a
+** table is created or connected, never by a read or a write.
 */
 #include "conn/registry.h"
 
@@ -13,7 +14,8 @@
 SQLITE_EXTENSION_INIT3
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static wm_map *maps; /* newest first, so ids fall */
+static wm_map *first, *last;  /* in the order of their ids */
+static wm_map *buckets[1024]; /* by the hash of the name, the newest first */
 static uint64_t last_id;
 static atomic_uint version;
 
@@ -24,18 +26,55 @@ static bool same_name(wm_kind kind, const char *a, const char *b) {
   return kind == WM_FILE ? sqlite3_stricmp(a, b) == 0 : same_text(a, b);
 }
 
+unsigned wm_registry_hash(const char *name) {
+  unsigned hash = 2166136261u; /* FNV-1a */
+  for (; name != NULL && *name != 0; name++)
+    hash = (hash ^ (unsigned char)(*name >= 'A' && *name <= 'Z' ? *name + ('a' - 'A') : *name)) * 16777619u;
+  return hash ^ hash >> 16;
+}
+
+static wm_map **bucket_of(const char *name) {
+  return &buckets[wm_registry_hash(name) % (sizeof buckets / sizeof buckets[0])];
+}
+
+static void put_in_bucket(wm_map *map) {
+  wm_map **bucket = bucket_of(map->name);
+  map->same_bucket = *bucket;
+  *bucket = map;
+}
+
+static void take_out_of_bucket(wm_map *map) {
+  wm_map **at = bucket_of(map->name);
+  while (*at != map)
+    at = &(*at)->same_bucket;
+  *at = map->same_bucket;
+}
+
 static bool is_of(const wm_map *map, const wm_owner *owner) {
   return map->published && map->kind == owner->kind && same_text(map->file, owner->file) &&
          same_text(map->vfs, owner->vfs) && same_name(owner->kind, map->name, owner->name);
 }
 
 static wm_map *find_published(const wm_owner *owner) {
-  for (wm_map *map = maps; map != NULL; map = map->next) {
+  for (wm_map *map = *bucket_of(owner->name); map != NULL; map = map->same_bucket) {
     if (is_of(map, owner) && (map->history != NULL) == owner->durable &&
         (owner->kind != WM_FILE || wm_options_are_of(owner->options, walmap_get_options(map->map))))
       return map;
   }
   return NULL;
+}
+
+static void append(wm_map *map) {
+  map->previous = last;
+  *(last != NULL ? &last->next : &first) = map;
+  last = map;
+  put_in_bucket(map);
+}
+
+static void take_out(wm_map *map) {
+  *(map->previous != NULL ? &map->previous->next : &first) = map->next;
+  *(map->next != NULL ? &map->next->previous : &last) = map->previous;
+  take_out_of_bucket(map);
 }
 
 static void free_map(wm_map *map) {
@@ -88,8 +127,7 @@ int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *op
   } else if ((result = new_map(owner, options, &map)) == WALMAP_OK) {
     map->published = !fresh;
     map->id = ++last_id;
-    map->next = maps;
-    maps = map;
+    append(map);
   }
   pthread_mutex_unlock(&mutex);
   if (result == WALMAP_OK)
@@ -107,15 +145,11 @@ void wm_registry_release(wm_map *map) {
   if (map == NULL)
     return;
   pthread_mutex_lock(&mutex);
-  bool last = --map->references == 0;
-  if (last) {
-    wm_map **at = &maps;
-    while (*at != map)
-      at = &(*at)->next;
-    *at = map->next;
-  }
+  bool was_last = --map->references == 0;
+  if (was_last)
+    take_out(map);
   pthread_mutex_unlock(&mutex);
-  if (last) /* outside of the mutex: it may take long, and no other thread can find the map any more */
+  if (was_last) /* outside of the mutex: it may take long, and no other thread can find the map any more */
     free_map(map);
 }
 
@@ -125,7 +159,7 @@ void wm_registry_release(wm_map *map) {
 */
 static void retract_others(const wm_map *map) {
   wm_owner owner = {.kind = map->kind, .name = map->name, .file = map->file, .vfs = map->vfs};
-  for (wm_map *other = maps; other != NULL; other = other->next) {
+  for (wm_map *other = *bucket_of(map->name); other != NULL; other = other->same_bucket) {
     if (other != map && is_of(other, &owner)) {
       other->published = other->dated = false;
       atomic_store(&other->retracted, true);
@@ -159,7 +193,9 @@ void wm_registry_rename(wm_map *map, char **name) {
     return;
   pthread_mutex_lock(&mutex);
   char *old = map->name;
+  take_out_of_bucket(map);
   map->name = *name;
+  put_in_bucket(map);
   *name = old;
   retract_others(map);
   atomic_fetch_add(&version, 1);
@@ -196,7 +232,7 @@ static bool has_reached(int version, int announced) { return (unsigned)version -
 static bool is_announced(const wm_owner *owner, const void *committer, const int *schema_version) {
   bool found = false;
   pthread_mutex_lock(&mutex);
-  for (const wm_map *map = maps; map != NULL && !found; map = map->next) {
+  for (const wm_map *map = first; map != NULL && !found; map = map->next) {
     found = map->committer != NULL && map->committer != committer && same_text(map->file, owner->file) &&
             same_text(map->vfs, owner->vfs) &&
             (schema_version == NULL || has_reached(*schema_version, map->changed_in));
@@ -225,11 +261,9 @@ bool wm_registry_is_older(int schema_version, const wm_map *map) {
 
 unsigned wm_registry_version(void) { return atomic_load(&version); }
 
-wm_map *wm_registry_next(uint64_t id) {
-  wm_map *next = NULL;
+wm_map *wm_registry_next(const wm_map *map) {
   pthread_mutex_lock(&mutex);
-  for (wm_map *map = maps; map != NULL && map->id > id; map = map->next)
-    next = map;
+  wm_map *next = map == NULL ? first : map->next;
   if (next != NULL)
     next->references++;
   pthread_mutex_unlock(&mutex);

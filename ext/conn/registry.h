@@ -36,7 +36,8 @@ typedef struct wm_map {
   bool dated;            /* changed_in tells of the last change */
   int changed_in;        /* the version of the file's schema with it */
   atomic_bool retracted; /* read without the mutex */
-  struct wm_map *next;
+  struct wm_map *next, *previous;
+  struct wm_map *same_bucket; /* the next map whose name has such a hash */
 } wm_map;
 
 /*
@@ -90,11 +91,17 @@ bool wm_registry_is_changing(const wm_owner *owner, const void *committer);
 void wm_registry_await(const wm_owner *owner, const void *committer, int version);
 bool wm_registry_is_older(int version, const wm_map *map);
 
+/* A hash of a name, whose letters count alike in both cases. */
+unsigned wm_registry_hash(const char *name);
+
 /* Grows with each publish, retract and rename. */
 unsigned wm_registry_version(void);
 
-/* For walmap_stats: the map with the smallest id above `id`, with a reference that is the caller's, or NULL. */
-wm_map *wm_registry_next(uint64_t id);
+/*
+** For walmap_stats: the map that was made next after `map`, to which the caller has a reference; the first with NULL. The
+** result has a reference that is the caller's; NULL at the end.
+*/
+wm_map *wm_registry_next(const wm_map *map);
 
 /* For walmap_stats: a copy (sqlite3_malloc) of the map's name, which others may change meanwhile. OK or NOMEM. */
 int wm_registry_copy_name(wm_map *map, char **name); /* *name is NULL when it has none */

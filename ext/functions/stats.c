@@ -47,9 +47,9 @@ static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   return wm_eponymous_open(sizeof(stats_cursor), out);
 }
 
-/* To the next younger map. Others may come and go meanwhile. */
-static void move_past(stats_cursor *cursor, uint64_t id) {
-  wm_map *next = wm_registry_next(id);
+/* To the next younger map. Others may come and go meanwhile, but not the one of the row, which the cursor holds. */
+static void move_on(stats_cursor *cursor) {
+  wm_map *next = wm_registry_next(cursor->map);
   wm_registry_release(cursor->map);
   cursor->map = next;
 }
@@ -63,13 +63,15 @@ static int close_cursor(sqlite3_vtab_cursor *base) {
 
 static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
   (void)plan, (void)unused, (void)argc, (void)argv;
-  move_past((stats_cursor *)base, 0);
+  stats_cursor *cursor = (stats_cursor *)base;
+  wm_registry_release(cursor->map);
+  cursor->map = NULL;
+  move_on(cursor);
   return SQLITE_OK;
 }
 
 static int next_row(sqlite3_vtab_cursor *base) {
-  stats_cursor *cursor = (stats_cursor *)base;
-  move_past(cursor, cursor->map->id);
+  move_on((stats_cursor *)base);
   return SQLITE_OK;
 }
 

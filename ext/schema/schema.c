@@ -252,7 +252,7 @@ static bool is_gone(const wm_table *table) {
 
 /* Lets go of file tables that another connection dropped or renamed, and of private ones whose database was detached. */
 static void purge(wm_conn *conn) {
-  wm_table *table = conn->tables;
+  wm_table *table = conn->unnamed > 0 ? conn->tables : NULL;
   while (table != NULL) {
     bool gone = is_gone(table);
     wm_table *next = table->next;
