@@ -74,6 +74,8 @@ static const char *const statements[] = {
     "SELECT walmap_len('kv') + walmap_size('kv') + walmap_reclaimable('kv')",
     "SELECT length(walmap_snapshot('kv'))",
     "SELECT length(walmap_compact('kv'))",
+    "SELECT walmap_reclaim('kv') >= 0",
+    "SELECT walmap_clear('own')",
     "SELECT walmap_restore('kv', i) FROM images",
     "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')",
     "SELECT walmap_restore_file('kv', '" IMAGE_FILE "')",
