@@ -107,7 +107,7 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
     return result;
   result = walmap__log_reserve(&g->log, w->bytes);
   if (WALMAP__UNLIKELY(result != WALMAP_OK) && !w->old.record)
-    walmap__generation_cancel(g, &w->place);
+    walmap__generation_cancel(g, w->place);
   return result;
 }
 
@@ -149,7 +149,7 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
     walmap__write_supersede(w, address);
     walmap__generation_move(g, &w->slot, address);
   } else {
-    walmap__generation_add(g, w->hash, &w->place, address);
+    walmap__generation_add(g, w->hash, w->place, address);
   }
   if (w->remove) {
     g->log.active->dead_bytes += w->bytes;

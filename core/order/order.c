@@ -103,48 +103,41 @@ static walmap__leaf *lock_leaf_of(const walmap__order *order, const walmap__sort
   }
 }
 
-/* Whether the leaf has room for the key as it is. */
-static bool find_place(const walmap__order *order, walmap__leaf *leaf, const walmap__sort_bytes *key,
-                       walmap__place *place) {
+/* In the leaf as it is; none where it has no room for the key. */
+static walmap__place find_place(const walmap__order *order, walmap__leaf *leaf, const walmap__sort_bytes *key) {
   uint32_t n = atomic_load_explicit(&leaf->n, memory_order_relaxed);
   if (n == WALMAP__LEAF_WORDS || walmap__leaf_compare_prefix(leaf, key->bytes, key->len) != 0)
-    return false;
-  *place = (walmap__place){leaf, walmap__leaf_find(order, leaf, key->bytes, key->len),
-                           walmap__head24(key->bytes, key->len, leaf->prefix_len)};
-  return true;
+    return (walmap__place){NULL, 0, 0};
+  return (walmap__place){leaf, walmap__leaf_find(order, leaf, key->bytes, key->len),
+                         walmap__head24(key->bytes, key->len, leaf->prefix_len)};
 }
 
 /* The slot is for the nodes on the way, and for the records of other shards with which the key is compared. */
-int walmap__order_reserve(walmap__order *order, const void *key, size_t key_len, walmap__place *place) {
+walmap__place walmap__order_reserve(walmap__order *order, const void *key, size_t key_len) {
+  walmap__place place = {NULL, 0, 0};
   walmap__sort_bytes sought;
   walmap__order_sort_bytes(order, key, key_len, &sought);
   walmap__slot *slot = walmap__epoch_enter(order->epoch, order->memory);
   if (!slot)
-    return WALMAP_NOMEM;
-  int result = WALMAP_OK;
-  while (result == WALMAP_OK) {
+    return place;
+  do {
     walmap__leaf *leaf = lock_leaf_of(order, &sought);
-    if (find_place(order, leaf, &sought, place))
+    place = find_place(order, leaf, &sought);
+    if (place.leaf)
       break;
     pthread_mutex_unlock(&leaf->mutex);
     walmap__yield("order: no room yet");
-    result = walmap__order_make_room(order, &sought);
-  }
+  } while (walmap__order_make_room(order, &sought) == WALMAP_OK);
   walmap__epoch_leave(slot);
-  return result;
+  return place;
 }
 
-void walmap__order_add(walmap__order *order, const walmap__place *place, uint32_t shard, uint32_t address) {
-  (void)order;
-  walmap__leaf_insert(place->leaf, place->at, walmap__word(place->head, shard, address));
-  pthread_mutex_unlock(&place->leaf->mutex);
+void walmap__order_add(walmap__place place, uint32_t shard, uint32_t address) {
+  walmap__leaf_insert(place.leaf, place.at, walmap__word(place.head, shard, address));
+  pthread_mutex_unlock(&place.leaf->mutex);
 }
 
-void walmap__order_cancel(walmap__place *place) {
-  if (place->leaf)
-    pthread_mutex_unlock(&place->leaf->mutex);
-  place->leaf = NULL;
-}
+void walmap__order_cancel(walmap__place place) { pthread_mutex_unlock(&place.leaf->mutex); }
 
 /*
 ** For changes that cannot fail: where there is no memory for one more slot, the tree's mutex keeps what was replaced

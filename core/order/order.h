@@ -142,17 +142,17 @@ void walmap__order_reclaim(walmap__order *order);
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Changes                                                                                                            */
 
-/* Where a key is to be added; the leaf's mutex is held. */
+/* Where a key is to be added; the leaf's mutex is held. Two words, for registers: a write must not be in memory. */
 typedef struct walmap__place {
   walmap__leaf *leaf; /* NULL: none */
   uint32_t at;
   uint32_t head;
 } walmap__place;
 
-/* Finds and keeps a place for a key that the tree does not hold: OK or NOMEM. add or cancel must follow. */
-int walmap__order_reserve(walmap__order *order, const void *key, size_t key_len, walmap__place *place);
-void walmap__order_add(walmap__order *order, const walmap__place *place, uint32_t shard, uint32_t address);
-void walmap__order_cancel(walmap__place *place);
+/* Finds and keeps a place for a key that the tree does not hold; none without memory. add or cancel must follow. */
+walmap__place walmap__order_reserve(walmap__order *order, const void *key, size_t key_len);
+void walmap__order_add(walmap__place place, uint32_t shard, uint32_t address);
+void walmap__order_cancel(walmap__place place);
 
 /* The key's record is at another address now. */
 void walmap__order_move(walmap__order *order, const void *key, size_t key_len, uint32_t shard, uint32_t from,

@@ -104,14 +104,13 @@ walmap__order *walmap__generation_new_order(walmap__memory *memory, walmap__epoc
   return walmap__order_new(memory, epoch, options->shards, options->sort_key, records);
 }
 
-WALMAP__NOINLINE int walmap__generation_reserve_place(walmap__generation *g, const void *key, size_t key_len,
-                                                      walmap__place *place) {
-  return walmap__order_reserve(g->order, key, key_len, place);
+WALMAP__NOINLINE walmap__place walmap__generation_reserve_place(walmap__generation *g, const void *key,
+                                                                size_t key_len) {
+  return walmap__order_reserve(g->order, key, key_len);
 }
 
-WALMAP__NOINLINE void walmap__generation_add_to_order(walmap__generation *g, const walmap__place *place,
-                                                      uint32_t address) {
-  walmap__order_add(g->order, place, g->shard_id, address);
+WALMAP__NOINLINE void walmap__generation_add_to_order(walmap__generation *g, walmap__place place, uint32_t address) {
+  walmap__order_add(place, g->shard_id, address);
 }
 
 WALMAP__NOINLINE void walmap__generation_move_in_order(walmap__generation *g, uint32_t from, uint32_t to) {

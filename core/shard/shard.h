@@ -135,8 +135,8 @@ static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
 */
 
 /* For the three below: the same in the tree. */
-int walmap__generation_reserve_place(walmap__generation *g, const void *key, size_t key_len, walmap__place *place);
-void walmap__generation_add_to_order(walmap__generation *g, const walmap__place *place, uint32_t address);
+walmap__place walmap__generation_reserve_place(walmap__generation *g, const void *key, size_t key_len);
+void walmap__generation_add_to_order(walmap__generation *g, walmap__place place, uint32_t address);
 void walmap__generation_move_in_order(walmap__generation *g, uint32_t from, uint32_t to);
 void walmap__generation_drop_from_order(walmap__generation *g, uint32_t address);
 
@@ -144,19 +144,21 @@ void walmap__generation_drop_from_order(walmap__generation *g, uint32_t address)
 static WALMAP__ALWAYS_INLINE int walmap__generation_reserve(walmap__generation *g, uint64_t hash, const void *key,
                                                             size_t key_len, walmap__place *place) {
   int result = walmap__index_reserve(&g->index, hash, 1);
-  if (WALMAP__UNLIKELY(g->order != NULL) && result == WALMAP_OK)
-    result = walmap__generation_reserve_place(g, key, key_len, place);
+  if (WALMAP__UNLIKELY(g->order != NULL) && result == WALMAP_OK) {
+    *place = walmap__generation_reserve_place(g, key, key_len);
+    result = place->leaf ? WALMAP_OK : WALMAP_NOMEM;
+  }
   return result;
 }
 
-static inline void walmap__generation_cancel(walmap__generation *g, walmap__place *place) {
+static inline void walmap__generation_cancel(walmap__generation *g, walmap__place place) {
   if (g->order)
     walmap__order_cancel(place);
 }
 
 /* The key gets its first record. */
-static WALMAP__ALWAYS_INLINE void walmap__generation_add(walmap__generation *g, uint64_t hash,
-                                                         const walmap__place *place, uint32_t address) {
+static WALMAP__ALWAYS_INLINE void walmap__generation_add(walmap__generation *g, uint64_t hash, walmap__place place,
+                                                         uint32_t address) {
   walmap__index_add(&g->index, hash, address);
   if (WALMAP__UNLIKELY(g->order != NULL))
     walmap__generation_add_to_order(g, place, address);

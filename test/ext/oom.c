@@ -16,11 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const encodings[] = {"PRAGMA encoding = 'UTF-8'", "PRAGMA encoding = 'UTF-16'"};
-static const char *encoding;
+/* What each statement is run with: another encoding, an ordered map. */
+static const char *const beginnings[] = {
+    "PRAGMA encoding = 'UTF-8'; CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2)",
+    "PRAGMA encoding = 'UTF-16'; CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2)",
+    "PRAGMA encoding = 'UTF-8'; CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2, ordered=1)",
+};
+static const char *beginning;
 
 static const char *const setup =
-    "CREATE VIRTUAL TABLE temp.kv USING walmap(map='oom', shards=2);"
     "INSERT INTO kv VALUES ('a', 1), ('b', 'two'), (3, x'03'), ('7', 7), (char(65533), 'converted');"
     "CREATE TABLE images AS SELECT walmap_image(column1, column2) AS i FROM (VALUES ('x', 1), ('y', zeroblob(500)));"
     "CREATE TABLE changes AS SELECT walmap_position('kv') AS c;"
@@ -77,6 +81,7 @@ static const char *const statements[] = {
     "SELECT count(*) FROM kv WHERE key IN (SELECT k FROM natives)",
     "SELECT group_concat(key) FROM kv WHERE key BETWEEN 'a' AND 'z'",
     "SELECT count(*) FROM kv WHERE key LIKE 'a%'",
+    "SELECT group_concat(key) FROM kv WHERE key >= printf('%.400c', 'b') OR key GLOB 'b*' ORDER BY key DESC",
 };
 
 /* These take the table away. Which database is main decides how they join the transaction (ext/schema/control.c). */
@@ -133,7 +138,7 @@ static sqlite3 *open_connection(const char *extension) {
   remove(DATABASE_FILE);
   if (sqlite3_open(database, &db) != SQLITE_OK || sqlite3_enable_load_extension(db, 1) != SQLITE_OK ||
       sqlite3_load_extension(db, extension, NULL, &err) != SQLITE_OK ||
-      sqlite3_exec(db, encoding, NULL, NULL, &err) != SQLITE_OK ||
+      sqlite3_exec(db, beginning, NULL, NULL, &err) != SQLITE_OK ||
       sqlite3_exec(db, setup, NULL, NULL, &err) != SQLITE_OK) {
     printf("cannot begin: %s\n", err != NULL ? err : sqlite3_errmsg(db));
     exit(1);
@@ -217,8 +222,8 @@ int main(void) {
   const char *extension = getenv("WALMAP_SO") != NULL ? getenv("WALMAP_SO") : "./walmap";
   long failures = 0;
   install();
-  for (size_t e = 0; e < sizeof encodings / sizeof encodings[0]; e++) {
-    encoding = encodings[e];
+  for (size_t b = 0; b < sizeof beginnings / sizeof beginnings[0]; b++) {
+    beginning = beginnings[b];
     for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++)
       failures += test_statement(extension, statements[i]);
   }

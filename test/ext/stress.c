@@ -414,6 +414,7 @@ int main(int argc, char **argv) {
       {"many shards", NULL,
        "CREATE VIRTUAL TABLE temp.kv USING walmap(map='many', shards=16, auto_compact=20, busy_timeout=20000)"},
       {"one shard", NULL, "CREATE VIRTUAL TABLE temp.kv USING walmap(map='single', shards=1, busy_timeout=20000)"},
+      {"ordered", NULL, "CREATE VIRTUAL TABLE temp.kv USING walmap(map='ordered', ordered=1, busy_timeout=20000)"},
       {"database file", file, "CREATE VIRTUAL TABLE IF NOT EXISTS kv USING walmap(shards=4, busy_timeout=20000)"},
   };
   enum { PHASES = sizeof phases / sizeof phases[0] };
