@@ -45,7 +45,10 @@ typedef struct walmap__deferred {
 #define WALMAP__LARGE_LOG ((uint64_t)128 * 1024)
 #endif
 
-/* Whether a write to this generation is to be deferred. Adding to a tree cannot be reserved ahead; long entries wait for their copying rather than for misses. */
+/*
+** Whether a write to this generation is to be deferred. A place in a tree cannot be reserved ahead (order.h). Long
+** entries wait for their copying rather than for misses.
+*/
 static inline bool walmap__deferred_pays(const walmap__generation *g, size_t key_len, size_t value_len) {
   enum { SHORT = 512 };
   return g && !g->order && g->log.bytes > WALMAP__LARGE_LOG && key_len < SHORT && value_len < SHORT;
