@@ -114,6 +114,9 @@ uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed);
 /* Unix time in milliseconds. Called from any thread. The map never goes back to an earlier time than it has had. */
 typedef uint64_t (*walmap_clock_fn)(void *ctx);
 
+/* The default: the system's clock. `ctx` is not used. */
+uint64_t walmap_system_clock(void *ctx);
+
 /*
 ** The bytes by which an ordered map orders a key: keys are compared by them as memcmp does, and bytes that go on come
 ** after those that end. Stores a pointer to them and returns how many: all or part of the key itself, or what was

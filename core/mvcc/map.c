@@ -27,7 +27,7 @@ WALMAP__FLATTEN uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t s
 
 #define DEFAULT_FIRST_SEGMENT 1024
 
-static uint64_t system_clock(void *ctx) {
+uint64_t walmap_system_clock(void *ctx) {
   (void)ctx;
   struct timespec t;
   clock_gettime(CLOCK_REALTIME, &t);
@@ -41,7 +41,7 @@ void walmap_options_init(walmap_options *o) {
   o->auto_compact = WALMAP_DEFAULT_AUTO_COMPACT;
   o->busy_timeout = WALMAP_DEFAULT_BUSY_TIMEOUT;
   o->hash = walmap_xxh3;
-  o->clock = system_clock;
+  o->clock = walmap_system_clock;
   o->allocator = walmap__default_allocator;
 }
 
@@ -69,7 +69,7 @@ static int check_options(const walmap_options *given, walmap_options *o) {
   if (!o->hash)
     o->hash = walmap_xxh3;
   if (!o->clock)
-    o->clock = system_clock;
+    o->clock = walmap_system_clock;
   if (!o->allocator.alloc)
     o->allocator = walmap__default_allocator;
   if (!o->seed_given)

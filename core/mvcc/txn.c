@@ -45,8 +45,8 @@ void walmap_txn_begin(walmap_txn *txn) {
   txn->now = 0;
 }
 
+/* Deferred writes know when their entries expire, and ask for nothing else. */
 void walmap_txn_statement(walmap_txn *txn) {
-  walmap__deferred_flush(txn->deferred);
   walmap__txn_forget_found(txn);
   txn->now = 0;
 }

@@ -56,8 +56,10 @@ static bool read_length(const uint8_t **at, const uint8_t *end, size_t *out) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writing                                                                                                            */
 
-size_t wm_record_size(wm_change change, size_t key_len, size_t value_len) {
-  size_t size = 1;
+enum { PUT_EXPIRING = 4, EXPIRES = 8 }; /* a put with 8 bytes of expiry behind its lengths */
+
+size_t wm_record_size(wm_change change, size_t key_len, size_t value_len, uint64_t expires) {
+  size_t size = 1 + (change == WM_CHANGE_PUT && expires != 0 ? EXPIRES : 0);
   if (change != WM_CHANGE_CLEAR)
     size += length_size(key_len) + key_len;
   if (change == WM_CHANGE_PUT)
@@ -65,13 +67,19 @@ size_t wm_record_size(wm_change change, size_t key_len, size_t value_len) {
   return size;
 }
 
-uint8_t *wm_record_write(uint8_t *to, wm_change change, const void *key, size_t key_len, size_t value_len) {
-  *to++ = (uint8_t)change;
+uint8_t *wm_record_write(uint8_t *to, wm_change change, const void *key, size_t key_len, size_t value_len,
+                         uint64_t expires) {
+  bool is_expiring = change == WM_CHANGE_PUT && expires != 0;
+  *to++ = (uint8_t)(is_expiring ? PUT_EXPIRING : (int)change);
   if (change == WM_CHANGE_CLEAR)
     return to;
   to = write_length(to, key_len);
   if (change == WM_CHANGE_PUT)
     to = write_length(to, value_len);
+  if (is_expiring) {
+    store(to, expires, EXPIRES);
+    to += EXPIRES;
+  }
   memcpy(to, key, key_len);
   return to + key_len;
 }
@@ -128,16 +136,24 @@ const char *wm_block_open(wm_block *block, uint64_t seq, uint64_t chain, const v
 static bool read_record(const uint8_t **at, const uint8_t *end, wm_record *record) {
   const uint8_t *p = *at;
   size_t key_len = 0, value_len = 0;
-  record->change = (wm_change)*p++;
+  uint64_t expires = 0;
+  bool is_expiring = *p == PUT_EXPIRING;
+  record->change = is_expiring ? WM_CHANGE_PUT : (wm_change)*p;
+  p++;
   if (record->change < WM_CHANGE_PUT || record->change > WM_CHANGE_CLEAR)
     return false;
   if (record->change != WM_CHANGE_CLEAR && !read_length(&p, end, &key_len))
     return false;
   if (record->change == WM_CHANGE_PUT && !read_length(&p, end, &value_len))
     return false;
+  if (is_expiring) {
+    if (end - p < EXPIRES || (expires = load(p, EXPIRES)) == 0 || expires > WALMAP_MAX_TIME)
+      return false;
+    p += EXPIRES;
+  }
   if (key_len > (size_t)(end - p) || value_len > (size_t)(end - p) - key_len)
     return false;
-  record->entry = (walmap_entry){p, key_len, p + key_len, value_len};
+  record->entry = (walmap_entry){p, key_len, p + key_len, value_len, expires};
   *at = p + key_len + value_len;
   return true;
 }

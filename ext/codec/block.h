@@ -24,7 +24,7 @@
 #define WM_BLOCK_HEAD 40      /* bytes */
 #define WM_BLOCK_MORE 1       /* flag: the transaction goes on in the next row */
 #define WM_BLOCK_SIZE 65536   /* bytes of a block at which its writer begins the next one */
-#define WM_RECORD_OVERHEAD 19 /* bytes of a record beside its key and value, at most */
+#define WM_RECORD_OVERHEAD 27 /* bytes of a record beside its key and value, at most */
 
 typedef enum wm_change { WM_CHANGE_PUT = 1, WM_CHANGE_REMOVE, WM_CHANGE_CLEAR } wm_change;
 
@@ -49,11 +49,12 @@ typedef struct wm_block {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writing                                                                                                            */
 
-/* Bytes of a record. */
-size_t wm_record_size(wm_change change, size_t key_len, size_t value_len);
+/* Bytes of a record; `expires` as in walmap_entry, which only a put has. */
+size_t wm_record_size(wm_change change, size_t key_len, size_t value_len, uint64_t expires);
 
 /* Writes a record but for its value, whose bytes go to the returned address. */
-uint8_t *wm_record_write(uint8_t *to, wm_change change, const void *key, size_t key_len, size_t value_len);
+uint8_t *wm_record_write(uint8_t *to, wm_change change, const void *key, size_t key_len, size_t value_len,
+                         uint64_t expires);
 
 /* Bytes of the records from `at` that go into one block of at most `limit` bytes with its head; at least one record. */
 size_t wm_block_cut(const uint8_t *at, const uint8_t *end, size_t limit);

@@ -36,6 +36,10 @@ struct wm_attachment {
   unsigned writes;     /* counts the transaction's changes, undone ones included */
   unsigned undone;     /* counts rollbacks, to savepoints too: they take changes out of the transaction's states */
 
+  /* Owned by transaction.c: what tells one statement of a transaction from the next (wm_attachment_statement). */
+  bool after_savepoint;
+  int changes;
+
   /* Owned by read_state.c. */
   wm_read_state *current; /* the committed state that open statements share, or NULL */
   wm_read_state *own;     /* what the transaction saw when `writes` was `own_writes`, or NULL */

@@ -23,8 +23,9 @@ int wm_journal_reserve(wm_journal *j, size_t size) {
 }
 
 void wm_journal_add(wm_journal *j, wm_change change, const walmap_entry *entry) {
-  uint8_t *value = wm_record_write(j->records + j->size, change, entry->key, entry->key_len, entry->value_len);
-  size_t size = wm_record_size(change, entry->key_len, entry->value_len);
+  uint8_t *value =
+      wm_record_write(j->records + j->size, change, entry->key, entry->key_len, entry->value_len, entry->expires);
+  size_t size = wm_record_size(change, entry->key_len, entry->value_len, entry->expires);
   if (change == WM_CHANGE_PUT)
     memcpy(value, entry->value, entry->value_len);
   j->size += size;

@@ -3,6 +3,7 @@
 */
 #include "conn/options.h"
 #include "codec/codec.h"
+#include "codec/expiry.h"
 #include <string.h>
 
 SQLITE_EXTENSION_INIT3
@@ -120,6 +121,23 @@ static bool set_auto_compact(wm_options *options, char **text) {
   return options->has_auto_compact = true;
 }
 
+/* Seconds with up to three decimals, in milliseconds. */
+static bool set_ttl(wm_options *options, char **text) {
+  uint64_t whole, parts = 0;
+  char *point = strchr(*text, '.');
+  size_t decimals = point != NULL ? strlen(point + 1) : 0;
+  if (point != NULL)
+    *point = 0;
+  bool good = parse_integer(*text, WM_TTL_MAX, &whole) && decimals <= 3 &&
+              (point == NULL || parse_integer(point + 1, 999, &parts));
+  for (size_t i = decimals; i < 3; i++)
+    parts *= 10;
+  if (!good || whole * 1000 + parts == 0)
+    return false;
+  options->core.ttl = whole * 1000 + parts;
+  return options->has_ttl = true;
+}
+
 static bool set_durable(wm_options *options, char **text) {
   uint64_t number;
   if (!parse_integer(*text, 1, &number))
@@ -152,6 +170,7 @@ static const struct option {
     {"capacity", set_capacity, "a number of entries from 0 to " LIMIT(WM_CAPACITY_MAX)},
     {"busy_timeout", set_busy_timeout, "milliseconds from 0 to " LIMIT(WM_BUSY_TIMEOUT_MAX)},
     {"auto_compact", set_auto_compact, "a percentage from 0 (off) to 99"},
+    {"ttl", set_ttl, "seconds above 0 and up to " LIMIT(WM_TTL_MAX) ", as in ttl=60 or ttl=0.25"},
     {"durable", set_durable, "0 or 1"},
     {"ordered", set_ordered, "0 or 1"},
 };
@@ -172,7 +191,7 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
   const struct option *option = find(name);
   if (option == NULL)
     return fail(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
-                                       "busy_timeout=MS, auto_compact=PERCENT, durable=N and ordered=N",
+                                       "busy_timeout=MS, auto_compact=PERCENT, ttl=SECONDS, durable=N and ordered=N",
                                        name.size, name.at));
   if (equals == NULL)
     return fail(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
@@ -237,9 +256,17 @@ static difference first_difference(const wm_options *options, const walmap_optio
     return (difference){"busy_timeout", ours->busy_timeout, existing->busy_timeout};
   if (options->has_auto_compact && ours->auto_compact != existing->auto_compact)
     return (difference){"auto_compact", ours->auto_compact, existing->auto_compact};
+  if (options->has_ttl && ours->ttl != existing->ttl)
+    return (difference){"ttl", ours->ttl, existing->ttl};
   if (options->has_ordered && ours->ordered != existing->ordered)
     return (difference){"ordered", ours->ordered, existing->ordered};
   return (difference){NULL, 0, 0};
+}
+
+/* A ttl is told in seconds, as it was given. */
+static char *text_of(const difference *d, uint64_t number) {
+  return strcmp(d->name, "ttl") == 0 ? sqlite3_mprintf("%llu.%03llu", number / 1000, number % 1000)
+                                     : sqlite3_mprintf("%llu", number);
 }
 
 int wm_options_agree(const wm_options *options, const walmap_options *existing, char **error) {
@@ -251,9 +278,15 @@ int wm_options_agree(const wm_options *options, const walmap_options *existing, 
                 sqlite3_mprintf("option busy_timeout=%llu contradicts the map, which exists without one; leave it "
                                 "out, and use PRAGMA busy_timeout",
                                 (unsigned long long)d.ours));
-  return fail(error, sqlite3_mprintf("option %s=%llu contradicts the map, which exists with %s=%llu; leave it out or "
-                                     "give that",
-                                     d.name, (unsigned long long)d.ours, d.name, (unsigned long long)d.theirs));
+  char *ours = text_of(&d, d.ours), *theirs = text_of(&d, d.theirs);
+  char *text = ours == NULL || theirs == NULL
+                   ? NULL
+                   : sqlite3_mprintf("option %s=%s contradicts the map, which exists with %s=%s; leave it out or give "
+                                     "that",
+                                     d.name, ours, d.name, theirs);
+  sqlite3_free(ours);
+  sqlite3_free(theirs);
+  return fail(error, text);
 }
 
 bool wm_options_are_of(const wm_options *options, const walmap_options *existing) {

@@ -9,6 +9,7 @@
 **    capacity=N          expected entries, 0 to WM_CAPACITY_MAX
 **    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX; not given: WALMAP_TIMEOUT_OF_SESSION, see wm_conn_busy_timeout
 **    auto_compact=PCT    0 (off) to 99
+**    ttl=SECONDS         above 0 to WM_TTL_MAX, with up to three decimals: how long an entry lives, where a write says nothing
 **    durable=0|1         whether the table's rows are kept in its database file; only a table in a file can do so
 **    ordered=0|1         whether the map keeps its keys in order
 */
@@ -27,7 +28,7 @@
 
 typedef struct wm_options {
   char *map; /* the name, NULL when it was not given; from sqlite3_malloc, freed by wm_options_free */
-  bool has_shards, has_capacity, has_busy_timeout, has_auto_compact, has_durable, has_ordered;
+  bool has_shards, has_capacity, has_busy_timeout, has_auto_compact, has_ttl, has_durable, has_ordered;
   bool durable; /* as given; WM_DURABLE_BY_DEFAULT if not */
   /* The defaults of walmap_options_init with the given ones over them; hash, sort_key, content are the extension's. */
   walmap_options core;

@@ -125,6 +125,8 @@ int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
     *out = attachment->current;
     return WALMAP_OK;
   }
+  if (wm_attachment_is_begun(attachment))
+    wm_attachment_statement(attachment);
   wm_read_state *state;
   int result = obtain(attachment, &state);
   if (result != WALMAP_OK)

@@ -22,6 +22,24 @@ static void next_generation(wm_attachment *attachment) {
   attachment->conn->hooks->end_reads(attachment); /* functions read the next state */
 }
 
+void wm_attachment_statement(wm_attachment *attachment) {
+  sqlite3 *db = attachment->conn->db;
+  int changes = sqlite3_total_changes(db);
+  bool is_same = sqlite3_get_autocommit(db) || attachment->current != NULL || attachment->own != NULL ||
+                 (attachment->after_savepoint && changes == attachment->changes);
+  attachment->changes = changes;
+  if (is_same)
+    return;
+  attachment->after_savepoint = false;
+  walmap_txn_statement(attachment->txn);
+}
+
+void wm_attachment_note_savepoint(wm_attachment *attachment) {
+  attachment->after_savepoint = false;
+  wm_attachment_statement(attachment);
+  attachment->after_savepoint = true;
+}
+
 void wm_attachment_begin(wm_attachment *attachment) {
   if (wm_attachment_is_begun(attachment))
     return;
@@ -87,7 +105,7 @@ void wm_attachment_rollback_to(wm_attachment *attachment, int n) {
 int wm_attachment_reserve_change(wm_attachment *attachment, wm_change change, size_t key_len, size_t value_len) {
   enum { BESIDE = 128 }; /* bytes that the shadow table's row has beside the record, with some to spare */
   uint64_t limit = (uint64_t)sqlite3_limit(attachment->conn->db, SQLITE_LIMIT_LENGTH, -1);
-  size_t size = wm_record_size(change, key_len, value_len);
+  size_t size = wm_record_size(change, key_len, value_len, WALMAP_MAX_TIME); /* it may expire */
   return size + BESIDE > limit ? WALMAP_TOOBIG : wm_journal_reserve(&attachment->journal, size);
 }
 

@@ -24,6 +24,20 @@ static inline void wm_attachment_changed(wm_attachment *attachment) { attachment
 int wm_attachment_reserve_change(wm_attachment *attachment, wm_change change, size_t key_len, size_t value_len);
 
 /*
+** One time per statement. SQLite tells a virtual table nothing of statements, so before each xUpdate, and before a read
+** in a transaction that no other read is open beside, it is found out whether a new one has begun: then the
+** transaction's time is read anew. It is the same one
+**   - in autocommit, where the transaction is the statement;
+**   - while a read of it is open, which every UPDATE and DELETE has;
+**   - after a savepoint, which SQLite makes around a statement that may write several rows, as long as
+**     sqlite3_total_changes, which moves at the end of a statement that has changed something, does not move.
+** After a SAVEPOINT of the user's own several statements that change nothing count as one; and a trigger's statements
+** may have a time each.
+*/
+void wm_attachment_statement(wm_attachment *attachment);
+void wm_attachment_note_savepoint(wm_attachment *attachment);
+
+/*
 ** The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event.
 */
 void wm_attachment_begin(wm_attachment *attachment);

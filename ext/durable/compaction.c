@@ -70,14 +70,16 @@ static int put_again(pass *p, const walmap_entry *entry) {
   walmap_entry now;
   bool fresh = false;
   int result = walmap_txn_get(attachment->txn, entry->key, entry->key_len, &now);
-  if (result == WALMAP_NOTFOUND || (result == WALMAP_OK && (now.value_len != entry->value_len ||
-                                                            memcmp(now.value, entry->value, now.value_len) != 0)))
+  if (result == WALMAP_NOTFOUND ||
+      (result == WALMAP_OK && (now.value_len != entry->value_len || now.expires != entry->expires ||
+                               memcmp(now.value, entry->value, now.value_len) != 0)))
     return WALMAP_OK;
   if (result == WALMAP_OK)
     result = walmap_set_if_absent(p->seen, entry->key, entry->key_len, NULL, 0, &fresh);
   if (result != WALMAP_OK || !fresh)
     return result;
-  result = wm_journal_reserve(&attachment->journal, wm_record_size(WM_CHANGE_PUT, entry->key_len, entry->value_len));
+  result = wm_journal_reserve(&attachment->journal,
+                              wm_record_size(WM_CHANGE_PUT, entry->key_len, entry->value_len, entry->expires));
   if (result == WALMAP_OK)
     wm_journal_add(&attachment->journal, WM_CHANGE_PUT, entry);
   return result;

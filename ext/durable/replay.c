@@ -6,6 +6,8 @@
 #include "codec/block.h"
 #include "conn/error.h"
 
+#include <string.h>
+
 SQLITE_EXTENSION_INIT3
 
 int wm_replay_clear(walmap_txn *txn) {
@@ -22,12 +24,22 @@ int wm_replay_clear(walmap_txn *txn) {
   return result;
 }
 
+/* With the expiry that it has, whatever the map's ttl is. */
+static int put(walmap_txn *txn, const walmap_entry *entry) {
+  void *to;
+  int result = walmap_txn_reserve_expiring(txn, WALMAP_ALWAYS, entry->key, entry->key_len, entry->value_len,
+                                           entry->expires, &to);
+  if (result == WALMAP_OK && entry->value_len > 0)
+    memcpy(to, entry->value, entry->value_len);
+  return result;
+}
+
 static int apply(const wm_replay *r, const wm_record *record) {
   const walmap_entry *entry = &record->entry;
   switch (record->change) {
   case WM_CHANGE_PUT:
     wm_registry_note_key(r->table->attachment->map, entry->key, entry->key_len);
-    return walmap_txn_set(r->txn, entry->key, entry->key_len, entry->value, entry->value_len);
+    return put(r->txn, entry);
   case WM_CHANGE_REMOVE: {
     int result = walmap_txn_remove(r->txn, entry->key, entry->key_len);
     return result == WALMAP_NOTFOUND ? WALMAP_OK : result;

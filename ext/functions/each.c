@@ -3,7 +3,7 @@
 **
 ** A table-valued function, in SQLite's terms an eponymous-only virtual table
 **
-**    CREATE TABLE x(key, value, image HIDDEN)
+**    CREATE TABLE x(key, value, image HIDDEN, expires HIDDEN)
 **
 ** that streams: opening verifies the whole image once, and each step then decodes one entry in place. The bytes of the
 ** argument may change under a cursor (SQLite may reuse the register they are in), so the cursor keeps a copy.
@@ -20,6 +20,7 @@
 ** the term that it makes of such an IN comes after those of the WHERE, and has no value that is known before the
 ** statement runs.
 */
+#include "codec/expiry.h"
 #include "conn/eponymous.h"
 #include "functions/functions.h"
 
@@ -27,7 +28,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE };
+enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE, COLUMN_EXPIRES };
 enum { PLAN_ALL, PLAN_BY_KEY, PLAN_NO_IMAGE };
 
 #define KEY_COST 3   /* of comparing a key, against */
@@ -41,6 +42,7 @@ typedef struct each_cursor {
   walmap_image_reader reader;
   walmap_entry entry;
   sqlite3_int64 row;
+  uint64_t now; /* what has expired by then is no row */
   bool by_key, at_end;
   wm_key key; /* while by_key */
 } each_cursor;
@@ -50,7 +52,8 @@ typedef struct each_cursor {
 
 static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
   (void)unused, (void)argc, (void)argv, (void)err;
-  return wm_eponymous_connect(db, "CREATE TABLE x(key, value, image HIDDEN)", SQLITE_VTAB_INNOCUOUS, sizeof **out, out);
+  return wm_eponymous_connect(db, "CREATE TABLE x(key, value, image HIDDEN, expires HIDDEN)", SQLITE_VTAB_INNOCUOUS,
+                              sizeof **out, out);
 }
 
 /* Whether the constraint is key = ? and no IN. */
@@ -152,7 +155,7 @@ static int next_row(sqlite3_vtab_cursor *base) {
     if ((wrong = wm_codec_check(NULL, &cursor->entry)) != NULL)
       return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
     cursor->row++;
-  } while (!may_match(cursor));
+  } while ((cursor->entry.expires != 0 && cursor->entry.expires <= cursor->now) || !may_match(cursor));
   return SQLITE_OK;
 }
 
@@ -180,6 +183,7 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
   clear(cursor);
   cursor->at_end = false;
   cursor->row = 0;
+  cursor->now = walmap_system_clock(NULL);
   if (plan == PLAN_NO_IMAGE)
     return fail(cursor, SQLITE_ERROR, sqlite3_mprintf("walmap_each needs an image: walmap_each(image)"));
   int rc = open_image(cursor, argv[0]);
@@ -202,8 +206,10 @@ static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which
     wm_codec_result_key(context, &cursor->entry, SQLITE_TRANSIENT);
   else if (which == COLUMN_VALUE)
     wm_codec_result_value(context, &cursor->entry, SQLITE_TRANSIENT);
-  else
+  else if (which == COLUMN_IMAGE)
     sqlite3_result_value(context, cursor->image);
+  else
+    wm_expiry_result(context, cursor->entry.expires);
   return SQLITE_OK;
 }
 

@@ -160,42 +160,43 @@ static void version(sqlite3_context *context, int argc, sqlite3_value **argv) {
 
 static const struct {
   const char *name;
-  int argc;         /* without the table's name */
-  bool takes_table; /* then it is registered with one more as well */
+  int argc; /* without the table's name */
+  int more; /* it is registered with so many more as well: 1 for the table's name, 2 for that and a ttl */
   int flags;
   void (*call)(sqlite3_context *, int, sqlite3_value **); /* of an aggregate, for each row */
   void (*final)(sqlite3_context *);
 } functions[] = {
-    {"walmap_get", 1, true, REACHES_MAPS, get, NULL},
-    {"walmap_set", 2, true, REACHES_MAPS, wm_function_set, NULL},
-    {"walmap_remove", 1, true, REACHES_MAPS, wm_function_remove, NULL},
-    {"walmap_set_if_absent", 2, true, REACHES_MAPS, wm_function_set_if_absent, NULL},
-    {"walmap_set_if", 3, true, REACHES_MAPS, wm_function_set_if, NULL},
-    {"walmap_remove_if", 2, true, REACHES_MAPS, wm_function_remove_if, NULL},
-    {"walmap_upsert", 3, true, REACHES_MAPS, wm_function_upsert, NULL},
-    {"walmap_len", 0, true, REACHES_MAPS, len, NULL},
-    {"walmap_size", 0, true, REACHES_MAPS, size, NULL},
-    {"walmap_reclaimable", 0, true, REACHES_MAPS, reclaimable, NULL},
-    {"walmap_compact", 0, true, REACHES_MAPS, wm_function_compact, NULL},
-    {"walmap_checkpoint", 0, true, REACHES_MAPS, wm_function_checkpoint, NULL},
-    {"walmap_reclaim", 0, true, REACHES_MAPS, wm_function_reclaim, NULL},
-    {"walmap_clear", 0, true, REACHES_MAPS, wm_function_clear, NULL},
-    {"walmap_snapshot", 0, true, REACHES_MAPS, wm_function_snapshot, NULL},
-    {"walmap_restore", 1, true, REACHES_MAPS, wm_function_restore, NULL},
-    {"walmap_snapshot_file", 1, true, REACHES_MAPS, wm_function_snapshot_file, NULL},
-    {"walmap_restore_file", 1, true, REACHES_MAPS, wm_function_restore_file, NULL},
-    {"walmap_position", 0, true, REACHES_MAPS, wm_function_position, NULL},
-    {"walmap_changes", 1, true, REACHES_MAPS, wm_function_changes, NULL},
-    {"walmap_apply", 1, true, REACHES_MAPS, wm_function_apply, NULL},
-    {"walmap_image", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
-    {"walmap_unchunk", 2, false, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_unchunk_step, wm_unchunk_final},
-    {"walmap_version", 0, false, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version, NULL},
+    {"walmap_get", 1, 1, REACHES_MAPS, get, NULL},
+    {"walmap_set", 2, 2, REACHES_MAPS, wm_function_set, NULL},
+    {"walmap_remove", 1, 1, REACHES_MAPS, wm_function_remove, NULL},
+    {"walmap_set_if_absent", 2, 2, REACHES_MAPS, wm_function_set_if_absent, NULL},
+    {"walmap_touch", 2, 1, REACHES_MAPS, wm_function_touch, NULL},
+    {"walmap_set_if", 3, 1, REACHES_MAPS, wm_function_set_if, NULL},
+    {"walmap_remove_if", 2, 1, REACHES_MAPS, wm_function_remove_if, NULL},
+    {"walmap_upsert", 3, 2, REACHES_MAPS, wm_function_upsert, NULL},
+    {"walmap_len", 0, 1, REACHES_MAPS, len, NULL},
+    {"walmap_size", 0, 1, REACHES_MAPS, size, NULL},
+    {"walmap_reclaimable", 0, 1, REACHES_MAPS, reclaimable, NULL},
+    {"walmap_compact", 0, 1, REACHES_MAPS, wm_function_compact, NULL},
+    {"walmap_checkpoint", 0, 1, REACHES_MAPS, wm_function_checkpoint, NULL},
+    {"walmap_reclaim", 0, 1, REACHES_MAPS, wm_function_reclaim, NULL},
+    {"walmap_clear", 0, 1, REACHES_MAPS, wm_function_clear, NULL},
+    {"walmap_snapshot", 0, 1, REACHES_MAPS, wm_function_snapshot, NULL},
+    {"walmap_restore", 1, 1, REACHES_MAPS, wm_function_restore, NULL},
+    {"walmap_snapshot_file", 1, 1, REACHES_MAPS, wm_function_snapshot_file, NULL},
+    {"walmap_restore_file", 1, 1, REACHES_MAPS, wm_function_restore_file, NULL},
+    {"walmap_position", 0, 1, REACHES_MAPS, wm_function_position, NULL},
+    {"walmap_changes", 1, 1, REACHES_MAPS, wm_function_changes, NULL},
+    {"walmap_apply", 1, 1, REACHES_MAPS, wm_function_apply, NULL},
+    {"walmap_image", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
+    {"walmap_unchunk", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_unchunk_step, wm_unchunk_final},
+    {"walmap_version", 0, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version, NULL},
 };
 
 int wm_functions_register(wm_conn *conn) {
   int rc = SQLITE_OK;
   for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-    for (int n = 0; n <= functions[i].takes_table && rc == SQLITE_OK; n++) {
+    for (int n = 0; n <= functions[i].more && rc == SQLITE_OK; n++) {
       bool is_aggregate = functions[i].final != NULL;
       wm_conn_retain(conn); /* released by SQLite, failing or not */
       rc = sqlite3_create_function_v2(conn->db, functions[i].name, functions[i].argc + n, functions[i].flags, conn,

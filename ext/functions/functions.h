@@ -64,6 +64,7 @@ void wm_functions_restore(sqlite3_context *context, wm_table *table, wm_restorat
 /* write.c: walmap_set and all others that change one key */
 void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_remove(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_touch(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_set_if_absent(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_set_if(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_remove_if(sqlite3_context *context, int argc, sqlite3_value **argv);

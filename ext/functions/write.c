@@ -6,6 +6,7 @@
 ** connections that call walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by
 ** this call.
 */
+#include "codec/expiry.h"
 #include "conn/transaction.h"
 #include "functions/functions.h"
 #include "functions/upsert.h"
@@ -21,7 +22,9 @@ typedef struct change {
   wm_value value, expected;
   sqlite3_value *result; /* to return, when `value` is set */
   sqlite3_value *expression;
-  bool done; /* the test held */
+  sqlite3_value *ttl;   /* the argument; NULL: there is none */
+  const char *function; /* for the text of its error */
+  bool done;            /* the test held */
 } change;
 
 /* Whether the key may be NULL: no entry has it, so removing it removes nothing, but it cannot be set. */
@@ -52,10 +55,19 @@ static bool perform(sqlite3_context *context, wm_table *table, wm_call_fn work, 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The work                                                                                                           */
 
-static int put(wm_table *table, const wm_key *key, const wm_value *value, char **err) {
+/* When what is written anew expires. */
+static int read_ttl(wm_table *table, const change *change, uint64_t *expires, char **err) {
+  *expires = WALMAP_BY_TTL;
+  if (change->ttl == NULL || wm_expiry_after(change->ttl, walmap_txn_clock(table->attachment->txn), expires))
+    return SQLITE_OK;
+  *err = sqlite3_mprintf("%s: the ttl must be a number of seconds from 0 on, or NULL for never", change->function);
+  return SQLITE_ERROR;
+}
+
+static int put(wm_table *table, const wm_key *key, const wm_value *value, uint64_t expires, char **err) {
   if (wm_row_is_too_big(table->conn->db, key, value->payload_size))
     return SQLITE_TOOBIG;
-  int result = wm_row_set(table->attachment, key, value, NULL, WM_ALWAYS);
+  int result = wm_row_set(table->attachment, key, value, NULL, WM_ALWAYS, expires);
   return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
@@ -73,10 +85,16 @@ static int look(wm_table *table, const wm_key *key, walmap_entry *entry) {
 ** Results are set inside the work where they need memory: if it is out, the statement around the work fails as well,
 ** and the change is undone.
 */
+static int put_anew(change *change, wm_table *table, char **err) {
+  uint64_t expires;
+  int rc = read_ttl(table, change, &expires, err);
+  return rc == SQLITE_OK ? put(table, &change->key, &change->value, expires, err) : rc;
+}
+
 static int do_set(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
   sqlite3_result_value(change->context, change->result);
-  return put(table, &change->key, &change->value, err);
+  return put_anew(change, table, err);
 }
 
 /* A result that is too long for this connection would fail only when the removal is committed. */
@@ -111,7 +129,7 @@ static int do_set_if_absent(void *ctx, wm_table *table, char **err) {
   if (result != WALMAP_NOTFOUND)
     return wm_call_failed(table, result, err);
   change->done = true;
-  return put(table, &change->key, &change->value, err);
+  return put_anew(change, table, err);
 }
 
 /* Whether the key is present with the expected value. SQLITE_OK, WM_CALL_UNCHANGED when not, or an error. */
@@ -129,7 +147,25 @@ static int expect(wm_table *table, change *change, char **err) {
 static int do_set_if(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
   int rc = expect(table, change, err);
-  return rc == SQLITE_OK ? put(table, &change->key, &change->value, err) : rc;
+  return rc == SQLITE_OK ? put(table, &change->key, &change->value, WALMAP_KEEP, err) : rc;
+}
+
+static int do_touch(void *ctx, wm_table *table, char **err) {
+  change *change = ctx;
+  walmap_entry entry;
+  uint64_t expires;
+  int rc = read_ttl(table, change, &expires, err);
+  if (rc != SQLITE_OK)
+    return rc;
+  int result = look(table, &change->key, &entry);
+  if (result == WALMAP_NOTFOUND)
+    return WM_CALL_UNCHANGED;
+  if (result == WALMAP_OK)
+    change->key.form = wm_codec_entry_form(&entry); /* as with UPDATE */
+  if (result == WALMAP_OK)
+    result = wm_row_set(table->attachment, &change->key, NULL, &entry, WM_ALWAYS, expires);
+  change->done = result == WALMAP_OK;
+  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
 static int do_remove_if(void *ctx, wm_table *table, char **err) {
@@ -150,7 +186,7 @@ static int compute(change *change, wm_table *table, wm_upsert_run *run, const wa
   change->key.form = wm_codec_entry_form(old); /* a key that is present stays as it came, as with UPDATE */
   rc = wm_codec_read_value(run->value, &change->value);
   if (rc == SQLITE_OK)
-    rc = put(table, &change->key, &change->value, err);
+    rc = put(table, &change->key, &change->value, WALMAP_KEEP, err);
   if (rc == SQLITE_OK)
     sqlite3_result_value(change->context, run->value);
   return rc;
@@ -188,10 +224,11 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The functions                                                                                                      */
 
-/* walmap_set([t,] key, value) */
+/* walmap_set([t,] key, value), or with the table's name and a ttl */
 void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  sqlite3_value *ttl = argc == 4 ? argv[3] : NULL;
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
-  change change = {.context = context, .result = argv[1]};
+  change change = {.context = context, .result = argv[1], .ttl = ttl, .function = "walmap_set"};
   if (table == NULL || !take_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
     return;
   if (wm_codec_read_value(argv[1], &change.value) != SQLITE_OK) {
@@ -212,8 +249,8 @@ void wm_function_remove(sqlite3_context *context, int argc, sqlite3_value **argv
 
 /* Those that return 1 or 0: a NULL key where that is no error counts as not done. */
 static void conditional(sqlite3_context *context, wm_table *table, sqlite3_value *key, null_key null,
-                        sqlite3_value *expected, sqlite3_value *value, wm_call_fn work) {
-  change change = {.context = context};
+                        sqlite3_value *expected, sqlite3_value *value, wm_call_fn work, change change) {
+  change.context = context;
   if (null == NULL_KEY_IS_ABSENT)
     sqlite3_result_int(context, 0);
   if (!take_key(context, table, key, null, &change))
@@ -228,33 +265,44 @@ static void conditional(sqlite3_context *context, wm_table *table, sqlite3_value
     sqlite3_result_int(context, change.done);
 }
 
-/* walmap_set_if_absent([t,] key, value) */
+/* walmap_set_if_absent([t,] key, value), or with the table's name and a ttl */
 void wm_function_set_if_absent(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  const change change = {.ttl = argc == 4 ? argv[3] : NULL, .function = "walmap_set_if_absent"};
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_AN_ERROR, NULL, argv[1], do_set_if_absent);
+    conditional(context, table, argv[0], NULL_KEY_IS_AN_ERROR, NULL, argv[1], do_set_if_absent, change);
+}
+
+/* walmap_touch([t,] key, ttl) */
+void wm_function_touch(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  const change change = {.ttl = argv[argc - 1], .function = "walmap_touch"};
+  wm_table *table = wm_functions_table(context, argc, &argv, 2);
+  if (table != NULL)
+    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, NULL, NULL, do_touch, change);
 }
 
 /* walmap_set_if([t,] key, expected, value) */
 void wm_function_set_if(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 3);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], argv[2], do_set_if);
+    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], argv[2], do_set_if, (change){0});
 }
 
 /* walmap_remove_if([t,] key, expected) */
 void wm_function_remove_if(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], NULL, do_remove_if);
+    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], NULL, do_remove_if, (change){0});
 }
 
-/* walmap_upsert([t,] key, initial, expression) */
+/* walmap_upsert([t,] key, initial, expression), or with the table's name and a ttl for `initial` */
 void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  sqlite3_value *ttl = argc == 5 ? argv[4] : NULL;
   wm_table *table = wm_functions_table(context, argc, &argv, 3);
   if (table == NULL)
     return;
-  change change = {.context = context, .result = argv[1], .expression = argv[2]};
+  change change = {
+      .context = context, .result = argv[1], .expression = argv[2], .ttl = ttl, .function = "walmap_upsert"};
   if (sqlite3_value_type(argv[2]) != SQLITE_TEXT) {
     sqlite3_result_error(context, "walmap_upsert: the expression is not a text, as in 'value + 1'", -1);
     return;

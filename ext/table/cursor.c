@@ -17,6 +17,7 @@
 */
 #include "table/cursor.h"
 
+#include "codec/expiry.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
 #include "table/plan.h"
@@ -439,7 +440,9 @@ int wm_cursor_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int co
     return SQLITE_OK; /* UPDATE that leaves the column: xUpdate knows the key, and takes the value from the map */
   if (column == 0)
     wm_codec_result_key(context, &c->entry, wm_read_state_destructor(state));
-  else
+  else if (column == 1)
     wm_codec_result_value(context, &c->entry, wm_read_state_destructor(state));
+  else
+    wm_expiry_result(context, c->entry.expires);
   return SQLITE_OK;
 }

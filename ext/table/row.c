@@ -33,19 +33,36 @@ bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writing                                                                                                            */
 
+/* Of a durable table: the time that the journal notes. A WALMAP code, also of looking at the present entry. */
+static int resolve_expires(wm_attachment *attachment, const wm_key *key, uint64_t *expires) {
+  walmap_entry present;
+  int result = WALMAP_OK;
+  if (*expires == WALMAP_KEEP) {
+    result = walmap_txn_get(attachment->txn, key->data, key->size, &present);
+    *expires = result == WALMAP_OK ? present.expires : WALMAP_BY_TTL;
+  }
+  if (*expires == WALMAP_BY_TTL) {
+    uint64_t ttl = walmap_get_options(attachment->map->map)->ttl;
+    *expires = ttl != 0 ? walmap_txn_clock(attachment->txn) + ttl : WALMAP_NEVER;
+  }
+  return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
+}
+
 int wm_row_set(wm_attachment *attachment, const wm_key *key, const wm_value *value, const walmap_entry *from,
-               wm_when when) {
+               wm_when when, uint64_t expires) {
   size_t size = value != NULL ? wm_codec_value_size(value) : from->value_len;
   void *to;
   if (attachment->map->history != NULL) {
     int reserved = wm_attachment_reserve_change(attachment, WM_CHANGE_PUT, key->size, size);
+    if (reserved == WALMAP_OK)
+      reserved = resolve_expires(attachment, key, &expires);
     if (reserved != WALMAP_OK)
       return reserved;
   }
   wm_registry_note_key(attachment->map, key->data, key->size);
-  int result = when == WM_ALWAYS
-                   ? walmap_txn_reserve(attachment->txn, key->data, key->size, size, &to)
-                   : walmap_txn_reserve_if(attachment->txn, when == WM_IF_PRESENT, key->data, key->size, size, &to);
+  static const walmap_when whens[] = {
+      [WM_ALWAYS] = WALMAP_ALWAYS, [WM_IF_ABSENT] = WALMAP_IF_ABSENT, [WM_IF_PRESENT] = WALMAP_IF_PRESENT};
+  int result = walmap_txn_reserve_expiring(attachment->txn, whens[when], key->data, key->size, size, expires, &to);
   if (result != WALMAP_OK)
     return result;
   wm_attachment_changed(attachment);
@@ -56,7 +73,7 @@ int wm_row_set(wm_attachment *attachment, const wm_key *key, const wm_value *val
     wm_codec_set_form(to, key->form);
   }
   if (attachment->map->history != NULL)
-    wm_journal_add(&attachment->journal, WM_CHANGE_PUT, &(walmap_entry){key->data, key->size, to, size});
+    wm_journal_add(&attachment->journal, WM_CHANGE_PUT, &(walmap_entry){key->data, key->size, to, size, expires});
   return WALMAP_OK;
 }
 

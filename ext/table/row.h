@@ -20,10 +20,10 @@ typedef enum wm_when { WM_ALWAYS, WM_IF_ABSENT, WM_IF_PRESENT } wm_when;
 
 /*
 ** Sets the key to `value`; with NULL to the value of the entry `from`, which may be another key's. EXISTS or NOTFOUND
-** when `when` says that the key is left alone.
+** when `when` says that the key is left alone. `expires` is as in walmap.h.
 */
 int wm_row_set(wm_attachment *attachment, const wm_key *key, const wm_value *value, const walmap_entry *from,
-               wm_when when);
+               wm_when when, uint64_t expires);
 
 /* NOTFOUND when the key is absent. */
 int wm_row_remove(wm_attachment *attachment, const wm_key *key);

@@ -8,6 +8,7 @@
 ** SQLite skips the row; only OR REPLACE is done here.
 */
 #include "codec/codec.h"
+#include "codec/expiry.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
 #include "durable/durable.h"
@@ -75,10 +76,11 @@ typedef struct content {
   wm_value value;
   bool is_entry;
   walmap_entry entry;
+  uint64_t expires; /* as in walmap.h */
 } content;
 
 static int put(wm_attachment *attachment, const wm_key *key, const content *from, wm_when when) {
-  return wm_row_set(attachment, key, from->is_entry ? NULL : &from->value, &from->entry, when);
+  return wm_row_set(attachment, key, from->is_entry ? NULL : &from->value, &from->entry, when, from->expires);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -178,11 +180,36 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
   int result = walmap_txn_get(attachment->txn, old->data, old->size, &from->entry);
   if (result != WALMAP_OK)
     return wm_error_table(&vtab->base, result, vtab->table);
+  if (from->expires == WALMAP_KEEP)
+    from->expires = from->entry.expires;
   if (from->is_entry && wm_row_is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
     return SQLITE_TOOBIG;
   if (same)
     return wm_error_table(&vtab->base, put(attachment, key, from, WM_ALWAYS), vtab->table);
   return move_row(vtab, old, key, from, replace);
+}
+
+static int fail_expires(wm_vtab *vtab, sqlite3_value *value) {
+  const char *type = sqlite3_value_type(value) == SQLITE_TEXT ? "TEXT" : "BLOB";
+  return fail(vtab, SQLITE_CONSTRAINT_DATATYPE,
+              sqlite3_mprintf("cannot store %s value in column %s.expires: allowed is a Unix time in seconds, or NULL "
+                              "for never",
+                              type, vtab->table->name));
+}
+
+/*
+** The new expiry. An INSERT that does not name the column gives NULL for it, as one that says NULL does: then it is the
+** table's ttl. In an UPDATE NULL is never.
+*/
+static int read_expires(wm_vtab *vtab, sqlite3_value *value, bool is_update, content *from) {
+  from->expires = WALMAP_KEEP;
+  if (is_update && sqlite3_value_nochange(value))
+    return SQLITE_OK;
+  if (!wm_expiry_read(value, &from->expires))
+    return fail_expires(vtab, value);
+  if (!is_update && from->expires == WALMAP_NEVER)
+    from->expires = WALMAP_BY_TTL;
+  return SQLITE_OK;
 }
 
 /* The new value, unless the statement does not set it: then the entry has it. */
@@ -200,7 +227,9 @@ static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
   int rc = wm_codec_encode_key(argv[2], &key);
   if (rc != SQLITE_OK)
     return rc == SQLITE_CONSTRAINT_NOTNULL ? fail_null(vtab) : rc;
-  rc = read_content(vtab->table->conn->db, argv[3], false, &key, &from);
+  rc = read_expires(vtab, argv[4], false, &from);
+  if (rc == SQLITE_OK)
+    rc = read_content(vtab->table->conn->db, argv[3], false, &key, &from);
   if (rc == SQLITE_OK)
     rc = insert_row(vtab, &key, &from, replace);
   wm_codec_release_key(&key);
@@ -223,7 +252,9 @@ static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
       return rc == SQLITE_CONSTRAINT_NOTNULL ? fail_null(vtab) : rc;
     }
   }
-  rc = read_content(vtab->table->conn->db, argv[3], true, key, &from);
+  rc = read_expires(vtab, argv[4], true, &from);
+  if (rc == SQLITE_OK)
+    rc = read_content(vtab->table->conn->db, argv[3], true, key, &from);
   if (rc == SQLITE_OK)
     rc = update_row(vtab, &old, key, &from, replace);
   if (key != &old)
@@ -241,12 +272,13 @@ static bool is_update_of_nothing(sqlite3_value **argv) {
   return sqlite3_value_type(argv[1]) != SQLITE_NULL || sqlite3_value_nochange(argv[2]);
 }
 
-/* DELETE: old key. INSERT: NULL, NULL, key, value. UPDATE: old key, new key, new key, value. */
+/* DELETE: old key. INSERT: NULL, NULL, key, value, expires. UPDATE: old key, new key, new key, value, expires. */
 int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
   int rc = wm_error_table(base, begin(vtab->table), vtab->table);
   if (rc != SQLITE_OK)
     return rc;
+  wm_attachment_statement(vtab->table->attachment);
   if (wm_call_take(vtab->table, rowid, &rc))
     return rc;
   *rowid = sqlite3_last_insert_rowid(vtab->table->conn->db); /* SQLite sets it to this: native tables leave it alone */

@@ -50,7 +50,7 @@ static void enter(wm_vtab *vtab, bool allowed, int phase) {
 ** database's own content. The default map is the host's, so they may not use that.
 */
 static int declare(sqlite3 *db, bool is_default) {
-  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(key PRIMARY KEY, value) WITHOUT ROWID");
+  int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(key PRIMARY KEY, value, expires HIDDEN) WITHOUT ROWID");
   if (rc == SQLITE_OK)
     rc = sqlite3_vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1);
   if (rc == SQLITE_OK)
@@ -176,6 +176,7 @@ static int vtab_savepoint(sqlite3_vtab *base, int n) {
   enter(vtab, vtab->phase != OUTSIDE, vtab->phase);
   bool catching_up = vtab->fresh;
   vtab->fresh = false;
+  wm_attachment_note_savepoint(vtab->table->attachment);
   return wm_error_table(base, wm_attachment_savepoint(vtab->table->attachment, n, catching_up), vtab->table);
 }
 

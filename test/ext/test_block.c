@@ -34,14 +34,14 @@ static walmap_entry entry_of(uint8_t *bytes, size_t text, size_t blob) {
   value[0] = WM_VALUE_BLOB;
   for (size_t i = 0; i < blob; i++)
     value[1 + i] = (uint8_t)random_below(256);
-  return (walmap_entry){bytes, text + 2, value, blob + 1};
+  return (walmap_entry){bytes, text + 2, value, blob + 1, random_below(2) == 0 ? 1 + random_below(1000) : 0};
 }
 
 static size_t put(uint8_t *to, wm_change change, const walmap_entry *entry) {
-  uint8_t *value = wm_record_write(to, change, entry->key, entry->key_len, entry->value_len);
+  uint8_t *value = wm_record_write(to, change, entry->key, entry->key_len, entry->value_len, entry->expires);
   if (change == WM_CHANGE_PUT)
     memcpy(value, entry->value, entry->value_len);
-  return wm_record_size(change, entry->key_len, entry->value_len);
+  return wm_record_size(change, entry->key_len, entry->value_len, entry->expires);
 }
 
 /* The worked example. */
@@ -148,7 +148,7 @@ static void test_round_trip(void **state) {
       if (!more)
         break;
       assert_int_equal(record.change, changes[n]);
-      size_t length = wm_record_size(record.change, record.entry.key_len, record.entry.value_len);
+      size_t length = wm_record_size(record.change, record.entry.key_len, record.entry.value_len, record.entry.expires);
       assert_int_equal(length, offsets[n + 1] - offsets[n]);
       if (record.change == WM_CHANGE_PUT)
         assert_memory_equal(record.entry.key, records + offsets[n + 1] - record.entry.key_len - record.entry.value_len,
