@@ -621,6 +621,19 @@ int walmap_state_changes(walmap_state *state, const void *since, size_t since_si
                          walmap_why *why);
 
 /*
+** Waits until a transaction has committed after the position `since` (which may be changes, too), at most `ms`: then
+** *position is the newest one, to be freed with walmap_image_free. Sleeps meanwhile, and holds neither a state nor a
+** lock, so any number of threads may wait. A rollback may end the wait as well; an entry that expires does not. A thread
+** that holds the locks of shards waits in vain for their writers.
+**   interrupt  may be NULL; is polled every 20 ms, and ends the wait with WALMAP_INTERRUPT when it returns true
+**   why        may be NULL; set on CORRUPT and GONE
+** Errors: NOTFOUND when the time is over; INTERRUPT; NOMEM; CORRUPT when `since` is no position, GONE when it is another
+** map's.
+*/
+int walmap_wait(walmap *map, const void *since, size_t since_size, uint32_t ms, bool (*interrupt)(void *ctx), void *ctx,
+                void **position, size_t *size, walmap_why *why);
+
+/*
 ** Applies changes of any map inside the transaction. All or nothing; to apply them twice does no harm.
 **   check    may be NULL; called for each entry before any is applied, with value NULL for a key that is removed; a
 **            result other than NULL refuses the changes with that text

@@ -1,6 +1,7 @@
 /* map.c - making and closing maps, commit points and stats (map.h has the argument) */
 #define _GNU_SOURCE
 #include "mvcc/map.h"
+#include "sync/condition.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -136,6 +137,8 @@ int walmap_open(const walmap_options *options, walmap **out) {
   walmap__memory_init(&map->memory, &o.allocator);
   atomic_fetch_add(&map->memory.bytes, l.bytes);
   pthread_mutex_init(&map->committing, NULL);
+  pthread_mutex_init(&map->waiting, NULL);
+  walmap__condition_init(&map->committed);
   walmap__order *order = NULL;
   if (o.ordered && !(order = walmap__generation_new_order(&map->memory, &map->epoch, &map->options))) {
     walmap_close(map);
@@ -159,6 +162,8 @@ void walmap_close(walmap *map) {
     walmap__shard_destroy(&map->shards[i]);
   walmap__epoch_destroy(&map->epoch, &map->memory);
   walmap__memory_destroy(&map->memory);
+  pthread_cond_destroy(&map->committed);
+  pthread_mutex_destroy(&map->waiting);
   pthread_mutex_destroy(&map->committing);
   walmap_allocator allocator = map->options.allocator;
   allocator.free(allocator.ctx, map, layout_of(map->n_shards).bytes, 64);
@@ -380,4 +385,11 @@ void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n)
   walmap__yield("commit point: all stored");
   atomic_store_explicit(&map->commits, commits + 2, memory_order_release);
   pthread_mutex_unlock(&map->committing);
+}
+
+/* W1 (wait.c) */
+void walmap__wake_waiting(walmap *map) {
+  pthread_mutex_lock(&map->waiting);
+  pthread_cond_broadcast(&map->committed);
+  pthread_mutex_unlock(&map->waiting);
 }

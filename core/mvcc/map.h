@@ -58,8 +58,20 @@ struct walmap {
   uint32_t n_shards;
   uint32_t shard_shift;                    /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */
   _Atomic uint64_t *pending_commit_points; /* 0: this shard is not part of the commit */
+  _Atomic uint32_t n_waiting;              /* for a commit (wait.c) */
   pthread_mutex_t committing;
+  pthread_mutex_t waiting;
+  pthread_cond_t committed;
 };
+
+/* For walmap__commit_is_over: there are some. */
+void walmap__wake_waiting(walmap *map);
+
+/* After a commit, and after a shard's lock was released since. */
+static inline void walmap__commit_is_over(walmap *map) {
+  if (WALMAP__UNLIKELY(atomic_load(&map->n_waiting) != 0))
+    walmap__wake_waiting(map);
+}
 
 /* The time, in ms, by the map's clock. */
 uint64_t walmap__clock(walmap *map);

@@ -27,7 +27,9 @@ static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
   walmap__shard *shard = w->shard;
   walmap__publish_one(shard->map, shard);
   walmap__shard_after_commit(shard, walmap__records_paid(w->bytes));
-  return finish(w, WALMAP_OK);
+  walmap__lock_release(&shard->lock);
+  walmap__commit_is_over(shard->map);
+  return WALMAP_OK;
 }
 
 static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {

@@ -94,6 +94,8 @@ static void end(walmap_txn *txn, bool undone) {
     *txn_shard = (walmap__txn_shard){.level = -1};
     walmap__lock_release(&shard->lock);
   }
+  if (n > 0)
+    walmap__commit_is_over(txn->map);
   if (txn->n_locked > 0)
     walmap__session_leave(txn->session);
   txn->n_locked = 0;

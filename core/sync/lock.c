@@ -1,6 +1,7 @@
 /* lock.c - waiting for shard locks, and deadlocks (lock.h has the argument) */
 #define _GNU_SOURCE
 #include "sync/lock.h"
+#include "sync/condition.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -87,12 +88,6 @@ const char *walmap_session_blocker(const walmap_session *session) { return sessi
 
 void walmap__session_committed(walmap_session *session) { session->age = 0; }
 
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static inline void pause_cpu(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -164,39 +159,11 @@ static bool spin(walmap__lock *lock, walmap_session *session, const walmap__wait
   return false;
 }
 
-static struct timespec timespec_of(int64_t ns) {
-  return (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
-}
-
-#if defined(__APPLE__)
-/* macOS has no condition that uses the monotonic clock, but one that waits for a length of time. */
-static void init_condition(pthread_cond_t *condition) { pthread_cond_init(condition, NULL); }
-
-static void wait_until(pthread_cond_t *condition, int64_t when) {
-  int64_t left = when - now_ns();
-  struct timespec t = timespec_of(left > 0 ? left : 0);
-  pthread_cond_timedwait_relative_np(condition, &waiting, &t);
-}
-#else
-static void init_condition(pthread_cond_t *condition) {
-  pthread_condattr_t monotonic;
-  pthread_condattr_init(&monotonic);
-  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-  pthread_cond_init(condition, &monotonic);
-  pthread_condattr_destroy(&monotonic);
-}
-
-static void wait_until(pthread_cond_t *condition, int64_t when) {
-  struct timespec t = timespec_of(when);
-  pthread_cond_timedwait(condition, &waiting, &t);
-}
-#endif
-
 /* Called with the mutex held, as all functions below. Returns false when `when` came before a wake. */
 static bool sleep_until(walmap__waiter *w, int64_t when) {
   walmap__yield("lock: will sleep");
   w->woken = false;
-  wait_until(&w->wake, when);
+  walmap__condition_wait(&w->wake, &waiting, when);
   return w->woken;
 }
 
@@ -255,7 +222,7 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
       return WALMAP_DEADLOCK;
     if (w->outcome == HANDED_OVER)
       return WALMAP_OK;
-    int64_t now = now_ns();
+    int64_t now = walmap__monotonic_now();
     if (is_interrupted(me)) {
       result = WALMAP_INTERRUPT;
     } else if (w->outcome != NONE) {
@@ -294,9 +261,9 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
     return WALMAP_OK;
   timeout = timeout_of(session, timeout);
   walmap__yield("lock: will queue");
-  walmap__waiter w = {.lock = lock, .session = session, .since = now_ns()};
+  walmap__waiter w = {.lock = lock, .session = session, .since = walmap__monotonic_now()};
   w.turns = atomic_load_explicit(&token_turns, memory_order_relaxed);
-  init_condition(&w.wake);
+  walmap__condition_init(&w.wake);
   pthread_mutex_lock(&waiting);
   join_queue(lock, &w);
   if (session != &walmap__single_operation) {
@@ -325,7 +292,7 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
 void walmap__lock_hand_over(walmap__lock *lock) {
   pthread_mutex_lock(&waiting);
   walmap__waiter *w = lock->first;
-  if (w && now_ns() - w->since > PATIENCE_NS) {
+  if (w && walmap__monotonic_now() - w->since > PATIENCE_NS) {
     if (atomic_load(&w->outcome) == NONE && walmap__lock_try(lock, w->session)) {
       leave_queue(lock, w);
       atomic_store(&w->outcome, HANDED_OVER);

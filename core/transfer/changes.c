@@ -173,17 +173,23 @@ static int finish_changes(const collection *c, void **changes, size_t *size) {
   return result;
 }
 
+int walmap__changes_read_since(const walmap *map, const void *since, size_t since_size, const uint8_t **commit_points,
+                               walmap_why *why) {
+  walmap__changes older = {{since}, {since_size}};
+  int result = WALMAP_OK;
+  if (walmap__changes_is(since, since_size))
+    result = walmap__changes_open(&older, since, since_size, why);
+  if (result != WALMAP_OK)
+    return result;
+  return read_position(map, older.parts[PART_POSITION], older.sizes[PART_POSITION], commit_points, why);
+}
+
 int walmap_state_changes(walmap_state *state, const void *since, size_t since_size, void **changes, size_t *size,
                          walmap_why *why) {
   collection c = {.state = state};
   uint32_t content = state->map->options.content;
-  walmap__changes older = {{since}, {since_size}};
   const uint8_t *commit_points = NULL;
-  int result = WALMAP_OK;
-  if (walmap__changes_is(since, since_size))
-    result = walmap__changes_open(&older, since, since_size, why);
-  if (result == WALMAP_OK)
-    result = read_position(state->map, older.parts[PART_POSITION], older.sizes[PART_POSITION], &commit_points, why);
+  int result = walmap__changes_read_since(state->map, since, since_size, &commit_points, why);
   if (result == WALMAP_OK)
     result = walmap__image_writer_new(content, NULL, NULL, 0, &c.set);
   if (result == WALMAP_OK)

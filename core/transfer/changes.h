@@ -52,6 +52,13 @@ typedef struct walmap__changes {
   size_t sizes[PARTS];
 } walmap__changes;
 
+/*
+** The vector of a position, or of the position in changes, of this map: where its numbers of 8 bytes lie. OK; CORRUPT or
+** GONE, with *why set.
+*/
+int walmap__changes_read_since(const walmap *map, const void *since, size_t since_size, const uint8_t **commit_points,
+                               walmap_why *why);
+
 /* Whether the bytes begin as changes do. */
 bool walmap__changes_is(const void *bytes, size_t size);
 

@@ -26,6 +26,8 @@ static const void *read_blob(sqlite3_context *context, const char *function, con
   return bytes == NULL && *size == 0 ? "" : bytes;
 }
 
+static bool is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
+
 void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
   if (table == NULL)
@@ -41,6 +43,33 @@ void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **ar
   if (result == WALMAP_OK)
     wm_functions_result_image(context, "walmap_position", position, size, "");
   else
+    wm_error_result(context, result, table);
+}
+
+/* walmap_wait([t,] position, ms). The connection is the caller's meanwhile, as in any statement. */
+void wm_function_wait(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  enum { DAY = 86400000 };
+  static const char function[] = "walmap_wait";
+  wm_table *table = wm_functions_table(context, argc, &argv, 2);
+  size_t since_size, size = 0;
+  const void *since = table != NULL ? read_blob(context, function, "the position is", argv[0], &since_size) : NULL;
+  if (since == NULL)
+    return;
+  sqlite3_int64 ms = sqlite3_value_int64(argv[1]);
+  if (sqlite3_value_type(argv[1]) != SQLITE_INTEGER || ms < 0 || ms > DAY) {
+    wm_functions_fail(context, SQLITE_MISMATCH,
+                      sqlite3_mprintf("%s: the time must be milliseconds from 0 to %d", function, DAY));
+    return;
+  }
+  void *position = NULL;
+  walmap_why why;
+  int result = walmap_wait(table->attachment->map->map, since, since_size, (uint32_t)ms, is_interrupted, table->conn,
+                           &position, &size, &why);
+  if (result == WALMAP_OK)
+    wm_functions_result_image(context, function, position, size, "");
+  else if (result == WALMAP_CORRUPT || result == WALMAP_GONE)
+    wm_functions_fail(context, wm_error_code(result), sqlite3_mprintf("%s: %s", function, why.text));
+  else if (result != WALMAP_NOTFOUND)
     wm_error_result(context, result, table);
 }
 

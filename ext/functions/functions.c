@@ -186,6 +186,7 @@ static const struct {
     {"walmap_snapshot_file", 1, 1, REACHES_MAPS, wm_function_snapshot_file, NULL},
     {"walmap_restore_file", 1, 1, REACHES_MAPS, wm_function_restore_file, NULL},
     {"walmap_position", 0, 1, REACHES_MAPS, wm_function_position, NULL},
+    {"walmap_wait", 2, 1, REACHES_MAPS, wm_function_wait, NULL},
     {"walmap_changes", 1, 1, REACHES_MAPS, wm_function_changes, NULL},
     {"walmap_apply", 1, 1, REACHES_MAPS, wm_function_apply, NULL},
     {"walmap_image", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},

@@ -86,6 +86,7 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
 
 /* changes.c */
 void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **argv);
+void wm_function_wait(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **argv);
 void wm_function_apply(sqlite3_context *context, int argc, sqlite3_value **argv);
 

@@ -339,6 +339,54 @@ static void no_release_is_missed(void **unused) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* walmap_wait: no commit is missed (W1)                                                                              */
+
+static void *wait_since;
+static size_t wait_since_size;
+
+static uint64_t wait_for_commit(walmap *map) {
+  enum { VERY_LONG = 600000 };
+  void *position;
+  size_t size;
+  int result = walmap_wait(map, wait_since, wait_since_size, VERY_LONG, NULL, NULL, &position, &size, NULL);
+  if (result == WALMAP_OK) {
+    MUST(size == wait_since_size && memcmp(position, wait_since, size) != 0);
+    walmap_image_free(position);
+  }
+  return (uint64_t)result;
+}
+
+static const operation waits_for_commit = {"wait", wait_for_commit};
+
+/* As no_release_is_missed: a commit that is missed lets the waiter wait for ten minutes. */
+static void no_commit_is_missed(void **unused) {
+  (void)unused;
+  static const char *const points[][2] = {
+      {"wait: counted", NULL}, {NULL, "commit point: not stored"}, {NULL, "lock: releasing"}, {NULL, "lock: released"}};
+  static const operation singly = {"set hot", set_hot}, together = {"commit", commit};
+  for (unsigned i = 0; i < sizeof points / sizeof *points * 16; i++) {
+    const char *waiter = points[i / 16][0], *writer = points[i / 16][1];
+    walmap *map = open_waiting();
+    walmap_state *state = begin_state(map);
+    MUST_OK(walmap_state_position(state, &wait_since, &wait_since_size));
+    walmap_state_free(state);
+    player *held = waiter ? &first : &second, *runs = waiter ? &second : &first;
+    first.map = second.map = map;
+    first.operation = &waits_for_commit;
+    second.operation = i % 2 ? &singly : &together;
+    MUST(start(held, 1, waiter ? waiter : writer));
+    actor_set_task(&runs->actor, play, runs, NEVER_HELD, NULL);
+    actor_post(&runs->actor);
+    sleep_ms(i % 8);
+    actor_finish(&held->actor);
+    MUST(!actor_await(&runs->actor));
+    MUST(first.told == WALMAP_OK && second.told == WALMAP_OK);
+    walmap_image_free(wait_since);
+    walmap_close(map);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* A successor is undone, and then its record is moved, while a scan has the one and not yet the other (K1)           */
 
 static const char next_read[] = "scan: next read";
@@ -502,7 +550,8 @@ int main(void) {
       cmocka_unit_test(halfway),
       cmocka_unit_test(all_points_were_met),
   };
-  (void)full, (void)expiring, (void)expired, (void)no_release_is_missed, (void)undone_and_moved;
+  (void)full, (void)expiring, (void)expired, (void)no_release_is_missed, (void)no_commit_is_missed,
+      (void)undone_and_moved;
 #else
   (void)leaf;
   const struct CMUnitTest tests[] = {
@@ -512,6 +561,7 @@ int main(void) {
       cmocka_unit_test(expiring),
       cmocka_unit_test(expired),
       cmocka_unit_test(no_release_is_missed),
+      cmocka_unit_test(no_commit_is_missed),
       cmocka_unit_test(undone_and_moved),
       cmocka_unit_test(all_points_were_met),
   };
