@@ -283,7 +283,8 @@ static void reader_ends(void **unused) {
     }
     show("a reader ended", before, most, walmap_memory(f.map));
     printf("  a write took %llu entries at most\n", (unsigned long long)most_taken);
-    assert_true(walmap_memory(f.map) < 3 * before);
+    uint64_t regions = SLOWDOWN > 1 ? 2 * SLACK : 0; /* they weigh more where there are fewer entries */
+    assert_true(walmap_memory(f.map) < 3 * before + regions);
     assert_true(most_taken <= MOST_ENTRIES);
     walmap_state_free(state);
     close_all(&f);
@@ -310,7 +311,7 @@ static void readers_take_turns(void **unused) {
     most = walmap_size(f.map) > most ? walmap_size(f.map) : most;
   }
   show("readers took turns", before, most, walmap_size(f.map));
-  assert_true(most <= 2 * before + 16 * WRITES * 120); /* it is some ten turns' worth */
+  assert_true(most <= 2 * before + 16 * WRITES * 120 + SLACK / 2); /* it is some ten turns' worth */
   for (int i = 0; i < 2; i++)
     walmap_state_free(states[i]);
   close_all(&f);
