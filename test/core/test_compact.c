@@ -139,7 +139,7 @@ static double memory_to_live(walmap *map, uint64_t live) { return (double)walmap
 /* Values that are long beside a segment leave little of the memory unused that they are put into, whatever their length. */
 static void lengths_beside_a_segment(void **unused) {
   (void)unused;
-  enum { LIVE = 60 << 20, LONGEST = 1100000, STEP = 37000, HEAD = 64 };
+  enum { LIVE = 60 << 20, LONGEST = 1100000, STEP = 37000 * (SLOWDOWN > 1 ? 5 : 1), HEAD = 64 };
   uint8_t *value = calloc(1, LONGEST);
   MUST(value != NULL);
   double most = 0, most_restored = 0;
@@ -168,7 +168,7 @@ static void lengths_beside_a_segment(void **unused) {
 /* Values of any length, overwritten for ever: half of the log may be dead, and little else is unused. */
 static void any_length(void **unused) {
   (void)unused;
-  enum { KEYS = 200, WRITES = KEYS * 40, LONGEST = 1 << 20 };
+  enum { KEYS = 100, WRITES = KEYS * 20 / (SLOWDOWN > 1 ? 2 : 1), LONGEST = 1 << 20 };
   uint8_t *value = calloc(1, LONGEST);
   MUST(value != NULL);
   fixture f = open_one_shard(WALMAP_DEFAULT_AUTO_COMPACT);
