@@ -158,7 +158,7 @@ typedef struct walmap_options {
 **                  has met a deadlock, its next transactions wait once more before they own anything, to take turns with
 **                  other sessions of the process that met one: until no turn has been taken for 10 ms (or for this, if it
 **                  is less), and 100 ms at most.
-**   ordered        Costs 11 to 17 bytes an entry, and each write that adds or removes a key, or replaces its value, a
+**   ordered        Costs 11 to 15 bytes an entry, and each write that adds or removes a key, or replaces its value, a
 **                  search in a B+tree. Reads by key cost the same.
 */
 #define WALMAP_TIMEOUT_OF_SESSION UINT32_MAX
