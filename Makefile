@@ -31,7 +31,7 @@ ALL_CFLAGS := -std=c11 -Wall -Wextra -Wno-missing-field-initializers $(if $(WERR
               $(if $(DEBUG),-DWALMAP_DEBUG) $(CPPFLAGS) $(CFLAGS)
 NOTE_HEADERS = -MMD -MP -MT $@ -MF $@.d
 # The extension is optimized as a whole when it is linked, which brings it 3 %. With GCC from 10 on: its objects hold
-# plain code as well, for the library. And not where somebody looks for mistakes
+# plain code as well, for the library. Not in builds that look for mistakes
 GCC := $(findstring Free Software Foundation,$(shell $(CC) --version))
 ifeq ($(origin LTO),undefined)
   LTO := $(if $(DEBUG)$(SANITIZER),,$(if $(GCC),$(if $(filter -O2 -O3,$(CFLAGS)),-flto=auto -ffat-lto-objects)))

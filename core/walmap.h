@@ -9,8 +9,8 @@
 **
 **  1. Result. Functions that can fail return one of the WALMAP_* codes below; WALMAP_OK is 0. Output parameters are
 **     written only on WALMAP_OK (a NULL output parameter is allowed where the comment says "may be NULL").
-**  2. Failure changes nothing. After any result but WALMAP_OK the content of the map, and of the transaction if there is
-**     one, is as it was before the call. This includes WALMAP_NOMEM. One thing may remain: shards that the call has
+**  2. Failure changes nothing. After any result but WALMAP_OK the content of the map, and of the transaction if there
+**     is one, is as it was before the call. This includes WALMAP_NOMEM. One thing may remain: shards that the call has
 **     locked before it failed stay locked until the transaction ends.
 **  3. Units. Lengths and sizes are bytes, times are milliseconds.
 **  4. Ownership. The map copies what it is given: keys and values passed in may be freed on return. Pointers handed out
@@ -250,7 +250,10 @@ int walmap_touch(walmap *map, const void *key, size_t key_len, uint64_t expires)
 */
 typedef bool (*walmap_test_fn)(void *ctx, const void *value, size_t value_len);
 
-/* Replaces the value of a present key for which `test` is true; the expiry stays. *done may be NULL. NOTFOUND when the key is absent. */
+/*
+** Replaces the value of a present key for which `test` is true; the expiry stays. *done may be NULL. NOTFOUND when the
+** key is absent.
+*/
 int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
                   walmap_test_fn test, void *ctx, bool *done);
 
@@ -300,11 +303,11 @@ int walmap_state_begin(walmap_state *state);
 void walmap_state_end(walmap_state *state);
 
 /*
-** Going back to a committed state that was newest some time ago. commit_points copies the numbers that say which state a
-** begun one is: as many as the map has shards. begin_at begins `state` as the state of these numbers, which cannot fail.
-** Another state, the outer one, must be begun meanwhile: one that walmap_state_begin began before, or when, the numbers
-** were those of the newest state, and that ends after `state` does. So it costs little to have thousands of states at
-** hand: one outer state, and the numbers of each. Its time is the present.
+** Return to a committed state that was the newest earlier. commit_points copies the numbers that identify a begun
+** state, one for each shard. begin_at begins `state` as the state of these numbers, and cannot fail. Another state, the
+** outer one, must be begun meanwhile: walmap_state_begin began it before, or when, the numbers were those of the newest
+** state, and it ends after `state` does. So it costs little to keep thousands of states: one outer state, and the
+** numbers of each. The time of `state` is the present.
 */
 void walmap_state_commit_points(const walmap_state *state, uint64_t *commit_points);
 void walmap_state_begin_at(walmap_state *state, const uint64_t *commit_points);

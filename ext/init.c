@@ -1,11 +1,12 @@
 /*
 ** init.c - the entry point of the extension, the only symbol that the library exports
 **
-** It may be loaded any number of times, by any number of connections, which may close in any order: the library stays
-** for the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
-** connection that loaded it. Loading it again on a connection changes nothing. A second path makes it a second library
-** to the system, with maps of its own; so there the one that was loaded first serves. Compiled with -DSQLITE_CORE it is
-** part of an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to sqlite3_auto_extension.
+** Any number of connections may load the extension, any number of times, and close in any order: the library stays for
+** the life of the process (SQLITE_OK_LOAD_PERMANENTLY), because named maps, and threads that use them, outlive the
+** connection that loaded it. To load it again on a connection changes nothing. To the system, a second path is a second
+** library, with maps of its own; so the library that was loaded first serves there too. Compiled with -DSQLITE_CORE the
+** extension is part of an SQLite, which calls sqlite3_walmap_init for each connection, or passes it to
+** sqlite3_auto_extension.
 **
 ** Needs SQLite 3.40.0 or later.
 */
@@ -41,9 +42,9 @@ static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER; /* guards sqlite3_ap
 typedef int init_function(sqlite3 *db, char **err, const sqlite3_api_routines *api);
 
 /*
-** The entry point of the walmap that this process has loaded from another path before this one; NULL when there is
-** none, or when this one has served already. SQLite makes the names of what it loads known to the whole process, so the
-** name leads to the first.
+** The entry point of the walmap library that this process loaded first, from another path; NULL when this library is
+** the first, or has served already. SQLite makes the symbols of a loaded library known to the whole process, so the
+** name leads to the first one.
 */
 static init_function *first_of_process(void) {
   init_function *first = NULL;
@@ -60,10 +61,10 @@ static init_function *first_of_process(void) {
 }
 
 /*
-** Takes the host's functions, once: later loads find other threads calling them. False when they come from another
-** SQLite library than before, as a process may have two: the maps' memory and mutexes belong to the first.
+** Takes the host's functions, once: at later loads other threads may be calling them. False when they come from another
+** SQLite library than before, since a process may have two: the maps' memory and mutexes belong to the first.
 */
-static bool take_api(const sqlite3_api_routines *api) {
+static bool set_api(const sqlite3_api_routines *api) {
 #ifdef SQLITE_CORE
   (void)api;
   return true;
@@ -79,10 +80,10 @@ static bool take_api(const sqlite3_api_routines *api) {
 }
 
 /*
-** Keeps the library in the process also when loading fails. SQLite unloads it then, but what was registered before the
-** failure stays registered, and would be called when the connection closes.
+** Keeps the library in the process also when loading fails. SQLite would unload it, but modules and functions that were
+** registered before the failure stay registered, and their destructors are called when the connection closes.
 */
-static bool stay(void) {
+static bool keep_library(void) {
 #ifndef SQLITE_CORE
   static const char here;
   Dl_info library;
@@ -93,7 +94,7 @@ static bool stay(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* What the folders above conn/ do at events of a connection                                                          */
+/* The hooks: what the folders above conn/ do at events of a connection                                               */
 
 static int set_up(wm_conn *conn) {
   int rc = wm_control_new(conn);
@@ -142,7 +143,7 @@ EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routin
   init_function *first = first_of_process();
   if (first != NULL)
     return first(db, err, api);
-  if (!take_api(api)) {
+  if (!set_api(api)) {
     *err = api->mprintf(WM_MODULE ": another SQLite library of this process has loaded it already");
     return SQLITE_ERROR;
   }
@@ -151,7 +152,7 @@ EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routin
     return SQLITE_ERROR;
   }
   wm_conn *conn;
-  int rc = stay() ? wm_conn_find(db, &hooks, &conn) : SQLITE_NOMEM;
+  int rc = keep_library() ? wm_conn_find(db, &hooks, &conn) : SQLITE_NOMEM;
   if (rc != SQLITE_OK)
     return rc;
   if (!wm_vtab_is_registered(conn)) {

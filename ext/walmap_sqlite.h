@@ -1,8 +1,8 @@
 /*
 ** walmap_sqlite.h - for hosts that link the extension in instead of loading it
 **
-** Compile the sources in core/ and ext/ with -DSQLITE_CORE. Then call sqlite3_walmap_init for each connection, with NULL
-** for `api`, or let SQLite do so for all connections that are opened from now on:
+** Compile the sources in core/ and ext/ with -DSQLITE_CORE. Then call sqlite3_walmap_init for each connection, with
+** NULL for `api`, or let SQLite do so for all connections that are opened from now on:
 **
 **    sqlite3_auto_extension((void (*)(void))sqlite3_walmap_init);
 **

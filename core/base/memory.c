@@ -2,9 +2,10 @@
 #define _GNU_SOURCE
 #include "base/memory.h"
 
+#include "base/map_aligned.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define CACHE_LINE ((size_t)64)
 
@@ -24,25 +25,10 @@ typedef struct walmap__region {
 
 static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* Maps more than is asked for and cuts the ends off, which leaves an aligned block. */
-static void *map_aligned(size_t size, size_t align) {
-  if (size > SIZE_MAX - align)
-    return NULL;
-  size_t whole = size + align;
-  uint8_t *base = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED)
-    return NULL;
-  size_t head = (align - (uintptr_t)base % align) % align;
-  if (head > 0)
-    munmap(base, head);
-  munmap(base + head + size, whole - head - size);
-  return base + head;
-}
-
 static void *default_alloc(void *ctx, size_t size, size_t align) {
   (void)ctx;
   if (align >= WALMAP__REGION)
-    return map_aligned(round_up(size, WALMAP__PAGE), align);
+    return walmap__map_aligned(round_up(size, WALMAP__PAGE), align, 0);
   void *block = NULL;
   return posix_memalign(&block, align, size) == 0 ? block : NULL;
 }

@@ -1,5 +1,8 @@
-/* result.c - result codes in words, and the version */
-#include "walmap.h"
+/* result.c - result codes in words, the text of a failure, and the version */
+#include "base/why.h"
+
+#include <stdarg.h>
+#include <stdio.h>
 
 const char *walmap_result_text(int result) {
   switch (result) {
@@ -30,6 +33,16 @@ const char *walmap_result_text(int result) {
   default:
     return "unknown result code";
   }
+}
+
+int walmap__explain(walmap_why *why, int result, const char *format, ...) {
+  if (!why)
+    return result;
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(why->text, sizeof why->text, format, arguments);
+  va_end(arguments);
+  return result;
 }
 
 const char *walmap_version(void) { return WALMAP_VERSION; }

@@ -16,10 +16,11 @@
 #endif
 #include "image/image.h"
 
-#include <stdlib.h>
 #if defined(__linux__)
-#include <sys/mman.h>
+#include "base/map_aligned.h"
 #endif
+
+#include <stdlib.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define FIRST_CAPACITY ((size_t)4032) /* with the prefix one page */
@@ -33,22 +34,6 @@ static prefix *prefix_of(void *bytes) { return (prefix *)bytes - 1; }
 
 #if defined(__linux__)
 
-/* Maps `size` bytes, a multiple of HUGE_PAGE, at an address that is one too. NULL when there is no address space. */
-static void *map_aligned(size_t size) {
-  if (size > SIZE_MAX - HUGE_PAGE)
-    return NULL;
-  uint8_t *at =
-      mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED)
-    return NULL;
-  size_t before = (HUGE_PAGE - (uintptr_t)at % HUGE_PAGE) % HUGE_PAGE;
-  if (before > 0)
-    munmap(at, before);
-  if (before < HUGE_PAGE)
-    munmap(at + before + size, HUGE_PAGE - before);
-  return at + before;
-}
-
 /* Makes the block a mapping of `size` bytes, or resizes its mapping. False: no memory, the block is unchanged. */
 static bool map_block(walmap__image_block *block, size_t size) {
   size_t old = block->bytes == NULL ? 0 : prefix_of(block->bytes)->mapped;
@@ -56,7 +41,7 @@ static bool map_block(walmap__image_block *block, size_t size) {
   if (old > 0 && mremap(prefix_of(block->bytes), old, size, 0) != MAP_FAILED) {
     at = prefix_of(block->bytes); /* it grew where it is */
   } else {
-    at = map_aligned(size);
+    at = walmap__map_aligned(size, HUGE_PAGE, MAP_NORESERVE);
     if (at == NULL)
       return false;
     if (old > 0) {

@@ -4,10 +4,10 @@
 ** The input is hostile until it is checked, in the order that FORMAT.md gives under "What a reader checks". The reader
 ** allocates no memory for bytes that did not arrive.
 */
+#include "base/why.h"
 #include "image/format.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define FIRST_BUFFER ((size_t)64 << 10)
@@ -15,11 +15,8 @@
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Errors                                                                                                             */
 
-#define EXPLAIN(why, ...) ((why) == NULL ? 0 : snprintf((why)->text, sizeof((why)->text), __VA_ARGS__))
-
 static int report_damage(walmap_why *why, uint64_t at, const char *what) {
-  EXPLAIN(why, "image damaged at byte %" PRIu64 ": %s", at, what);
-  return WALMAP_CORRUPT;
+  return walmap__explain(why, WALMAP_CORRUPT, "image damaged at byte %" PRIu64 ": %s", at, what);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -32,10 +29,8 @@ static int read_stream(walmap__image_decoder *decoder, uint8_t *to, size_t size,
     ptrdiff_t n = decoder->read(decoder->read_ctx, to + *got, size - *got);
     if (n == 0)
       break;
-    if (n < 0 || (size_t)n > size - *got) {
-      EXPLAIN(why, "the image's source failed at byte %" PRIu64, decoder->offset + *got);
-      return WALMAP_IO;
-    }
+    if (n < 0 || (size_t)n > size - *got)
+      return walmap__explain(why, WALMAP_IO, "the image's source failed at byte %" PRIu64, decoder->offset + *got);
     *got += (size_t)n;
   }
   return WALMAP_OK;
@@ -127,27 +122,21 @@ int walmap__image_decoder_header(walmap__image_decoder *decoder, walmap_why *why
   int result = take_block(decoder, room, &header, &got, why);
   if (result != WALMAP_OK)
     return result;
-  if (got == 0) {
-    EXPLAIN(why, "not a walmap image: it is empty");
-    return WALMAP_CORRUPT;
-  }
-  if (memcmp(header, IMAGE_MAGIC, got < IMAGE_MAGIC_BYTES ? got : IMAGE_MAGIC_BYTES) != 0) {
-    EXPLAIN(why, "not a walmap image: it does not begin as one");
-    return WALMAP_CORRUPT;
-  }
+  if (got == 0)
+    return walmap__explain(why, WALMAP_CORRUPT, "not a walmap image: it is empty");
+  if (memcmp(header, IMAGE_MAGIC, got < IMAGE_MAGIC_BYTES ? got : IMAGE_MAGIC_BYTES) != 0)
+    return walmap__explain(why, WALMAP_CORRUPT, "not a walmap image: it does not begin as one");
   if (got < IMAGE_BLOCK)
     return report_damage(why, got, "it ends within the header");
   uint32_t version = image_load32(header + HEADER_VERSION), flags = image_load32(header + HEADER_FLAGS);
-  if (version != WALMAP_FORMAT_VERSION) {
-    EXPLAIN(why, "image has format version %" PRIu32 ", this library reads version %d", version, WALMAP_FORMAT_VERSION);
-    return WALMAP_CORRUPT;
-  }
+  if (version != WALMAP_FORMAT_VERSION)
+    return walmap__explain(why, WALMAP_CORRUPT, "image has format version %" PRIu32 ", this library reads version %d",
+                           version, WALMAP_FORMAT_VERSION);
   if (!check_block(decoder, header))
     return report_damage(why, 0, "the header's check is wrong");
-  if (flags != 0 || image_load32(header + HEADER_RESERVED) != 0) {
-    EXPLAIN(why, "image uses features that this library does not know (flags 0x%" PRIx32 ")", flags);
-    return WALMAP_CORRUPT;
-  }
+  if (flags != 0 || image_load32(header + HEADER_RESERVED) != 0)
+    return walmap__explain(why, WALMAP_CORRUPT,
+                           "image uses features that this library does not know (flags 0x%" PRIx32 ")", flags);
   decoder->content = image_load32(header + HEADER_CONTENT);
   decoder->offset = IMAGE_BLOCK;
   return WALMAP_OK;

@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-/* Below this many dead bytes a shard's log is left alone: a few pages are not worth the work. */
+/* A shard's log with fewer dead bytes is left alone: a few pages are not worth the work. */
 #define WORTHWHILE ((uint64_t)16 << 10)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -16,8 +16,8 @@ static walmap__segment *next_of(const walmap__segment *s) {
 }
 
 /*
-** K1's first two conditions. A segment may be sealed long before its last record is committed, so the time that counts
-** is noted at the first look: this runs only while all of the shard's records are committed.
+** Checks K1's first two conditions. A segment may be sealed long before its last record is committed, so this function
+** notes the time that counts at its first look: it runs only while all of the shard's records are committed.
 */
 static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64_t now, uint64_t oldest) {
   if (s == g->log.active)
@@ -53,7 +53,7 @@ static void move_horizon(walmap__shard *shard, walmap__generation *g, uint64_t l
   shard->horizon_clock = 0;
 }
 
-/* What is wanted: segments of which so many percent, from 1 on, are dead; or one of these. */
+/* Which segments are wanted: with at least so many percent of dead bytes, from 1 on; or one of these. */
 enum { ANY_DEAD = 0, ALL = -1 };
 
 static bool has_droppable(const walmap__generation *g, const walmap__segment *s) {
@@ -73,8 +73,8 @@ typedef struct clock_reading {
 } clock_reading;
 
 /*
-** The caller's commit was a plain store, perhaps just now. Readers that are not found here have its commit point, by
-** E1.
+** The caller's commit was a plain store, perhaps just now. By E1, readers that are not found here have its commit
+** point.
 */
 static clock_reading read_clock(walmap__shard *shard) {
   walmap__epoch *epoch = &shard->map->epoch;
@@ -82,17 +82,17 @@ static clock_reading read_clock(walmap__shard *shard) {
   return (clock_reading){now, walmap__epoch_oldest(epoch)};
 }
 
-/* A run that is chosen, and how it may grow. */
+/* A run, and how far it may grow. */
 typedef struct growing {
   clock_reading clock;
   int percent;
-  size_t live, most; /* bytes that are to be copied, and may be */
+  size_t live, most; /* bytes to copy, and the limit for them */
 } growing;
 
 /*
-** Neighbours join the run, on both sides, while their live records fit into one new segment: those that are wanted, and
-** any that has no more of them than the run so far. So what small segments compaction leaves become one as the digits
-** of a binary counter do: a record is copied along only into a segment that holds at least twice as much.
+** Neighbours join the run on both sides, while their live records fit into one new segment: wanted segments, and every
+** segment with no more live bytes than the run so far. So small segments that compaction leaves are merged as the
+** digits of a binary counter carry: a record is copied along only into a segment that holds at least twice as much.
 */
 static bool joins(const walmap__generation *g, const growing *run, walmap__segment *s) {
   if (!s || !(is_wanted(g, s, run->percent) || live_bytes(s) <= run->live) || run->live + live_bytes(s) > run->most)
@@ -118,7 +118,7 @@ static bool is_deader(const walmap__segment *a, const walmap__segment *b) {
          (double)b->dead_bytes * (double)walmap__segment_used(a);
 }
 
-/* The segment with the greatest share of dead bytes, of those that are wanted. */
+/* The wanted segment with the greatest share of dead bytes. */
 static walmap__segment *deadest(const walmap__generation *g, clock_reading clock, int percent) {
   walmap__segment *best = NULL;
   for (walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed); s; s = next_of(s)) {
@@ -144,8 +144,8 @@ static walmap__segment *first_expired(const walmap__generation *g, clock_reading
 }
 
 /*
-** Of all neighbours whose live records fit into one segment the two that have the fewest: the larger one, which the
-** other joins.
+** Finds the two neighbours with the fewest live bytes, whose live records fit into one segment. Returns the larger one,
+** which the other joins.
 */
 static walmap__segment *smallest(const walmap__generation *g, clock_reading clock) {
   size_t least = walmap__log_segment_size(&g->log) + 1;
@@ -188,7 +188,7 @@ static int start_job(walmap__generation *g, walmap__segment *first, clock_readin
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Copying                                                                                                            */
 
-/* A live record that is to be copied; its bucket is on its way to the cache. */
+/* A live record to copy, whose bucket is being fetched. */
 typedef struct candidate {
   walmap__segment *segment;
   walmap__record *record;
@@ -206,22 +206,20 @@ static void prefetch_bucket(const walmap__generation *g, candidate *c) {
   walmap__index_prefetch(&g->index, c->hash);
 }
 
-/* Whoever asks for changes since a position at or before a tombstone that goes must be told (changes.h). */
+/* Changes since a position at or before a dropped tombstone are not known any more (changes.h). */
 static void raise_tombstone_horizon(walmap__generation *g, uint64_t lsn) {
   if (atomic_load_explicit(&g->tombstone_horizon, memory_order_relaxed) <= lsn)
     atomic_store_explicit(&g->tombstone_horizon, lsn + 1, memory_order_release);
 }
 
 /*
-** X3. Whoever has a position before the entry was written must be told: compaction may have copied it to a lower one, but
-** never out of the positions that its segment covers.
+** X3: drops an expired entry. Changes since a position before the entry was written are not known any more. Compaction
+** may have copied the record to a lower LSN, but never out of the LSNs that its segment covers.
 */
 static void drop_expired(walmap__generation *g, walmap__segment *s, walmap__record *record, uint32_t meta) {
-  walmap_entry e;
   walmap__slot_ref slot;
-  walmap__record_entry(record, meta, &e);
   size_t size = walmap__record_size(record, meta), offset = (size_t)((const uint8_t *)record - s->base);
-  uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+  uint64_t hash = walmap__index_hash_of(&g->index, record, meta);
   const walmap__segment *next = next_of(s);
   raise_tombstone_horizon(g, (next ? next->first_lsn : g->log.end) - 1);
   walmap__index_find_address(&g->index, hash, walmap__address(s, offset), &slot);
@@ -233,7 +231,7 @@ static void drop_expired(walmap__generation *g, walmap__segment *s, walmap__reco
   g->expiry.expired -= size - (meta & WALMAP__PREV ? 4 : 0);
 }
 
-/* Passes over dead records from this offset on: 1 of the budget each. Returns the offset of what comes after them. */
+/* Passes over dead records from this offset on, 1 of the budget each. Returns the offset behind them. */
 static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t offset, uint64_t *budget) {
   size_t used = walmap__segment_used(s), tomb = SIZE_MAX;
   while (*budget > 0 && offset != used) {
@@ -247,13 +245,13 @@ static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t 
     --*budget;
   }
   if (tomb != SIZE_MAX)
-    raise_tombstone_horizon(g, s->first_lsn + (tomb >> 2)); /* the last one's will do */
+    raise_tombstone_horizon(g, s->first_lsn + (tomb >> 2)); /* the last tombstone's LSN is enough */
   return offset;
 }
 
 /*
-** Steps over the next records of the run, noting the live ones, until the budget is used up, the batch is full, or it
-** cannot go on. A copied record costs several times what a dead one does.
+** Walks over the next records of the run and gathers the live ones, until the budget is used up, the batch is full, or
+** the job must rest. A copied record costs several times as much as a dead one.
 */
 static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, uint64_t *budget) {
   walmap__job *job = &g->job;
@@ -314,7 +312,7 @@ static void copy_record(walmap__generation *g, const candidate *c) {
   walmap__generation_move(g, &slot, to);
 }
 
-/* The run leaves the list. What it held more than the copy was dead, or `prev` words. */
+/* Replaces the run by the copy. The difference of their bytes was dead records and `prev` words. */
 static void finish_job(walmap__shard *shard, walmap__generation *g) {
   walmap__job *job = &g->job;
   walmap__segment *copy = job->copy;
@@ -334,7 +332,7 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
   *job = (walmap__job){0};
 }
 
-/* Nothing else changes the shard meanwhile: what was gathered is copied before anything is decided. */
+/* Only this function changes the shard meanwhile: it copies the gathered records before it gathers more. */
 static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *budget) {
   candidate batch[BATCH];
   enum step step = STEP_ON;
@@ -350,21 +348,21 @@ static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* A little, or all                                                                                                   */
+/* Some steps, or the whole shard                                                                                     */
 
 static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
   return g->dead >= WORTHWHILE && g->dead * 100 >= g->log.bytes * percent;
 }
 
 /*
-** What has expired takes a quarter of what has not: less than what is dead for other reasons may, since nobody reads it
-** any more and no option asks for it.
+** Expired entries may take a quarter of the bytes of the others: less than other dead bytes may, since no reader needs
+** them and no option allows for them.
 */
 static bool too_many_expired(const walmap__generation *g) {
   return g->expiry.expired >= WORTHWHILE && g->expiry.expired >= (g->log.bytes - g->expiry.expired) / 4;
 }
 
-/* More than twice as many as full ones would be, and SOME: a log that grows has 90 by the time that they are full. */
+/* More than twice as many as full segments would be, and SOME: a log that grows has 90 before its segments are full. */
 static bool too_many_segments(const walmap__log *log) {
   enum { SOME = 256 };
   return log->n_segments > SOME + log->bytes / (WALMAP__MAX_SEGMENT / 2);
@@ -380,7 +378,7 @@ static bool seal_oversized(walmap__generation *g, int percent) {
   return true;
 }
 
-/* Starts a job, if there is something to do: whether it did. Walks all segments, which no budget pays for. */
+/* Starts a job if one pays, and tells whether it did. It walks all segments, which no budget counts. */
 static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t percent) {
   int half = (int)(percent + 1) / 2;
   clock_reading clock = read_clock(shard);
@@ -396,7 +394,9 @@ static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t perce
   return first && start_job(g, first, clock, half) == WALMAP_OK;
 }
 
-/* Percent of dead bytes from which on compaction is wanted: less where it is under way to take away what a reader kept. */
+/*
+** Percent of dead bytes from which on compaction is wanted: less where it is under way to take away what a reader kept.
+*/
 static uint32_t wanted_percent(const walmap__shard *shard) {
   uint32_t percent = shard->options->auto_compact;
   return shard->behind ? (percent + 1) / 2 : percent;
@@ -455,12 +455,6 @@ void walmap__compact_dead(walmap__shard *shard) {
     walmap__store_stats(shard->map, shard);
 }
 
-/* Garbage that are in a batch, and then those that were not yet. */
-static void reclaim_all(walmap__shard *shard) {
-  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
-  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
-}
-
 static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, walmap__segment *s,
                              clock_reading *clock) {
   *clock = read_clock(shard);
@@ -468,8 +462,8 @@ static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, 
 }
 
 /*
-** One job after another, over the list as it was at the start. TOOBIG when ids are short. The clock is read for each,
-** since a run may begin with the copy of the one before.
+** Runs one job after another, over the list as it was at the start. TOOBIG when ids are short. It reads the clock for
+** each job, since a run may begin with the copy of the job before.
 */
 static int compact_list(walmap__shard *shard, walmap__generation *g, int percent) {
   uint64_t unlimited = UINT64_MAX;
@@ -494,8 +488,8 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, int percent
   return WALMAP_OK;
 }
 
-/* Seals all there is, so that it may be taken where nobody reads. */
-static void seal(walmap__shard *shard, walmap__generation *g) {
+/* Seals all segments and notes the time, so that jobs may take them when no reader is as old. */
+static void seal_all(walmap__shard *shard, walmap__generation *g) {
   walmap__log_seal(&g->log);
   clock_reading before = read_clock(shard);
   walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
@@ -505,7 +499,8 @@ static void seal(walmap__shard *shard, walmap__generation *g) {
 }
 
 /*
-** Ids that run short come back when what was copied is freed. If somebody reads it, the rest is left to another time.
+** When ids run short, the ids of copied runs come back as these are freed. If a reader holds them, the rest must wait
+** for another compaction.
 */
 static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int percent) {
   int result;
@@ -513,7 +508,7 @@ static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int pe
   do {
     ids = g->log.n_ids;
     result = compact_list(shard, g, percent);
-    reclaim_all(shard);
+    walmap__shard_reclaim_all(shard);
   } while (result == WALMAP_TOOBIG && g->log.n_ids < ids);
   return result == WALMAP_TOOBIG ? WALMAP_OK : result;
 }
@@ -540,12 +535,12 @@ int walmap__compact_all(walmap__shard *shard, uint64_t latest) {
   if (walmap__expiry_is_used(&g->expiry))
     expire_all(shard, g, latest);
   uint64_t droppable = limit_drops(g, latest);
-  reclaim_all(shard);
+  walmap__shard_reclaim_all(shard);
   uint64_t unlimited = UINT64_MAX;
   bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;
   int result = WALMAP_OK, percent = too_many_segments(&g->log) ? ALL : ANY_DEAD;
   if (!blocked && (g->dead > 0 || percent == ALL)) {
-    seal(shard, g);
+    seal_all(shard, g);
     result = compact_while_ids(shard, g, percent);
   }
   if (g->order)

@@ -14,15 +14,15 @@ void walmap__deferred_free(walmap__memory *memory, walmap__deferred *deferred) {
     walmap__memory_free(memory, deferred, sizeof *deferred);
 }
 
-/* Whether the record of one more write fits into the shard's active segment behind those of all that are pending. */
-static bool fits(const walmap__deferred *deferred, const walmap__log *log, size_t record) {
+/* Whether the record of one more write fits into the shard's active segment behind those of all deferred writes. */
+static bool record_fits(const walmap__deferred *deferred, const walmap__log *log, size_t record) {
   const walmap__segment *active = log->active;
   return active && active->capacity - walmap__segment_used(active) >= deferred->records + record;
 }
 
-/* For one more write beside all that are pending. Their records fit, or there are none. */
-static int reserve(const walmap__deferred *deferred, walmap__generation *g, uint64_t hash, size_t record,
-                   uint64_t expires) {
+/* Reserves for one more write, beside all deferred writes; their records fit, or there are none. */
+static int reserve_write(const walmap__deferred *deferred, walmap__generation *g, uint64_t hash, size_t record,
+                         uint64_t expires) {
   int result = walmap__log_reserve(&g->log, record);
   if (result == WALMAP_OK)
     result = walmap__index_reserve(&g->index, hash, deferred->n + 1);
@@ -42,9 +42,9 @@ int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, u
   walmap__generation *g = walmap__shard_generation(shard);
   size_t record = record_bytes(key_len, value_len, expires);
   if (deferred->n == WALMAP__MAX_DEFERRED || WALMAP__STAGING - deferred->staged < key_len + value_len ||
-      !fits(deferred, &g->log, record))
+      !record_fits(deferred, &g->log, record))
     walmap__deferred_flush(deferred);
-  return reserve(deferred, g, hash, record, expires);
+  return reserve_write(deferred, g, hash, record, expires);
 }
 
 void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, const void *key,
@@ -59,13 +59,13 @@ void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uin
   return to + key_len;
 }
 
-static void make(const walmap__deferred *deferred, const walmap__deferred_write *p) {
+static void make_write(const walmap__deferred *deferred, const walmap__deferred_write *p) {
   const uint8_t *key = deferred->staging + p->at;
   walmap__write w;
   int result = walmap__write_start(&w, p->shard, p->hash, key, p->key_len, false);
   if (result == WALMAP_OK)
     result = walmap__write_prepare(&w, p->value_len, p->expires, false);
-  assert(result == WALMAP_OK); /* everything was reserved */
+  assert(result == WALMAP_OK); /* all was reserved */
   if (result == WALMAP_OK)
     walmap__copy_bytes(walmap__write_apply(&w), key + p->key_len, p->value_len);
 }
@@ -79,6 +79,6 @@ void walmap__deferred_apply(walmap__deferred *deferred) {
   for (uint32_t i = 0; i < deferred->n && deferred->n > 1; i++)
     fetch_record(&deferred->writes[i]);
   for (uint32_t i = 0; i < deferred->n; i++)
-    make(deferred, &deferred->writes[i]);
+    make_write(deferred, &deferred->writes[i]);
   walmap__deferred_discard(deferred);
 }

@@ -5,15 +5,17 @@
 ** other in a large map, the writes are deferred, up to 16 of them, and then made in one go, so that all their misses
 ** overlap:
 **
-**   set      reserves all that the write can need, copies key and value to the staging area, fetches the bucket
-**   settle   fetches the old records of all; then makes all changes, in their order
+**   add     after a reservation of all that the write can need: copies key and value to the staging area, fetches the
+**           bucket
+**   flush   fetches the old records of all deferred writes; then makes the writes, in their order
 **
-** What is pending cannot fail (C7), and nobody can tell it from what is done (C4): whatever looks at the transaction's
-** shards, marks them or commits them settles first, and undoing drops what is pending, all of which is newer than the
-** innermost savepoint.
+** A deferred write cannot fail (C7), and no caller can tell it from one that was made (C4): every function that reads,
+** marks or commits the transaction's shards flushes first. Undoing discards the deferred writes, all of which are newer
+** than the innermost savepoint.
 **
-** The reservations hold together: the active segment has room for the records of all pending writes, the subtable of
-** each for all that were deferred up to it, the garbage queue for one each, and for one more that write.h asks for; so has the expiry table, where they expire.
+** The reservations hold together: the active segment has room for the records of all deferred writes, the subtable of
+** each for all that were deferred up to it, the garbage queue for one each, and for one more that write.h asks for; the
+** expiry table has room for those that expire.
 */
 #ifndef WALMAP_DEFERRED_H
 #define WALMAP_DEFERRED_H
@@ -38,7 +40,7 @@ typedef struct walmap__deferred {
   uint8_t staging[WALMAP__STAGING];
 } walmap__deferred;
 
-/* Bytes of a shard's log, which no near cache holds then. Builds with assert() take small maps for as large. */
+/* A shard's log with more bytes is in no near cache. Builds with assert() treat all logs so. */
 #ifndef NDEBUG
 #define WALMAP__LARGE_LOG 0
 #else
@@ -57,17 +59,17 @@ static inline bool walmap__deferred_pays(const walmap__generation *g, size_t key
 walmap__deferred *walmap__deferred_new(walmap__memory *memory); /* NULL without memory */
 void walmap__deferred_free(walmap__memory *memory, walmap__deferred *deferred);
 
-/* Reserves what one more write can need, which may settle: OK, NOMEM, TOOBIG. The shard must be owned. */
+/* Reserves all that one more write can need, and may flush for it: OK, NOMEM, TOOBIG. The shard must be locked. */
 int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, size_t key_len,
                              size_t value_len, uint64_t expires);
 
-/* Puts off what was reserved. Returns where the value's bytes go, before the next call. */
+/* Adds the write that was reserved. Returns where its value's bytes go, before the next call. */
 void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, const void *key,
                            size_t key_len, size_t value_len, uint64_t expires);
 
 void walmap__deferred_apply(walmap__deferred *deferred);
 
-/* Makes what is pending. NULL is allowed here and below: nothing is. */
+/* Makes the deferred writes. NULL, for none, is allowed here and below. */
 static inline void walmap__deferred_flush(walmap__deferred *deferred) {
   if (deferred && deferred->n > 0)
     walmap__deferred_apply(deferred);

@@ -18,7 +18,7 @@ static WALMAP__NOINLINE uint64_t xxh3_long(const void *key, size_t key_len, uint
   return XXH3_64bits_withSeed(key, key_len, seed);
 }
 
-/* Apart from the rest of XXH3, which saves registers, short keys take half the instructions. */
+/* Short keys take half the instructions when the rest of XXH3, which saves registers, is a call. */
 WALMAP__FLATTEN uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t seed) {
   return key_len <= 16 ? XXH3_64bits_withSeed(key, key_len, seed) : xxh3_long(key, key_len, seed);
 }
@@ -46,7 +46,7 @@ void walmap_options_init(walmap_options *o) {
   o->allocator = walmap__default_allocator;
 }
 
-/* A seed keeps strangers from choosing keys that collide. */
+/* A random seed keeps strangers from choosing keys that collide. */
 static uint64_t random_number(void) {
   uint64_t seed;
   if (getentropy(&seed, sizeof seed) == 0)
@@ -176,7 +176,7 @@ uint64_t walmap_hash(const walmap *map, const void *key, size_t key_len) { retur
 uint64_t walmap_memory(walmap *map) { return atomic_load_explicit(&map->memory.bytes, memory_order_relaxed); }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Tails                                                                                                              */
+/* Commit points                                                                                                      */
 
 uint64_t walmap__commit_point_while_committing(walmap *map, uint32_t shard) {
   for (;;) {
@@ -212,8 +212,8 @@ static bool collect(walmap *map, bool committing, uint64_t *commit_points) {
 
 #ifdef WALMAP__INDEX_SSE2
 /*
-** The usual case, which every statement pays for. x86 loads each 8-byte half of an aligned vector at once, and loads in
-** the order of the program; the fences keep the compiler to it.
+** The usual case, which every statement pays for. x86 loads each 8-byte half of an aligned vector at once, and in the
+** order of the program; the fences keep the compiler to that order.
 */
 static bool is_unchanged(const walmap *map, const uint64_t *commit_points) {
   const __m128i *now = (const __m128i *)(const void *)map->commit_points,
@@ -280,7 +280,7 @@ uint64_t walmap__clock(walmap *map) {
 uint64_t walmap_clock(walmap *map) { return walmap__clock(map); }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Figures                                                                                                            */
+/* Stats                                                                                                              */
 
 void walmap__store_stats(walmap *map, const walmap__shard *shard) {
   walmap__generation *g = walmap__shard_generation(shard);

@@ -1,19 +1,20 @@
 /*
 ** map.h - a map: shards, and the commit points that say what is committed
 **
-** The commit point of a shard is the position up to which its log is committed. A state is a vector of all commit
-** points, taken at one point in time. Why the vector is one state (S1):
+** The commit point of a shard is the LSN before which its log is committed. A state is a vector of all commit points,
+** taken at one point in time. Why the vector is one state (S1):
 **
 **   - A transaction that wrote one shard commits by one store of that shard's commit point.
-**   - One that wrote several makes `commits` odd, with the new commit points in `pending_commit_points`; that store is
-**     the commit. Then it stores the commit points and makes `commits` even again. One such commit runs at a time.
+**   - A transaction that wrote several makes `commits` odd, with the new commit points in `pending_commit_points`; that
+**     store is the commit. Then it stores the commit points and makes `commits` even again. One such commit runs at a
+**     time.
 **   - A reader takes, for an odd `commits`, the greater of commit point and pending commit point. It collects the
-**     vector twice, until nothing changed in between, `commits` included. Commit points only grow, so if both
-**     collections are equal, the vector was just that at the moment between them. It starts over only when another
-**     transaction committed meanwhile: it never waits, even if a committing thread is preempted half way.
-**   - A vector that was one state some time ago, and is found unchanged after an even `commits` was read, is one again:
-**     commit points only grow, so none of them was another in between, and no commit was on its way. That takes one
-**     look.
+**     vector twice, until both vectors, and `commits`, are equal. Commit points only grow, so the vector was the state
+**     of the moment between the two. The reader starts over only when a commit ended meanwhile: it never waits, even if
+**     a committing thread is preempted half way.
+**   - A vector that was one state earlier, and is found unchanged after an even `commits` was read, is one again:
+**     commit points only grow, so none of them changed in between, and no commit was on its way. That takes one
+**     collection.
 */
 #ifndef WALMAP_MAP_H
 #define WALMAP_MAP_H
@@ -21,9 +22,9 @@
 #include "shard/shard.h"
 
 /*
-** Figures of a shard as of a commit point. Two for each shard: a commit fills the one that is out of date and then
-** stores the commit point, so a reader finds the stats of the commit point that it collected, or else two commits have
-** passed and it collects anew.
+** The stats of a shard as of a commit point. Each shard has two: a commit fills the older one and then stores the
+** commit point. So a reader finds the stats of the commit point that it collected, or else two commits have passed and
+** it collects anew.
 */
 typedef struct walmap__shard_stats {
   _Atomic uint64_t commit_point; /* 0: being filled */
@@ -53,10 +54,10 @@ struct walmap {
   _Atomic uint64_t *commit_points;
   walmap__shard_stats (*stats)[2];
 
-  /* One cache line: what every read looks at, and what a commit of several shards changes. */
+  /* One cache line that every read loads, and that a commit of several shards changes. */
   _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */
   uint32_t n_shards;
-  uint32_t shard_shift;                    /* hash >> 1 >> this is the shard: two shifts, so that one shard works too */
+  uint32_t shard_shift; /* hash >> 1 >> shard_shift is the shard: two shifts, so that one shard works too */
   _Atomic uint64_t *pending_commit_points; /* 0: this shard is not part of the commit */
   _Atomic uint32_t n_waiting;              /* for a commit (wait.c) */
   pthread_mutex_t committing;
@@ -92,7 +93,7 @@ static inline walmap__shard *walmap__shard_of(const walmap *map, uint64_t hash) 
   return &map->shards[walmap__shard_number(map, hash)];
 }
 
-/* The committed commit point of one shard, a commit on its way included (S1). */
+/* The commit point of one shard, a commit on its way included (S1). */
 uint64_t walmap__commit_point_while_committing(walmap *map, uint32_t shard);
 static inline uint64_t walmap__commit_point(walmap *map, uint32_t shard) {
   if (WALMAP__UNLIKELY(atomic_load_explicit(&map->commits, memory_order_acquire) & 1)) {
@@ -101,7 +102,7 @@ static inline uint64_t walmap__commit_point(walmap *map, uint32_t shard) {
   return atomic_load_explicit(&map->commit_points[shard], memory_order_acquire);
 }
 
-/* The vector of all commit points (S1). `known`: what is there already was such a vector of this map, earlier. */
+/* Collects the vector of all commit points (S1). `known`: commit_points already holds such a vector, an earlier one. */
 void walmap__collect_commit_points(walmap *map, uint64_t *commit_points, bool known);
 
 /*
@@ -113,14 +114,14 @@ bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walm
 /* The sums of all shards' stats, of one committed state. */
 walmap__stats walmap__collect_stats(walmap *map);
 
-/* Those of one shard as of its commit point. The caller owns it. */
+/* The stats of one shard as of its commit point. The caller holds the shard lock. */
 walmap__stats walmap__committed_stats(walmap *map, uint32_t shard);
 
-/* Commits what the shard holds up to now, or the shards hold, in one step. The caller owns them. */
+/* Commits all records of the shard, or of the shards in one step. The caller holds their locks. */
 void walmap__publish_one(walmap *map, const walmap__shard *shard);
 void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n);
 
-/* Notes the stats as of now for the commit point that would commit all that the shard holds. The caller owns it. */
+/* Stores the present stats for the commit point that would commit all records. The caller holds the shard lock. */
 void walmap__store_stats(walmap *map, const walmap__shard *shard);
 
 #endif

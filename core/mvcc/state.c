@@ -120,7 +120,7 @@ void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each,
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Many keys                                                                                                          */
 
-/* One lookup on its way. Each step ends at what the next one will load, which is prefetched meanwhile. */
+/* One lookup of several. Each step prefetches what the next step loads. */
 typedef struct probe {
   walmap__generation *g;
   uint64_t hash, commit_point;
@@ -174,7 +174,7 @@ static void enter_segment(walmap_cursor *c, const walmap__segment *segment, uint
   c->end = segment->base + walmap__segment_before(segment, commit_point);
 }
 
-/* To the next segment with something before the commit point, of this shard or a later one. */
+/* Moves to the next segment with records before the commit point, of this shard or a later one. */
 static bool next_segment(walmap_cursor *c) {
   walmap_state *s = c->state;
   for (;;) {
@@ -268,11 +268,9 @@ uint64_t walmap_len(walmap *map) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/*
-** Single reads: one shard's commit point is a state of that shard, and one key lies in one shard
-*/
+/* Single reads: one key lies in one shard, whose commit point alone is a state                                       */
 
-/* On OK the entry stays readable until the slot is left; on an error there is no slot. */
+/* On OK the entry stays readable until the slot is cleared; on an error no slot is taken. */
 static WALMAP__ALWAYS_INLINE int read_one(walmap *map, const void *key, size_t key_len, walmap_entry *entry,
                                           walmap__slot **slot) {
   uint64_t hash = walmap__hash_of(map, key, key_len);

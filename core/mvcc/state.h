@@ -1,8 +1,8 @@
 /*
 ** state.h - one committed state of the whole map, for reading
 **
-** A state is a slot in the epoch, taken first, and the vector of all commit points, collected after. So everything that
-** the commit points make visible stays in memory, and stays findable, until the slot is given back (E1, V1, S1).
+** A state is a slot in the epoch, taken first, and the vector of all commit points, collected after it. So all records
+** that the commit points make visible stay in memory, and can be found, until the slot is cleared (E1, V1, S1).
 **
 ** A state that is begun inside another one (walmap_state_begin_at) takes no slot: the other one's slot is as old as the
 ** commit points of any committed state since, and keeps what they make visible.
@@ -24,7 +24,7 @@
 struct walmap_state {
   walmap *map;
   walmap__slot *slot; /* NULL: not begun, or begun inside another state */
-  bool was_committed; /* the commit points are those of a committed state, of now or the last time */
+  bool was_committed; /* the commit points are of a committed state, the present one or the last */
   uint64_t len;       /* entries, or WALMAP__UNCOUNTED */
   uint64_t now;       /* the time, in ms; 0: no entry expires */
   uint64_t commit_points[];
@@ -45,7 +45,7 @@ typedef union walmap__brief_state {
   uint64_t room[sizeof(walmap_state) / sizeof(uint64_t) + WALMAP_MAX_SHARDS];
 } walmap__brief_state;
 
-/* Takes a slot; the caller fills in the commit points. OK or NOMEM. */
+/* Takes a slot; the caller then fills in the commit points. OK or NOMEM. */
 int walmap__state_enter(walmap_state *state);
 
 #endif

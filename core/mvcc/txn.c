@@ -55,22 +55,19 @@ uint64_t walmap_txn_clock(walmap_txn *txn) { return walmap__txn_now(txn); }
 
 bool walmap_txn_is_begun(const walmap_txn *txn) { return txn->begun; }
 
-/*
-** The pointers that the transaction has handed out end with it (walmap_txn_get), and with them what they may lead to.
-*/
-static void free_deferred(walmap__shard *shard) {
+/* Frees memory into which the transaction may have handed out pointers (walmap_txn_get): they end with it. */
+static void free_unlinked(walmap__shard *shard) {
   if (!shard->defer_free)
     return;
   shard->defer_free = false;
-  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true); /* what is in a batch */
-  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true); /* what was not yet */
+  walmap__shard_reclaim_all(shard);
 }
 
 /*
 ** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a commit point that
 ** is the log's end is what compaction starts from.
 */
-static void end(walmap_txn *txn, bool undone) {
+static void end_txn(walmap_txn *txn, bool undone) {
   walmap__shard *changed[WALMAP_MAX_SHARDS];
   uint32_t n = 0;
   for (uint32_t i = 0; i < txn->n_locked; i++) {
@@ -88,7 +85,7 @@ static void end(walmap_txn *txn, bool undone) {
   for (uint32_t i = 0; i < txn->n_locked; i++) {
     walmap__shard *shard = txn->locked[i];
     walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
-    free_deferred(shard);
+    free_unlinked(shard);
     if (txn_shard->written > 0)
       (undone ? walmap__shard_after_rollback : walmap__shard_after_commit)(shard, txn_shard->written);
     *txn_shard = (walmap__txn_shard){.level = -1};
@@ -107,16 +104,16 @@ static void end(walmap_txn *txn, bool undone) {
 void walmap_txn_commit(walmap_txn *txn) {
   walmap__deferred_flush(txn->deferred);
   walmap__session_committed(txn->session);
-  end(txn, false);
+  end_txn(txn, false);
 }
 
 void walmap_txn_rollback(walmap_txn *txn) {
   walmap_txn_rollback_to(txn, -1);
-  end(txn, true);
+  end_txn(txn, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Ownership                                                                                                          */
+/* Locks                                                                                                              */
 
 int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard) {
   walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
@@ -205,7 +202,7 @@ static void read_clock(walmap_txn *txn, walmap_state *state) {
   state->now = txn->now;
 }
 
-/* The entries of a shard that the transaction owns. */
+/* The entries of a shard that the transaction has locked. */
 static uint64_t shard_len(walmap_state *state, uint32_t shard) {
   walmap__generation *g = walmap__shard_generation(&state->map->shards[shard]);
   if (!g || state->now == 0)
@@ -215,7 +212,7 @@ static uint64_t shard_len(walmap_state *state, uint32_t shard) {
   return g->len - walmap__expiry_count_own(&g->expiry, state->now);
 }
 
-/* The ends of all logs take the commit points' place: what is uncommitted here is the transaction's own. */
+/* The ends of all logs serve as commit points: all uncommitted records are the transaction's own. */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
   int result = walmap__txn_lock_all(txn);
   if (result == WALMAP_OK)
@@ -236,14 +233,14 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writes                                                                                                             */
 
-/* Whether the key is the one that was just got: as a rule, where it is changed because of what it was. */
+/* Whether the key is the one that was just read: usually a change follows the read of its key. */
 static bool was_found(const walmap_txn *txn, const void *key, size_t key_len) {
   const walmap__version *old = &txn->found.old;
   return txn->found.shard && walmap__record_has_key(old->record, old->meta, key, key_len);
 }
 
-/* For the key that was just got. */
-static void start_at_found(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
+/* Starts a write of the key that was just read, without a second lookup. */
+static void start_found_write(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len) {
   *w = txn->found;
   w->key = key;
   w->key_len = key_len;
@@ -261,33 +258,30 @@ static bool needs_time(const walmap_txn *txn, const walmap__write *w) {
   return WALMAP__UNLIKELY((w->old.record && (w->old.meta & WALMAP__EXPIRES)) || txn->map->options.ttl != 0);
 }
 
-static int start_at(walmap_txn *txn, walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key,
-                    size_t key_len) {
+static int start_write_at(walmap_txn *txn, walmap__write *w, walmap__shard *shard, uint64_t hash, const void *key,
+                          size_t key_len) {
   walmap__deferred_flush(txn->deferred);
   int result = walmap__write_start(w, shard, hash, key, key_len, false);
   w->now = needs_time(txn, w) ? walmap__txn_now(txn) : 0;
   return result;
 }
 
-/* Too great lengths are refused before a byte is looked at. */
-static int start(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
+/* Refuses lengths that are too great before it reads a byte. */
+static int start_write(walmap_txn *txn, walmap__write *w, const void *key, size_t key_len, size_t value_len) {
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   if (was_found(txn, key, key_len)) {
-    start_at_found(txn, w, key, key_len);
+    start_found_write(txn, w, key, key_len);
     return WALMAP_OK;
   }
   uint64_t hash;
   walmap__shard *shard;
   int result = lock_shard_of(txn, key, key_len, &hash, &shard);
-  return result == WALMAP_OK ? start_at(txn, w, shard, hash, key, key_len) : result;
+  return result == WALMAP_OK ? start_write_at(txn, w, shard, hash, key, key_len) : result;
 }
 
-/*
-** The mark first: when the write is prepared, nothing may fail any more (write.h). One that nothing follows does no
-** harm.
-*/
-static int prepare(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires, bool remove) {
+/* Makes the mark first: after the write is prepared no step may fail (write.h). A mark without a write does no harm. */
+static int prepare_write(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires, bool remove) {
   walmap__txn_forget_found(txn);
   int result = walmap__txn_mark(txn, w->shard);
   if (result == WALMAP_OK)
@@ -328,7 +322,7 @@ static int reserve_always(walmap_txn *txn, const void *key, size_t key_len, size
   int result = WALMAP_OK;
   expires = expires_of_new(txn, expires);
   if (was_found(txn, key, key_len)) {
-    start_at_found(txn, &w, key, key_len);
+    start_found_write(txn, &w, key, key_len);
   } else {
     uint64_t hash;
     walmap__shard *shard;
@@ -337,10 +331,10 @@ static int reserve_always(walmap_txn *txn, const void *key, size_t key_len, size
       return result;
     if (expires != WALMAP_KEEP && walmap__deferred_pays(walmap__shard_generation(shard), key_len, value_len))
       return defer_write(txn, shard, hash, key, key_len, value_len, expires, value);
-    result = start_at(txn, &w, shard, hash, key, key_len);
+    result = start_write_at(txn, &w, shard, hash, key, key_len);
   }
   if (result == WALMAP_OK)
-    result = prepare(txn, &w, value_len, expires, false);
+    result = prepare_write(txn, &w, value_len, expires, false);
   if (result == WALMAP_OK)
     *value = walmap__write_apply(&w);
   return result;
@@ -355,12 +349,12 @@ int walmap_txn_reserve_expiring(walmap_txn *txn, walmap_when when, const void *k
   if (when == WALMAP_ALWAYS)
     return reserve_always(txn, key, key_len, value_len, expires, value);
   walmap__write w;
-  int result = start(txn, &w, key, key_len, value_len);
+  int result = start_write(txn, &w, key, key_len, value_len);
   if (result != WALMAP_OK)
     return result;
   if (walmap__write_present(&w, NULL) != (when == WALMAP_IF_PRESENT))
     return when == WALMAP_IF_PRESENT ? WALMAP_NOTFOUND : WALMAP_EXISTS;
-  result = prepare(txn, &w, value_len, expires, false);
+  result = prepare_write(txn, &w, value_len, expires, false);
   if (result == WALMAP_OK)
     *value = walmap__write_apply(&w);
   return result;
@@ -376,12 +370,12 @@ int walmap_txn_reserve_if(walmap_txn *txn, bool present, const void *key, size_t
 int walmap_txn_touch(walmap_txn *txn, const void *key, size_t key_len, uint64_t expires) {
   walmap__write w;
   walmap_entry e;
-  int result = start(txn, &w, key, key_len, 0);
+  int result = start_write(txn, &w, key, key_len, 0);
   if (result != WALMAP_OK)
     return result;
   if (!walmap__write_present(&w, &e))
     return WALMAP_NOTFOUND;
-  result = prepare(txn, &w, e.value_len, expires, false);
+  result = prepare_write(txn, &w, e.value_len, expires, false);
   if (result == WALMAP_OK)
     walmap__copy_bytes(walmap__write_apply(&w), e.value, e.value_len);
   return result;
@@ -397,21 +391,21 @@ int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void 
 
 int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len) {
   walmap__write w;
-  int result = start(txn, &w, key, key_len, 0);
+  int result = start_write(txn, &w, key, key_len, 0);
   if (result != WALMAP_OK)
     return result;
   if (!walmap__write_present(&w, NULL))
     return WALMAP_NOTFOUND;
-  result = prepare(txn, &w, 0, WALMAP_NEVER, true);
+  result = prepare_write(txn, &w, 0, WALMAP_NEVER, true);
   if (result == WALMAP_OK)
     walmap__write_apply(&w);
   return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Figures                                                                                                            */
+/* Stats                                                                                                              */
 
-/* The committed sums, with the present stats of the shards that the transaction has written in place of theirs. */
+/* The committed stats of all shards, but the present stats of shards that the transaction has written. */
 static walmap__stats stats_of(walmap_txn *txn) {
   walmap__deferred_flush(txn->deferred);
   walmap__stats stats = walmap__collect_stats(txn->map);
@@ -462,8 +456,9 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn) { return stats_of(txn).dead; }
 /* Compaction                                                                                                         */
 
 /*
-** A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. From one
-** that it only owns it may have got pointers, so the copied records are freed at its end.
+** A shard that the transaction has changed is left alone: its uncommitted records must stay where they are. The
+** transaction may have got pointers into a shard that it has only locked, so there the copied records are freed at its
+** end.
 */
 int walmap_compact(walmap *map, walmap_txn *txn) {
   if (txn)

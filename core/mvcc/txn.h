@@ -1,10 +1,10 @@
 /*
-** txn.h - a write transaction: the shards that it owns, and how to undo what it wrote
+** txn.h - a write transaction: the shard locks that it holds, and how to undo its writes
 **
-** A mark is what a shard was like when the transaction, or a savepoint, first wrote it: where its log ended, its
-** generation and stats. Undoing a mark walks the log from there and points the index at each record's `prev` again;
-** the records stay, dead. Marks are made only at the first write of a shard after a savepoint, so a savepoint costs
-** nothing by itself, and SQLite's many statement savepoints stay cheap.
+** A mark is the state of a shard at the transaction's, or a savepoint's, first write to it: the end of its log, its
+** generation and stats. Undoing a mark walks the log from there and points the index at each record's `prev` again; the
+** records stay, dead. A mark is made only at the first write of a shard after a savepoint, so a savepoint alone costs
+** nothing, and SQLite's many statement savepoints stay cheap.
 **
 **   level   0       1         1        2
 **   marks [shard 3][shard 3][shard 5][shard 3]      level of savepoint n is n + 1; 0 is the begin
@@ -24,7 +24,7 @@ typedef struct walmap__mark {
   int64_t level, previous_level; /* of the shard's mark before this one; -1: none */
 } walmap__mark;
 
-/* What the transaction knows of one shard. */
+/* The transaction's part in one shard. */
 typedef struct walmap__txn_shard {
   bool locked;
   int64_t level;    /* of its last mark; -1: not written */
@@ -39,17 +39,17 @@ struct walmap_txn {
   int64_t level; /* of the innermost savepoint + 1; 0: none */
   walmap__mark *marks;
   uint32_t n_marks, max_marks;
-  walmap__write found; /* what walmap_txn_get found last, for a change of it that comes next; no shard: nothing */
+  walmap__write found;        /* what walmap_txn_get found last, for a change of that key; shard NULL: nothing */
   walmap__deferred *deferred; /* NULL until it pays for the first time */
   uint32_t n_locked;
-  walmap__shard **locked; /* in the order of their being taken */
+  walmap__shard **locked; /* in the order in which they were locked */
   walmap__txn_shard txn_shards[];
 };
 
-/* Takes ownership: OK, BUSY, DEADLOCK, INTERRUPT. */
+/* Locks a shard: OK, BUSY, DEADLOCK, INTERRUPT. */
 int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard);
 
-/* All shards, in order. On an error those taken so far stay owned. */
+/* Locks all shards, in order. After an error the shards that were locked so far stay locked. */
 int walmap__txn_lock_all(walmap_txn *txn);
 
 /* The transaction's time. */
@@ -59,10 +59,10 @@ static inline uint64_t walmap__txn_now(walmap_txn *txn) {
   return txn->now;
 }
 
-/* To be called when records or the index may have changed since. */
+/* Call it when records or the index may have changed since the lookup. */
 static inline void walmap__txn_forget_found(walmap_txn *txn) { txn->found.shard = NULL; }
 
-/* To be called before each change of an owned shard that has a generation. NOMEM. */
+/* Call it before each change of a locked shard that has a generation. NOMEM. */
 int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard);
 
 #endif

@@ -4,7 +4,7 @@
 #include <assert.h>
 
 #define FIRST_MARKS 16
-#define KEPT_MARKS 1024 /* a transaction object keeps room for so many between transactions */
+#define KEPT_MARKS 1024 /* room that a transaction object keeps between transactions */
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Marks                                                                                                              */
@@ -66,8 +66,10 @@ void walmap__undo_forget(walmap_txn *txn) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Undoing                                                                                                            */
 
-/* It may be large, so it is freed at the transaction's end if nobody reads it: the next write may be far. */
-static void retire(walmap__shard *shard, walmap__generation *g) {
+/*
+** A generation may be large, so it is freed at the transaction's end if no reader sees it: the next write may be far.
+*/
+static void retire_generation(walmap__shard *shard, walmap__generation *g) {
   walmap__limbo_add(&shard->limbo, &g->retired);
   shard->defer_free = true;
 }
@@ -81,14 +83,12 @@ void walmap__undo_retire_generations(walmap_txn *txn) {
     walmap__generation *g = walmap__shard_generation(shard);
     while (g != mark->generation) {
       g = g->previous;
-      retire(shard, g);
+      retire_generation(shard, g);
     }
   }
 }
 
-/*
-** Positions that the dropped ones used are not used again: a state of this transaction may have its commit point there.
-*/
+/* The LSNs of the dropped generations are not reused: a state of this transaction may have its commit point there. */
 static void drop_newer_generations(walmap__shard *shard, const walmap__mark *mark) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (g == mark->generation)
@@ -98,13 +98,13 @@ static void drop_newer_generations(walmap__shard *shard, const walmap__mark *mar
   atomic_store_explicit(&shard->generation, mark->generation, memory_order_release);
   while (g != mark->generation) {
     walmap__generation *previous = g->previous;
-    retire(shard, g);
+    retire_generation(shard, g);
     g = previous;
   }
 }
 
-/* The record before this one is its key's newest again. */
-static void revive(walmap__generation *g, uint32_t address) {
+/* Makes the record the newest of its key again. */
+static void revive_record(walmap__generation *g, uint32_t address) {
   walmap__record *record = walmap__log_at(&g->log, address);
   uint32_t meta = walmap__record_meta(record);
   walmap__record_set_next(record, 0);
@@ -126,8 +126,8 @@ static void forget_expiry(walmap__generation *g, const walmap__version *newest) 
 }
 
 /*
-** Of several records of a key, only the first has a `prev` before the mark, or none: it decides what the index holds
-** again. Readers follow `prev` past all of them meanwhile, since all lie past their commit points.
+** Of several records of a key, only the first has a `prev` before the mark, or none: that one the index holds again.
+** Meanwhile readers follow `prev` past all of them, since all lie past the readers' commit points.
 */
 static void undo_record(walmap__generation *g, walmap__segment *segment, walmap__record *record, uint32_t meta,
                         uint64_t mark_lsn) {
@@ -143,7 +143,7 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
     if (prev != 0) {
       walmap__generation_move(g, &slot, prev);
       walmap__yield("undo: slot set back, next not");
-      revive(g, prev);
+      revive_record(g, prev);
     } else {
       walmap__generation_drop(g, hash, &slot);
     }
@@ -155,7 +155,7 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
   walmap__record_set_meta(record, meta | WALMAP__DEAD);
 }
 
-static void undo(walmap_txn *txn, const walmap__mark *mark) {
+static void undo_mark(walmap_txn *txn, const walmap__mark *mark) {
   walmap__shard *shard = &txn->map->shards[mark->shard];
   walmap__generation *g = mark->generation;
   drop_newer_generations(shard, mark);
@@ -190,7 +190,7 @@ void walmap__txn_savepoint(walmap_txn *txn, int64_t n) {
 }
 
 /*
-** Marks above the level now belong to it, and those of a shard that already has one there are not needed any more: so
+** Marks above the level now belong to it. If a shard has a mark at the level already, its later marks are dropped: so
 ** marks do not pile up over the statements of a long transaction.
 */
 void walmap__txn_release(walmap_txn *txn, int64_t n) {
@@ -225,7 +225,7 @@ void walmap__txn_rollback_to(walmap_txn *txn, int64_t n) {
   walmap__txn_forget_found(txn);
   walmap__deferred_discard(txn->deferred);
   while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n)
-    undo(txn, &txn->marks[--txn->n_marks]);
+    undo_mark(txn, &txn->marks[--txn->n_marks]);
   txn->level = n + 1;
 }
 

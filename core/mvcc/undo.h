@@ -12,7 +12,7 @@ void walmap__txn_rollback_to(walmap_txn *txn, int64_t n);
 /* At the end: generations that a restore in this transaction has replaced are freed when no reader sees them. */
 void walmap__undo_retire_generations(walmap_txn *txn);
 
-/* Drops all marks: the transaction has ended. */
+/* Drops all marks, when the transaction has ended. */
 void walmap__undo_forget(walmap_txn *txn);
 void walmap__undo_free(walmap_txn *txn);
 

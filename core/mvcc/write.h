@@ -1,11 +1,12 @@
 /*
-** write.h - one change of one key, in a shard that the caller owns
+** write.h - one change of one key, in a shard that the caller has locked
 **
-** In three steps, so that failing changes nothing: start looks the key up; prepare obtains everything that the change
-** needs; apply cannot fail. The change is visible to the owner at once, to readers when the commit point moves past it.
+** A change has three steps, so that a failure changes nothing: start looks the key up; prepare obtains everything that
+** the change needs; apply cannot fail. The lock's holder sees the change at once, readers when the commit point moves
+** past it.
 **
-** All of it is inline. A write waits for two cache misses, of the bucket and of the old record; where it has few enough
-** instructions, the CPU is at the next write's misses before this one's are over.
+** All of it is inline. A write waits for two cache misses, of the bucket and of the old record; with few instructions
+** in between, the CPU begins the next write's misses before these are over.
 */
 #ifndef WALMAP_WRITE_H
 #define WALMAP_WRITE_H
@@ -49,7 +50,7 @@ static inline uint64_t walmap__write_now(walmap__write *w) {
   return w->now;
 }
 
-/* Whether the key is present; then *entry (may be NULL) is its present entry. */
+/* Whether the key is present. If so, sets *entry, unless `entry` is NULL. */
 static inline bool walmap__write_present(walmap__write *w, walmap_entry *entry) {
   if (!w->old.record || (w->old.meta & WALMAP__TOMB))
     return false;
@@ -81,9 +82,9 @@ static inline int walmap__write_prepare_expiry(const walmap__write *w) {
 }
 
 /*
-** Obtains what setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. `expires` is as in
-** walmap.h. The log comes last, so that nothing can fail after it: a segment that was made for a long record must get
-** that one (log.h).
+** Obtains all that setting a value of this length, or removing (value_len 0), needs: OK, NOMEM, TOOBIG. `expires` is as
+** in walmap.h. The log comes last, and no step fails after it: a segment that was made for a long record must get that
+** record (log.h).
 */
 static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t value_len, uint64_t expires,
                                                        bool remove) {
@@ -111,7 +112,7 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   return result;
 }
 
-/* For apply. The old record dies; a tombstone did so when it was written. */
+/* For apply: the old record dies. A tombstone died when it was written. */
 static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w, uint32_t by) {
   walmap__generation *g = w->generation;
   const walmap__version *old = &w->old;
@@ -130,7 +131,7 @@ static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w
   walmap__garbage_push(&g->garbage, old->address);
 }
 
-/* Does what was prepared. Returns where the value's bytes go. */
+/* Makes the change that was prepared. Returns where the value's bytes go. */
 static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
   walmap__generation *g = w->generation;
   bool prev = w->old.record != NULL;

@@ -6,7 +6,7 @@
 
 #include "order/leaf.h"
 
-/* A node of these children, which nobody knows yet; their heads are set. NULL without memory. */
+/* Makes a node of these children, not published yet; their heads are set. NULL without memory. */
 walmap__node *walmap__node_new(const walmap__order *order, walmap__child *children, uint32_t n, uint32_t level);
 
 /* The shortest bytes that are greater than `left` and not greater than `right`. NULL without memory. */

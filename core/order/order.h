@@ -3,8 +3,8 @@
 **
 ** A map whose options ask for order has one tree for all its shards (a new one with each restore). It leads from a key
 ** to the shard and the address of the key's newest record: what the index of the shard holds for the same key, at every
-** moment at which the shard's owner is between two writes. Keys are compared by their sort bytes (walmap_sort_key_fn):
-** byte by byte, a beginning before what goes on.
+** moment between two writes of the holder of the shard lock. Keys are compared by their sort bytes
+** (walmap_sort_key_fn): byte by byte, a beginning before what goes on.
 **
 **            [ node  | 'f' | 'q' ]                 node: children, and between two of them a separator: not greater
 **            /          |        \                 than any key to its right, greater than all to its left; as short
@@ -20,8 +20,8 @@
 ** makes new leaves and new nodes, publishes all of them by one store (of the root, or of a pointer to a child), marks
 ** the leaves that they replace as dead, under their mutexes, and retires what was replaced through the epoch. A leaf is
 ** rebuilt, or split in two, when it is full, or when a key comes that does not share its prefix; two are merged, or an
-** empty one is left out, when keys are dropped. The order of locks: the owner's shard, the tree's mutex, leaves from
-** left to right, memory. A writer that holds a leaf's mutex does not ask for the tree's.
+** empty one is left out, when keys are dropped. The order of locks: the shard lock, the tree's mutex, leaves from left
+** to right, memory. A writer that holds a leaf's mutex does not ask for the tree's.
 **
 ** Nothing of it can fail at a write's end (C7): walmap__order_reserve finds the place of a key to be added, rebuilds
 ** until there is room for it, which may fail, and keeps the leaf's mutex until walmap__order_add, or _cancel. move and
@@ -52,8 +52,8 @@
 **      for the fence, and takes keys at or after it (or before it, on its way back). So its steps cover neighbouring
 **      ranges of keys, whatever is rebuilt between them. Fences stay in memory as leaves do.
 **
-** Threads: reserve, add, cancel, move and drop are for the owner of the shard that they are about. Owners of different
-** shards may be in one leaf, one after another. Readers need a slot in the epoch.
+** Threads: reserve, add, cancel, move and drop are for the holder of the lock of the shard whose keys they change.
+** Holders of different shard locks may change one leaf, one after another. Readers need a slot in the epoch.
 */
 #ifndef WALMAP_ORDER_H
 #define WALMAP_ORDER_H
@@ -168,7 +168,7 @@ typedef struct walmap__order_item {
 } walmap__order_item;
 
 /*
-** Fills an empty tree that nobody reads yet with n keys, all different, in any order: OK or NOMEM. `items` is sorted;
+** Fills an empty tree that no reader sees yet with n keys, all different, in any order: OK or NOMEM. `items` is sorted;
 ** `room` has space for as many.
 */
 int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap__order_item *room, size_t n);

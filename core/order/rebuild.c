@@ -20,7 +20,7 @@ typedef struct path {
 typedef struct rebuild {
   walmap__order *order;
   path path;
-  walmap__retired *made; /* what nobody knows yet */
+  walmap__retired *made; /* leaves and nodes that are not published yet */
   walmap__retired *replaced[2 * WALMAP__ORDER_DEPTH + 4];
   uint32_t n_replaced;
   _Atomic(void *) *link; /* to store `top` here publishes what was made */

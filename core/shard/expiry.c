@@ -133,7 +133,7 @@ void walmap__expiry_add(walmap__expiry *expiry, uint64_t time, size_t bytes) {
   set_cell(t, i, time, bytes_of(t, i) + bytes, count_of(t, i) + 1);
 }
 
-/* Empties a cell: those that a search would not find any more move up (Knuth, 6.4, algorithm R). */
+/* Empties a cell. Cells that a search would no longer find move up (Knuth, 6.4, algorithm R). */
 static void empty_cell(walmap__expiry_table *t, uint32_t hole) {
   uint32_t mask = ((uint32_t)1 << t->bits) - 1;
   for (uint32_t i = (hole + 1) & mask; time_of(t, i) != 0; i = (i + 1) & mask) {

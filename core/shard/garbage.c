@@ -21,7 +21,7 @@ void walmap__garbage_destroy(walmap__garbage *d, walmap__memory *memory) {
 bool walmap__garbage_new_chunk(walmap__garbage *d, walmap__memory *memory, unsigned n) {
   walmap__garbage_chunk *newest = d->newest;
   if (newest && d->first == d->end && d->oldest == newest && newest->capacity >= n) {
-    newest->base = d->end; /* empty: from the start again */
+    newest->base = d->end; /* the queue is empty: the chunk is filled from its start again */
     return true;
   }
   uint32_t capacity = newest ? newest->capacity * 2 : FIRST_CHUNK;

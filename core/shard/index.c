@@ -1,11 +1,11 @@
-/* index.c - one shard's hash index: everything that changes it (index.h has the picture and the search) */
+/* index.c - one shard's hash index: all changes of it (index.h has the picture and the search) */
 #include "shard/index.h"
 
 #define MAX_BITS 7 /* 128 buckets: 8 KiB, one page of memory.h */
 
 static size_t bucket_bytes(unsigned bits) { return sizeof(walmap__bucket) << bits; }
 
-/* Filled to four fifths, a bucket overflows seldom, and there is always a free slot. */
+/* At four fifths full, a bucket seldom overflows, and there is always a free slot. */
 static uint32_t limit_of(unsigned bits) {
   uint32_t slots = (uint32_t)WALMAP__BUCKET_SLOTS << bits;
   return slots - slots / 5;
@@ -124,7 +124,7 @@ static void raise_passed(walmap__bucket *bucket, int by) {
   atomic_store_explicit(&bucket->passed, passed + (uint32_t)by, memory_order_release);
 }
 
-/* I1: passed first, then the place, then the tag. */
+/* I1: passed first, then the address, then the tag. */
 static void fill_slot(walmap__bucket *bucket, unsigned slot, uint64_t hash, uint32_t address) {
   walmap__yield("index: slot empty");
   atomic_store_explicit(&bucket->address[slot], address, memory_order_release);
@@ -162,14 +162,12 @@ void walmap__index_find_address(const walmap__index *index, uint64_t hash, uint3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Growth                                                                                                             */
 
-static uint64_t hash_of(const walmap__index *index, uint32_t address) {
-  walmap__record *record = walmap__log_at(index->log, address);
-  walmap_entry e;
-  walmap__record_entry(record, walmap__record_meta(record), &e);
-  return index->hash(e.key, e.key_len, index->seed);
+static uint64_t hash_at(const walmap__index *index, uint32_t address) {
+  const walmap__record *record = walmap__log_at(index->log, address);
+  return walmap__index_hash_of(index, record, walmap__record_meta(record));
 }
 
-/* A record may begin at a line's end and have its key in the next one. */
+/* A record may begin at the end of a cache line and have its key in the next line. */
 static void prefetch_records(const walmap__index *index, const walmap__bucket *bucket) {
   for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
     if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0)
@@ -181,7 +179,7 @@ static void prefetch_records(const walmap__index *index, const walmap__bucket *b
   }
 }
 
-/* Spreads the entries of `from` over `to[0]` and `to[1]` by a bit of the hash; both may be the same. */
+/* Distributes the entries of `from` to `to[0]` and `to[1]`, which may be the same, by a bit of the hash. */
 static void spread(const walmap__index *index, const walmap__subtable *from, walmap__subtable *const to[2],
                    unsigned shift) {
   uint32_t n = 1u << from->bits;
@@ -194,13 +192,13 @@ static void spread(const walmap__index *index, const walmap__subtable *from, wal
       if (atomic_load_explicit(&bucket->tag[i], memory_order_relaxed) == 0)
         continue;
       uint32_t address = atomic_load_explicit(&bucket->address[i], memory_order_relaxed);
-      uint64_t hash = hash_of(index, address);
+      uint64_t hash = hash_at(index, address);
       add_to(to[(hash >> shift) & 1], hash, address);
     }
   }
 }
 
-/* The words that point to t: `hash` leads to one of them, and they are neighbours, 2^(directory - subtable depth). */
+/* Sets the words of the subtable: 2^(directory's depth - subtable's depth) neighbours, to one of which `hash` leads. */
 static size_t first_word(const walmap__directory *d, const walmap__subtable *t, uint64_t hash, size_t *n) {
   *n = (size_t)1 << (d->depth - t->depth);
   return walmap__directory_slot(d, hash) & ~(*n - 1);
@@ -287,13 +285,13 @@ static int split_subtable(walmap__index *index, walmap__subtable *t, uint64_t ha
   return WALMAP_OK;
 }
 
-/* Good hashes give a directory of at most some twice as many words as subtables. */
+/* With good hashes the directory has at most about twice as many words as there are subtables. */
 static bool directory_may_double(const walmap__index *index) {
   walmap__directory *d = directory_of(index);
   return index->shard_bits + d->depth < 40 && ((uint64_t)1 << d->depth) < 8 + 4 * (uint64_t)index->n_subtables;
 }
 
-/* A split may leave all entries on the side that is asked for, so this goes round until there is room. */
+/* A split may leave all entries on the side that needs room, so this repeats until there is room. */
 int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n) {
   for (;;) {
     walmap__subtable *t = subtable_of(index, hash);
@@ -317,7 +315,7 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Many new entries                                                                                                   */
 
-#define AHEAD 16 /* entries whose home buckets are on their way */
+#define AHEAD 16 /* entries whose home buckets are being fetched */
 
 static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t address, uint32_t other_address) {
   const walmap__record *record = walmap__log_at(log, address), *other = walmap__log_at(log, other_address);
@@ -326,7 +324,7 @@ static WALMAP__NOINLINE bool same_key(const walmap__log *log, uint32_t address, 
   return walmap__record_has_key(other, walmap__record_meta(other), e.key, e.key_len);
 }
 
-/* Whether one of the slots `same` of a bucket has the key of the record at `place`. */
+/* Whether one of the bucket's slots `same` has the key of the record at `address`. */
 static WALMAP__NOINLINE bool has_key(const walmap__log *log, const walmap__bucket *bucket, uint32_t same,
                                      uint32_t address) {
   for (; same != 0; same &= same - 1) {
@@ -343,7 +341,9 @@ static WALMAP__ALWAYS_INLINE walmap__bucket *fetch_home(const walmap__directory 
   return home;
 }
 
-/* Without removals a bucket with room was never passed, so the search for the key and that for room end together. */
+/*
+** Without removals a bucket with room was never passed, so the search for the key ends where the search for room does.
+*/
 static WALMAP__ALWAYS_INLINE bool add_new_to(walmap__subtable *t, walmap__bucket *bucket, const walmap__log *log,
                                              const walmap__index_entry *entry) {
   uint32_t same, empty;
@@ -363,11 +363,12 @@ static WALMAP__ALWAYS_INLINE bool add_new_to(walmap__subtable *t, walmap__bucket
 }
 
 /*
-** From *added on, until an entry's subtable must grow first: OK or CORRUPT. Directory and subtables stay as they are.
+** Adds entries from *added on, until a subtable must grow first: OK or CORRUPT. It changes no directory and no
+** subtable.
 */
 static int add_while_room(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added) {
   const walmap__directory *d = directory_of(index);
-  walmap__bucket *homes[AHEAD]; /* of the next entries, each at its number */
+  walmap__bucket *homes[AHEAD]; /* of the next entries, each at its number modulo AHEAD */
   uint32_t i = *added;
   for (uint32_t next = i; next < n && next < i + AHEAD; next++)
     homes[next % AHEAD] = fetch_home(d, entries[next].hash);

@@ -6,25 +6,25 @@
 **   directory (2^depth words)          subtable                   bucket, one cache line
 **   [ ]--------------------------->  [bucket][bucket]...          tag[12]  8 bits of the hash, 0 = empty
 **   [ ]--+                             1 to 128 buckets           passed   entries that found no room here
-**   [ ]--+------------------------>  [bucket][bucket]...          place[12]
+**   [ ]--+------------------------>  [bucket][bucket]...          address[12]
 **
-** Extendible hashing: a subtable that is full splits alone, in some 25 us, and nothing else moves. While it has less
-** than 128 buckets it is doubled instead. Two that came from one split are merged when both are nearly empty. An entry
-** goes to the first bucket with room from its home bucket on; `passed` of each bucket that it passes counts it, so a
-** search ends at the first bucket with passed = 0.
-** If many keys have one hash, splitting does not help: then the directory would outgrow the subtables, and the subtable
-** is doubled instead, so that bad hashes cost time, never memory without bound.
+** Extendible hashing: a full subtable splits alone, in some 25 us, and no other part moves. While it has less than 128
+** buckets it is doubled instead. Two that came from one split are merged when both are nearly empty. An entry goes to
+** the first bucket with room from its home bucket on; `passed` of each bucket that it passes counts it, so a search
+** ends at the first bucket with passed = 0. If many keys have one hash, splitting does not help: then the directory
+** would outgrow the subtables, and the subtable is doubled instead, so that bad hashes cost time, never memory without
+** bound.
 **
-** Readers take no lock. Why that is right (I1): a place that a reader finds is only a candidate, the record's own key
-** decides. A key's slot, once filled, keeps its key until no reader needs the key (shard.c clears a slot when its
-** tombstone is visible to all); until then only its place changes, by one store. Filling a slot stores the place before
-** the tag. `passed` is raised before the slot is filled. A split builds new subtables aside and then swings the
-** directory words; a reader still in the old subtable sees the index as it was then: every record that its state can
-** see was committed before the state began, thus indexed before the reader loaded the directory. A merge fills one of
-** the two subtables with the other's entries, which are more candidates to its readers, and then swings the other's
-** words; a reader still in that one sees the index as it was then, too.
+** Readers take no lock. Why that is right (I1): an address that a reader finds is only a candidate; the record's own
+** key decides. A filled slot keeps its key until no reader needs the key (shard.c clears a slot when its tombstone is
+** visible to all readers); until then only the slot's address changes, by one store. Filling a slot stores the address
+** before the tag. `passed` is raised before the slot is filled. A split builds new subtables aside and then changes the
+** directory's words; a reader in the old subtable sees the index as it was before: every record that its state can see
+** was committed before the state began, thus indexed before the reader loaded the directory. A merge fills one of the
+** two subtables with the other's entries, which are more candidates to its readers, and then swings the other's words;
+** a reader still in that one sees the index as it was then, too.
 **
-** Threads: the shard's owner writes; readers call walmap__index_find and _next, protected by their epoch.
+** Threads: the holder of the shard lock writes; readers call walmap__index_find and _next, protected by their epoch.
 */
 #ifndef WALMAP_INDEX_H
 #define WALMAP_INDEX_H
@@ -44,7 +44,7 @@ typedef struct walmap__bucket {
   _Atomic uint32_t address[WALMAP__BUCKET_SLOTS];
 } walmap__bucket;
 
-/* What the owner knows of a subtable; readers see only its buckets. */
+/* A subtable as the holder of the shard lock sees it; readers see only its buckets. */
 typedef struct walmap__subtable {
   walmap__retired retired;
   walmap__bucket *buckets;
@@ -57,7 +57,7 @@ typedef struct walmap__directory {
   walmap__retired retired;
   uint8_t depth, shift; /* the slot of a hash is (hash >> shift) & mask */
   size_t mask;
-  walmap__subtable **subtables; /* owner only; lies behind words */
+  walmap__subtable **subtables; /* for the lock's holder only; lies behind words */
   _Atomic uintptr_t words[];    /* address of the buckets, and their bits in the low 6 bits */
 } walmap__directory;
 
@@ -73,7 +73,7 @@ typedef struct walmap__index {
   uint64_t seed;
 } walmap__index;
 
-/* A filled slot. Also where the search for further candidates goes on. */
+/* A filled slot, from which the search for further candidates can go on. */
 typedef struct walmap__slot_ref {
   walmap__bucket *bucket, *buckets;
   uint32_t mask, steps; /* buckets - 1; buckets that the search has left */
@@ -81,21 +81,28 @@ typedef struct walmap__slot_ref {
   uint32_t slot;
 } walmap__slot_ref;
 
+/* The hash of a record's key. */
+static inline uint64_t walmap__index_hash_of(const walmap__index *index, const walmap__record *record, uint32_t meta) {
+  walmap_entry e;
+  walmap__record_entry(record, meta, &e);
+  return index->hash(e.key, e.key_len, index->seed);
+}
+
 /* An index of one bucket, or with room for `capacity` entries: OK or NOMEM. */
 int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__memory *memory, walmap__limbo *limbo,
                        const walmap_options *options, uint64_t capacity);
 void walmap__index_destroy(walmap__index *index);
 
 /*
-** Makes room for `n` entries, one of them with this hash: OK or NOMEM. The next walmap__index_add of it cannot fail;
-** nor can those of others for which room for fewer was made before, as long as no more than `n` are added.
+** Makes room for `n` entries, one of them with this hash: OK or NOMEM. Then walmap__index_add of that entry cannot
+** fail, nor of entries for which this function made room before, as long as no more than `n` are added.
 */
 int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n);
 
 /* Adds an entry for a key that has none. */
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t address);
 
-/* An entry to be; its number means something to the caller only. */
+/* An entry that is to be added; its number is the caller's. */
 typedef struct walmap__index_entry {
   uint64_t hash;
   uint32_t address;
@@ -103,15 +110,15 @@ typedef struct walmap__index_entry {
 } walmap__index_entry;
 
 /*
-** Adds `n` entries, with the room that they need, to an index from which nothing was ever removed. OK; NOMEM; CORRUPT
-** for a key that is there already. *added is how many were added, all those before the one that failed.
+** Adds `n` entries, and makes the room for them, in an index from which no entry was ever removed. OK; NOMEM; CORRUPT
+** for a key that is there already. *added is the number of entries before the one that failed, which were added.
 */
 int walmap__index_add_all(walmap__index *index, const walmap__index_entry *entries, uint32_t n, uint32_t *added);
 
 /* Empties a slot. */
 void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slot_ref *ref);
 
-/* The slot of a hash that holds this very place; it must exist. */
+/* Finds the slot of a hash that holds this address; it must exist. */
 void walmap__index_find_address(const walmap__index *index, uint64_t hash, uint32_t address, walmap__slot_ref *ref);
 
 static inline void walmap__slot_set(const walmap__slot_ref *ref, uint32_t address) {
@@ -124,7 +131,7 @@ static inline uint32_t walmap__slot_address(const walmap__slot_ref *ref) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The search                                                                                                         */
 
-/* A whole register, though a tag is a byte: a byte that is spilled and loaded again as a word stalls the CPU. */
+/* The tag in a whole register: a byte that is spilled and loaded again as a word stalls the CPU. */
 static inline uint32_t walmap__tag(uint64_t hash) {
   uint32_t tag = (uint8_t)hash;
   return tag + (tag == 0);
@@ -173,7 +180,7 @@ static inline walmap__bucket *walmap__directory_home(const walmap__directory *d,
   return (walmap__bucket *)(word & ~(uintptr_t)63);
 }
 
-/* The buckets of the hash's subtable, whose number is *mask + 1. */
+/* The buckets of the hash's subtable; their number is *mask + 1. */
 static inline walmap__bucket *walmap__index_home(const walmap__index *index, uint64_t hash, uint32_t *mask) {
   walmap__directory *d = atomic_load_explicit(&index->directory, memory_order_acquire);
   walmap__yield("index: directory read");
@@ -187,13 +194,13 @@ static inline walmap__bucket *walmap__index_home_bucket(const walmap__index *ind
   return buckets + ((uint32_t)(hash >> 8) & mask);
 }
 
-/* Fetches the home bucket of a hash, for a change of it that comes soon. */
+/* Fetches the home bucket of a hash, which is soon to be changed. */
 static inline void walmap__index_prefetch(const walmap__index *index, uint64_t hash) {
   __builtin_prefetch(walmap__index_home_bucket(index, hash), 1);
 }
 
 /*
-** Fetches the record that a search for the hash finds first. It may begin at a line's end and have its key in the next.
+** Fetches the record that a search for the hash finds first, and the cache line of its key, which may be the next one.
 */
 static inline void walmap__index_prefetch_record(const walmap__index *index, const walmap__bucket *home, uint64_t hash,
                                                  size_t key_len) {
@@ -216,7 +223,7 @@ static inline void walmap__index_seek(const walmap__index *index, uint64_t hash,
   ref->left = walmap__bucket_match(ref->bucket, walmap__tag(hash));
 }
 
-/* Next candidate: its place, or 0 at the end. */
+/* The address of the next candidate, or 0 at the end. */
 static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) {
   for (;;) {
     if (ref->left != 0) {
@@ -235,9 +242,10 @@ static inline uint32_t walmap__index_next(walmap__slot_ref *ref, uint64_t hash) 
 }
 
 /*
-** The newest version of a key, committed or not, a tombstone too; its record is NULL when the index has none. `rest`
-** fetches the cache line behind the one that the record begins in as well: it often goes on there, which its head tells
-** too late. That pays where one lookup follows the other; between SQL statements it only takes room in the cache.
+** The newest version of a key, committed or not, also a tombstone; its record is NULL when the index has none. `rest`
+** also fetches the cache line behind the line in which the record begins: the record often goes on there, and its head
+** tells so too late. That pays where one lookup follows another; between SQL statements it only takes room in the
+** cache.
 */
 static WALMAP__ALWAYS_INLINE walmap__version walmap__index_find(const walmap__index *index, uint64_t hash,
                                                                 const void *key, size_t key_len, bool rest,

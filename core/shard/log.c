@@ -2,7 +2,7 @@
 #include "shard/log.h"
 
 #define FIRST_TABLE 8
-#define KEPT_IDS 64u /* for compaction */
+#define KEPT_IDS 64u /* ids that only compaction may take */
 
 void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
                       size_t min_segment) {
@@ -11,7 +11,7 @@ void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *l
   log->limbo = limbo;
   log->end = start;
   log->min_segment = min_segment;
-  log->next_id = 1; /* id 0 is never used, so that place 0 is none */
+  log->next_id = 1; /* id 0 is never used, so that address 0 means none */
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -30,7 +30,7 @@ static walmap__segment_table *table_of(const walmap__log *log) {
   return atomic_load_explicit(&log->table, memory_order_relaxed);
 }
 
-/* Readers keep using the old table, which stays right for every place that they can know. */
+/* Readers may go on with the old table, which stays right for every address that they know. */
 static int grow_table(walmap__log *log) {
   walmap__segment_table *old = table_of(log);
   uint32_t capacity = old ? old->capacity * 2 : FIRST_TABLE;
@@ -51,7 +51,7 @@ static int grow_table(walmap__log *log) {
   return WALMAP_OK;
 }
 
-/* 0 with *result set when there is none. Ids come back in circles, so the next free one is near. */
+/* Finds a free id; 0 with *result set when there is none. Ids are reused in circles, so the next free id is near. */
 static uint32_t free_id(walmap__log *log, int *result) {
   for (;;) {
     walmap__segment_table *table = table_of(log);
@@ -132,7 +132,7 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
   log->n_segments++;
 }
 
-/* The largest size up to this one of which a region holds several without a rest. */
+/* The largest size, up to this one, of which several fill a region without a rest. */
 static size_t whole_part_of_region(size_t size) {
   size_t pages = size / WALMAP__PAGE, parts = WALMAP__FREE_PAGES / (pages + 1) + 1;
   return WALMAP__FREE_PAGES / parts * WALMAP__PAGE;
@@ -214,7 +214,7 @@ void walmap__log_settle(walmap__log *log) {
   }
 }
 
-/* Readers that stand in the old run go on through its own links, which stay as they are. */
+/* Readers within the old run go on through its links, which stay as they are. */
 void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segment *last, walmap__segment *by) {
   walmap__segment *before = first->previous;
   walmap__segment *after = atomic_load_explicit(&last->next, memory_order_relaxed);

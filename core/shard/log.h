@@ -1,22 +1,21 @@
 /*
-** log.h - one shard's append-only log: segments, addresses, positions
+** log.h - one shard's append-only log: segments, record addresses, LSNs
 **
-**    first                                                 active
-**   [segment 3] -> [segment 1] -> [segment 7] -> ... -> [segment 4]
-**    first_lsn = 1       first_lsn = 257     first_lsn = 900             first_lsn = ...
+**    first                                                  active
+**   [segment 3] ---> [segment 1] ----> [segment 7] -> ... -> [segment 4]
+**    first_lsn = 1    first_lsn = 257   first_lsn = 900       first_lsn = ...
 **
-** A place (32 bits: segment id, offset in units of 4 bytes) says where a record lies; 0 is no place. A position (64
-** bits, units of 4 bytes) says when it was written: positions only grow and are never used twice by records that a
-** reader could mix up. position = segment's first_lsn + offset. Keeping the two apart lets ids be used again, and
-** lets compaction put the live records of a run of segments into a new one that covers the same positions (compact.c).
+** A record address (32 bits: segment id, offset in units of 4 bytes) says where a record lies; 0 is no address. An LSN
+** (64 bits, units of 4 bytes) says when the record was written: LSNs only grow, and records that a reader could mix up
+** never share one. LSN = the segment's first_lsn + offset. Because the two are different things, ids can be reused, and
+** compaction can copy the live records of a run of segments into a new segment that covers the same LSNs (compact.c).
 **
-** Segments never move once published. They grow with the log, from first_segment to 127 pages, so that an empty map is
-** small and a large one has few; a record that is larger gets a segment of its own, in which nothing else may begin: a
-** place cannot tell what lies past the first MiB. A sealed segment gives back the pages that it did not use. Those that
-** stay small are merged by compaction. The last ids are left to it, so that it can make room where all others are
-** taken.
+** A segment never moves once it is published. Segments grow with the log, from first_segment to 127 pages, so that an
+** empty map is small and a large one has few. A larger record gets a segment of its own, in which no other record
+** begins: an address cannot lead past the first MiB. A sealed segment gives back its unused pages. Compaction merges
+** small segments. The last ids are reserved for compaction, so that it can make room when all others are taken.
 **
-** Threads: the shard's owner writes; readers use the inline functions, protected by their epoch (epoch.h).
+** Threads: the holder of the shard lock writes; readers use the inline functions, protected by their epoch (epoch.h).
 */
 #ifndef WALMAP_LOG_H
 #define WALMAP_LOG_H
@@ -57,15 +56,17 @@ typedef struct walmap__segment {
   size_t capacity;
   bool own_block; /* its bytes are a block of their own, and no run of pages */
   uint64_t first_lsn;
-  _Atomic size_t used;      /* bytes */
-  _Atomic uint32_t records; /* in them; stored after `used`, so whoever loads it first has no more than are there */
+  _Atomic size_t used; /* bytes */
+  _Atomic uint32_t
+      records; /* in them; stored after `used`, so a reader that loads it first gets no more than `used` has */
   _Atomic(struct walmap__segment *) next;
-  struct walmap__segment *previous; /* owner only */
+  struct walmap__segment *previous; /* for the holder of the lock only */
   uint32_t id;
   _Atomic bool dirty;  /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
-  uint64_t dead_bytes; /* superseded by a commit or by the running transaction: a hint for compaction; owner only */
+  uint64_t dead_bytes; /* superseded, also by the running transaction: a hint for compaction; lock's holder only */
   _Atomic uint64_t least_expires; /* no record in it expires before that; 0: none does */
-  uint64_t sealed_time; /* time when it was sealed and committed, or listed; 0: not noted yet (compact.c); owner only */
+  uint64_t
+      sealed_time; /* when it was sealed and committed, or listed; 0: not noted yet (compact.c); lock's holder only */
 } walmap__segment;
 
 typedef struct walmap__segment_entry {
@@ -85,11 +86,11 @@ typedef struct walmap__log {
   _Atomic(walmap__segment *) first;
   walmap__segment *active; /* NULL: the next append makes one */
   walmap__segment *last;   /* of the list; equal to active, if that is not NULL */
-  uint64_t end;            /* position of the next record; never goes back, whatever compaction unlinks */
+  uint64_t end;            /* LSN of the next record; it never goes back */
   size_t min_segment;
-  size_t expected;     /* bytes: the first segment is as large, if it can */
+  size_t expected;     /* bytes: the size of the first segment, as far as allowed */
   uint32_t next_id;    /* where the search for a free id starts */
-  uint32_t n_ids;      /* that are taken: by segments in the list, in a job of compaction, or not yet freed */
+  uint32_t n_ids;      /* taken: by segments in the list, in a job of compaction, or not yet freed */
   uint32_t n_segments; /* in the list */
   uint64_t bytes;      /* of all records in the list */
   walmap__memory *memory;
@@ -99,7 +100,7 @@ typedef struct walmap__log {
 void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
                       size_t min_segment);
 
-/* Before the first append: so many bytes of records are expected. */
+/* Call it before the first append: so many bytes of records are expected. */
 static inline void walmap__log_expect(walmap__log *log, uint64_t bytes) {
   log->expected = bytes < WALMAP__MAX_SEGMENT ? (size_t)bytes : WALMAP__MAX_SEGMENT;
 }
@@ -108,8 +109,8 @@ static inline void walmap__log_expect(walmap__log *log, uint64_t bytes) {
 void walmap__log_destroy(walmap__log *log);
 
 /*
-** What a new segment should hold: an eighth of the log, so at most that much is unused, or on its way in compaction; at
-** first what is expected. From a page on it is up to half less, so that regions have no rest (memory.h).
+** The size of a new segment: an eighth of the log, so that at most this much is unused, or being compacted; at first
+** the expected bytes. From a page on it is up to half less, so that regions have no rest (memory.h).
 */
 size_t walmap__log_segment_size(const walmap__log *log);
 
@@ -120,10 +121,10 @@ int walmap__log_new_active(walmap__log *log, size_t bytes);
 void walmap__log_seal(walmap__log *log);
 
 /*
-** Filling a log that nobody reads yet, by several segments at a time (partition.h):
-**   add_segment   one more at the end of the list, with room for `bytes`. NULL with *result set
-**   fill_segment  so many bytes and records were written to it
-**   settle        when all are filled: gives positions, the order of the list; the last one is active
+** For filling several segments at a time, in a log that no reader sees yet (partition.h):
+**   add_segment   appends a segment with room for `bytes` to the list. NULL with *result set
+**   fill_segment  notes how many bytes and records were written to a segment
+**   settle        when all are filled: gives LSNs in the order of the list, and makes the last segment active
 */
 walmap__segment *walmap__log_add_segment(walmap__log *log, size_t bytes, int *result);
 void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t records);
@@ -139,10 +140,10 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, bool ow
 /* Gives back the pages that it does not use, where it has pages: it is full. */
 void walmap__segment_trim(walmap__segment *segment);
 
-/* Frees it at once: no reader may know it. */
+/* Frees a segment at once: no reader may know it. */
 void walmap__log_free_segment(walmap__segment *segment);
 
-/* Takes the run first..last out of the list and puts `by` in its place (NULL: nothing); the run is retired. */
+/* Replaces the run first..last in the list by the segment `by` (NULL: by none), and retires the run. */
 void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segment *last, walmap__segment *by);
 
 static inline uint32_t walmap__address(const walmap__segment *segment, size_t offset) {
@@ -162,7 +163,7 @@ static inline walmap__record *walmap__log_at(const walmap__log *log, uint32_t ad
   return (walmap__record *)(walmap__log_entry(log, address)->base + walmap__address_offset(address));
 }
 
-/* Fetches the cache line behind the one that the record begins in. */
+/* Fetches the cache line behind the line in which the record begins. */
 static inline void walmap__log_prefetch_rest(const walmap__log *log, uint32_t address) {
   enum { CACHE_LINE = 64 };
   __builtin_prefetch((const uint8_t *)walmap__log_at(log, address) + CACHE_LINE);
@@ -172,7 +173,7 @@ static inline uint64_t walmap__log_lsn(const walmap__log *log, uint32_t address)
   return walmap__log_entry(log, address)->first_lsn + (walmap__address_offset(address) >> 2);
 }
 
-/* One version of a key: its record, and where and when it was written. */
+/* One version of a key: its record, address and LSN. */
 typedef struct walmap__version {
   walmap__record *record; /* NULL: there is none */
   uint32_t address, meta;
@@ -191,7 +192,7 @@ static inline size_t walmap__segment_used(const walmap__segment *segment) {
   return atomic_load_explicit(&segment->used, memory_order_acquire);
 }
 
-/* Bytes of it that a reader with this commit point may look at. */
+/* Bytes of the segment that a reader with this commit point may read. */
 static inline size_t walmap__segment_before(const walmap__segment *segment, uint64_t commit_point) {
   if (segment->first_lsn >= commit_point)
     return 0;
@@ -201,8 +202,8 @@ static inline size_t walmap__segment_before(const walmap__segment *segment, uint
 }
 
 /*
-** Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. If they are more
-** than WALMAP__MAX_SEGMENT, it must follow: the room would else be taken for that of many.
+** Makes room for one record: OK, NOMEM, TOOBIG. The next append of at most so many bytes cannot fail. If `bytes` is
+** more than WALMAP__MAX_SEGMENT, the append must follow: another record must not take the segment.
 */
 static inline int walmap__log_reserve(walmap__log *log, size_t bytes) {
   const walmap__segment *active = log->active;
@@ -211,7 +212,7 @@ static inline int walmap__log_reserve(walmap__log *log, size_t bytes) {
   return walmap__log_new_active(log, bytes);
 }
 
-/* What was written behind the active segment's end, into what was reserved, belongs to the log now. */
+/* Makes bytes that were written behind the active segment's end, into reserved room, part of the log. */
 static inline void walmap__log_advance(walmap__log *log, size_t bytes, uint32_t records) {
   walmap__segment *segment = log->active;
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
@@ -222,7 +223,7 @@ static inline void walmap__log_advance(walmap__log *log, size_t bytes, uint32_t 
   log->end += bytes >> 2;
 }
 
-/* Room for a record of so many bytes, reserved before. */
+/* Returns room for a record of so many bytes, which were reserved before. */
 static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t *address) {
   walmap__segment *segment = log->active;
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);

@@ -14,13 +14,13 @@
 **                                              31  DEAD     no reader can see the record any more
 **   next     address of the record that superseded this one (or of its copy, if MOVED); 0 while there is none
 **   expires  Unix time in milliseconds, not 0
-**   tag      the row of a durable table's log that holds the record: set by what keeps that log
+**   tag      the row of a durable table's log that holds the record
 **   prev     address of the record that this one superseded
 **
-** Where key and value lie does not depend on flags, and what images leave out (tag, prev) comes last. All integers are
-** little-endian, so that an image can be a copy of the log. EXTENDED is used only where the lengths do not fit. meta and
-** next are written again during the record's life, by the shard's owner alone and one word at a time; the other bytes
-** never change once the record can be reached by readers.
+** The offsets of key and value do not depend on flags. The parts that images leave out (tag, prev) come last. All
+** integers are little-endian, so that an image can be a copy of the log. EXTENDED is used only where the lengths do not
+** fit. During the record's life only the holder of the shard lock writes meta and next, one word at a time; the other
+** bytes never change once readers can reach the record.
 */
 #ifndef WALMAP_RECORD_H
 #define WALMAP_RECORD_H

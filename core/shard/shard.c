@@ -1,4 +1,4 @@
-/* shard.c - generations, garbage, and freeing what no reader sees (shard.h has the picture) */
+/* shard.c - generations, reclaiming garbage, and freeing memory that no reader sees (shard.h has the picture) */
 #include "shard/shard.h"
 
 #define MIN_BATCH 32           /* garbage that pay for a look at all readers */
@@ -58,7 +58,7 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   return g;
 }
 
-/* What is expected costs memory before anything is there, and is only a hint: beyond so much the index grows. */
+/* The expected entries are only a hint that costs memory at once, so there is a limit; beyond it the index grows. */
 static uint64_t expected_entries(const walmap__shard *shard) {
   enum { MOST = 1 << 24 }; /* of a map: 128 MiB of index */
   uint64_t capacity = shard->options->capacity;
@@ -77,7 +77,7 @@ static walmap__generation *first_for(walmap__shard *shard, uint64_t capacity, ui
 
 walmap__generation *walmap__generation_first_empty(walmap__shard *shard) { return first_for(shard, 0, 0); }
 
-/* Where there is no memory for what is expected, what comes must not lack it too: it begins small. */
+/* When there is no memory for the expected entries, the generation begins small. */
 walmap__generation *walmap__generation_first(walmap__shard *shard) {
   enum { A_RECORD = 32 }; /* bytes: a guess, for entries that are expected and not yet seen */
   uint64_t capacity = expected_entries(shard);
@@ -128,32 +128,24 @@ WALMAP__NOINLINE void walmap__generation_drop_from_order(walmap__generation *g, 
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/*
-** Garbage
-*/
+/* Garbage                                                                                                            */
 
-/* The hash of a dead record that will need it, as soon as it is known. */
+/* The hash of a dead record, kept from the prefetch to the reclaiming. */
 typedef struct known_hash {
   uint32_t address; /* 0: of none */
   uint64_t hash;
 } known_hash;
 
-static uint64_t hash_of(const walmap__generation *g, const walmap__record *record, uint32_t meta) {
-  walmap_entry e;
-  walmap__record_entry(record, meta, &e);
-  return g->index.hash(e.key, e.key_len, g->index.seed);
-}
-
-/* Whether it is a tombstone that is the newest record of its key. */
+/* Whether the record is a tombstone and the newest record of its key. */
 static bool is_last(const walmap__record *record, uint32_t meta) {
   return (meta & WALMAP__TOMB) && walmap__record_next(record) == 0;
 }
 
-static void reclaim(walmap__generation *g, uint32_t address, const known_hash *known) {
+static void reclaim_entry(walmap__generation *g, uint32_t address, const known_hash *known) {
   walmap__record *record = walmap__log_at(&g->log, address);
   uint32_t meta = walmap__record_meta(record);
   if (is_last(record, meta)) {
-    uint64_t hash = known->address == address ? known->hash : hash_of(g, record, meta);
+    uint64_t hash = known->address == address ? known->hash : walmap__index_hash_of(&g->index, record, meta);
     walmap__slot_ref ref;
     walmap__index_find_address(&g->index, hash, address, &ref);
     walmap__generation_drop(g, hash, &ref);
@@ -162,19 +154,17 @@ static void reclaim(walmap__generation *g, uint32_t address, const known_hash *k
   walmap__record_set_meta(record, meta | WALMAP__DEAD);
 }
 
-/* The bucket that reclaim will look into. */
+/* Prefetches the bucket that reclaiming the entry needs. */
 static void prefetch_bucket(const walmap__generation *g, uint32_t address, known_hash *known) {
   const walmap__record *record = walmap__log_at(&g->log, address);
   uint32_t meta = walmap__record_meta(record);
   if (!is_last(record, meta))
     return;
-  *known = (known_hash){address, hash_of(g, record, meta)};
+  *known = (known_hash){address, walmap__index_hash_of(&g->index, record, meta)};
   walmap__index_prefetch(&g->index, known->hash);
 }
 
-/*
-** `n` entries of a run of `all`. The misses of those to come are under way meanwhile: the record's, then its bucket's.
-*/
+/* Reclaims `n` entries of a run of `all`. Meanwhile it prefetches for the next entries: the record, then its bucket. */
 static void reclaim_run(walmap__generation *g, const uint32_t *addresses, uint64_t n, uint64_t all) {
   enum { RECORD_AHEAD = 8, BUCKET_AHEAD = 4 };
   known_hash known[BUCKET_AHEAD] = {{0, 0}}; /* of the next entries, each at its number */
@@ -182,7 +172,7 @@ static void reclaim_run(walmap__generation *g, const uint32_t *addresses, uint64
     if (i + RECORD_AHEAD < all)
       __builtin_prefetch(walmap__log_at(&g->log, addresses[i + RECORD_AHEAD]), 1);
     known_hash *mine = &known[i % BUCKET_AHEAD];
-    reclaim(g, addresses[i], mine);
+    reclaim_entry(g, addresses[i], mine);
     if (i + BUCKET_AHEAD < all)
       prefetch_bucket(g, addresses[i + BUCKET_AHEAD], mine); /* has the same place in `known` */
   }
@@ -222,7 +212,7 @@ static void free_waiting(walmap__shard *shard, uint64_t blocks) {
   }
 }
 
-/* A batch is closed by advancing the clock: what it holds was unlinked, or died, before that. */
+/* Advancing the clock closes a batch: its memory was unlinked, and its garbage died, before that. */
 static void close_batches(walmap__shard *shard, walmap__generation *g, bool force) {
   walmap__garbage *d = &g->garbage;
   uint64_t n = d->end - d->first;

@@ -1,26 +1,26 @@
 /*
-** shard.h - one shard: its owner, and generations of log + index
+** shard.h - one shard: its lock, and generations of log and index
 **
 **   shard -> generation -> previous generation -> ...
 **              |  start, log, index, garbage, counters, compaction job
 **
-** A generation is what a shard holds between two restores. It begins at position `start` and is visible to a reader
-** whose commit point is greater; a reader with an older commit point goes on to the previous one. So replacing all
-** content is committed, and rolled back, by the same commit point as everything else.
+** A generation is what a shard holds between two restores. It begins at the LSN `start` and is visible to a reader
+** whose commit point is greater; a reader with a smaller commit point uses the previous generation. So a replacement of
+** all content is committed, and rolled back, by the same commit point as every other change.
 **
 ** Visibility (V1). Let P be a reader's commit point for the shard: every record before P was committed when the reader
 ** began. The version of a key at P is found from the index's newest record by following `prev` to the first record with
-** position < P; a tombstone there means absent. A scan meets records in the log's order and takes a record at p < P
-** unless it is a tombstone, or expired, or DEAD, or superseded by a record at a position < P (`next`; for a MOVED record its copy
-** is asked instead). Both hold because `next`, the flags and the index are written before the commit point that commits
-** them is, and are changed by the shard's owner alone.
+** an LSN < P; a tombstone there means absent. A scan meets records in the log's order and takes a record with an LSN <
+** P unless it is a tombstone, or expired, or DEAD, or superseded by a record with an LSN < P (`next`; for a MOVED
+** record the copy decides). Both are right because only the holder of the shard lock changes `next`, the flags and the
+** index, and writes them before the commit point that commits them.
 **
-** Garbage. A superseded record, and a tombstone itself, is queued in the order of the positions at which it died. When
-** every reader that may have a commit point before that has gone (epoch.h), the entry is reclaimed: the record gets
+** Garbage. Superseded records, and tombstones themselves, are queued in the order of the LSNs at which they died. An
+** entry is reclaimed when every reader that may have a commit point before that LSN has gone (epoch.h): the record gets
 ** DEAD, and a tombstone that is still the newest record of its key leaves the index. So DEAD means: no reader can see
-** it, now or later.
+** the record, now or later.
 **
-** Threads: everything but the inline readers' part is for the owner of the shard.
+** Threads: all functions but the readers' part at the end are for the holder of the shard lock.
 */
 #ifndef WALMAP_SHARD_H
 #define WALMAP_SHARD_H
@@ -61,12 +61,13 @@ typedef struct walmap__shard {
   walmap__limbo limbo;                      /* unlinked since the last batch */
   walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
   uint64_t waiting_time;
-  bool defer_free; /* what is unlinked, as long as its owner owns it: a transaction that may hold pointers into it */
+  bool defer_free; /* the transaction that holds the lock may hold pointers into unlinked memory */
   uint32_t id;
   const walmap__slot *held_by; /* the reader for whom the oldest garbage and memory wait; NULL: they wait for none */
-  uint64_t maintenance_debt;   /* records written for which walmap__shard_maintain has not yet worked, long ones more */
-  uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
-  bool behind;                 /* much is to be reclaimed, and may be: each write works, however small its debt */
+  uint64_t
+      maintenance_debt;  /* records written for which walmap__shard_maintain has not yet worked; long ones count more */
+  uint64_t compact_rest; /* records that will be written until a run is looked for again, after a look in vain */
+  bool behind;           /* much is to be reclaimed, and may be: each write works, however small its debt */
   uint32_t
       tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
   uint64_t horizon_clock, horizon_time; /* when this is no reader's time any more, no reader has an older clock */
@@ -77,7 +78,7 @@ typedef struct walmap__shard {
   struct walmap *map;   /* for mvcc/; the files of shard/ do not look into it */
 } walmap__shard;
 
-/* What a shard has of its map. Everything outlives the shard. */
+/* The parts of a map that its shards use. They outlive the shards. */
 typedef struct walmap__shard_context {
   walmap__memory *memory;
   walmap__epoch *epoch;
@@ -90,9 +91,9 @@ void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_c
 void walmap__shard_destroy(walmap__shard *shard);
 
 /*
-** An empty generation that is not linked yet. `start` is the position that its first record comes after. It gets room
-** for `capacity` entries, and a log that begins with a segment of `bytes` (or the largest, or the smallest). All
-** generations between two restores share one tree, `order`, NULL where the map is not ordered.
+** Makes an empty generation, not linked yet. `start` is the LSN before its first record. It has room for `capacity`
+** entries, and its log begins with a segment of `bytes` (within the allowed sizes). All generations between two
+** restores share one tree, `order`, NULL where the map is not ordered.
 */
 walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes,
                                            walmap__order *order);
@@ -107,21 +108,27 @@ walmap__order *walmap__generation_new_order(walmap__memory *memory, walmap__epoc
                                             const walmap_options *options);
 
 /*
-** Reclaims garbage that no reader can see any more, and frees what is unlinked, unless the shard keeps it: so many
-** entries, and so many blocks of memory, at most. `force`: even where it hardly pays. Only when all of the shard's
-** records are committed.
+** Reclaims at most `entries` of the garbage queue that no reader can see any more, and frees at most `blocks` of
+** unlinked memory, except while defer_free is set. `force`: also when it hardly pays. Call it only while all of the
+** shard's records are committed.
 */
 void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t blocks, bool force);
 
-/* True when every death before this position is reclaimed. */
+/* The same without limits: the closed batch of garbage, and then the rest. */
+static inline void walmap__shard_reclaim_all(walmap__shard *shard) {
+  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
+  walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
+}
+
+/* Whether all garbage that died before this LSN is reclaimed. */
 bool walmap__generation_reclaimed_before(const walmap__generation *generation, uint64_t lsn);
 
-/* The present one, for the owner. */
+/* The present generation, for the holder of the lock. */
 static inline walmap__generation *walmap__shard_generation(const walmap__shard *shard) {
   return atomic_load_explicit(&shard->generation, memory_order_relaxed);
 }
 
-/* Position of the next record: the commit point that would commit all that is there. */
+/* The LSN of the next record: the commit point that would commit all records. */
 #define WALMAP__FIRST_LSN 1
 static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
   walmap__generation *generation = walmap__shard_generation(shard);
@@ -130,8 +137,8 @@ static inline uint64_t walmap__shard_end(const walmap__shard *shard) {
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /*
-** The keys of a generation and the addresses of their newest records. Every change of what the index holds is one of
-** these, so that index and tree (order.h) lead to the same records. None but reserve and add_all can fail.
+** The keys of a generation and the addresses of their newest records. All changes of the index go through these
+** functions, so that index and tree (order.h) lead to the same records. None but reserve and add_all can fail.
 */
 
 /* For the three below: the same in the tree. */
@@ -140,7 +147,7 @@ void walmap__generation_add_to_order(walmap__generation *g, walmap__place place,
 void walmap__generation_move_in_order(walmap__generation *g, uint32_t from, uint32_t to);
 void walmap__generation_drop_from_order(walmap__generation *g, uint32_t address);
 
-/* Makes room for a key that has no record yet: OK or NOMEM. add must follow, or cancel. */
+/* Makes room for a key that has no record yet: OK or NOMEM. add or cancel must follow. */
 static WALMAP__ALWAYS_INLINE int walmap__generation_reserve(walmap__generation *g, uint64_t hash, const void *key,
                                                             size_t key_len, walmap__place *place) {
   int result = walmap__index_reserve(&g->index, hash, 1);
@@ -164,7 +171,7 @@ static WALMAP__ALWAYS_INLINE void walmap__generation_add(walmap__generation *g, 
     walmap__generation_add_to_order(g, place, address);
 }
 
-/* The key's newest record is another: its successor, its predecessor again, or its copy. */
+/* The key's newest record becomes its successor, its predecessor again, or its copy. */
 static WALMAP__ALWAYS_INLINE void walmap__generation_move(walmap__generation *g, const walmap__slot_ref *slot,
                                                           uint32_t to) {
   if (WALMAP__UNLIKELY(g->order != NULL))
@@ -172,7 +179,7 @@ static WALMAP__ALWAYS_INLINE void walmap__generation_move(walmap__generation *g,
   walmap__slot_set(slot, to);
 }
 
-/* The key has no record any more. */
+/* The key loses its last record. */
 static inline void walmap__generation_drop(walmap__generation *g, uint64_t hash, const walmap__slot_ref *slot) {
   if (WALMAP__UNLIKELY(g->order != NULL))
     walmap__generation_drop_from_order(g, walmap__slot_address(slot));
@@ -205,14 +212,14 @@ static inline void walmap__generation_count_out(walmap__generation *g, uint64_t 
   g->dead += bytes;
 }
 
-/* Takes what has expired out of the figures. Only when all of the shard's records are committed. */
+/* Takes expired entries out of the counters. Call it only while all of the shard's records are committed. */
 static inline void walmap__generation_sweep(walmap__generation *g, uint64_t now) {
   uint64_t bytes;
   g->len -= walmap__expiry_sweep(&g->expiry, now, &bytes);
   g->dead += bytes;
 }
 
-/* Many keys of a generation that nobody reads yet, as walmap__index_add_all; its tree is built when all are there. */
+/* Adds many keys to a generation that no reader sees yet, as walmap__index_add_all; its tree is built after all. */
 static inline int walmap__generation_add_all(walmap__generation *g, const walmap__index_entry *entries, uint32_t n,
                                              uint32_t *added) {
   int result = walmap__index_add_all(&g->index, entries, n, added);
@@ -231,7 +238,7 @@ static inline walmap__generation *walmap__shard_at(const walmap__shard *shard, u
   return g;
 }
 
-/* V1: from the newest version of a key to the one at `tail`; false when absent then. */
+/* V1: from the newest version of a key to its version at the commit point; false when the key is absent there. */
 static inline bool walmap__version_at(const walmap__log *log, walmap__version *version, uint64_t commit_point) {
   while (WALMAP__UNLIKELY(version->lsn >= commit_point)) {
     walmap__yield("reader: goes to prev");
@@ -244,10 +251,10 @@ static inline bool walmap__version_at(const walmap__log *log, walmap__version *v
 }
 
 /*
-** V1: whether a scan at `tail` takes this record, whose position is less than it.
+** V1: whether a scan at the commit point takes this record, whose LSN is less.
 **
-** What was loaded as `next` before MOVED was seen may be a successor that was undone since, so it is loaded again (K1):
-** once a record is MOVED, it leads to the copy, or does not lead anywhere yet.
+** A `next` that was loaded before MOVED was seen may be a successor that was undone since, so it is loaded again (K1):
+** once a record is MOVED, its `next` leads to the copy, or is still 0.
 */
 static inline bool walmap__record_visible(const walmap__log *log, const walmap__record *record, uint64_t commit_point) {
   for (;;) {

@@ -2,8 +2,9 @@
 #define _GNU_SOURCE
 #include "transfer/bulk_load.h"
 
+#include "base/why.h"
+
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -136,8 +137,7 @@ static int build_order(walmap__bulk_load *b) {
 /* Chunks                                                                                                             */
 
 static int refuse_entry(worker *w, uint64_t number, const char *what) {
-  snprintf(w->why.text, sizeof w->why.text, "image refused: entry %llu: %s", (unsigned long long)number, what);
-  return WALMAP_CORRUPT;
+  return walmap__explain(&w->why, WALMAP_CORRUPT, "image refused: entry %llu: %s", (unsigned long long)number, what);
 }
 
 static int explain_duplicate(worker *w, int result, uint32_t number) {
@@ -253,11 +253,9 @@ static int read_header(walmap__bulk_load *b, uint32_t n, walmap_why *why) {
   if (result != WALMAP_OK)
     return result;
   uint32_t content = b->map->options.content;
-  if (b->decoder.content != content) {
-    snprintf(why->text, sizeof why->text, "image refused: its content number is %lu, this map's is %lu",
-             (unsigned long)b->decoder.content, (unsigned long)content);
-    return WALMAP_CORRUPT;
-  }
+  if (b->decoder.content != content)
+    return walmap__explain(why, WALMAP_CORRUPT, "image refused: its content number is %lu, this map's is %lu",
+                           (unsigned long)b->decoder.content, (unsigned long)content);
   return make_generations(b, walmap__image_decoder_hint(&b->decoder), b->decoder.size, n);
 }
 

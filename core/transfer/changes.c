@@ -1,17 +1,11 @@
 /* changes.c - what was committed since a position, and applying it to another map (changes.h has the argument) */
 #include "transfer/changes.h"
 
+#include "base/why.h"
 #include "image/image.h"
 #include "mvcc/undo.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-
-static int explain(walmap_why *why, int result, const char *text) {
-  if (why)
-    snprintf(why->text, sizeof why->text, "%s", text);
-  return result;
-}
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Positions                                                                                                          */
@@ -42,16 +36,16 @@ int walmap_state_position(walmap_state *state, void **position, size_t *size) {
 /* Sets *since to the vector of commit points, where it lies. */
 static int read_position(const walmap *map, const uint8_t *at, size_t size, const uint8_t **since, walmap_why *why) {
   if (size < POSITION_BYTES(0) || memcmp(at, POSITION_MAGIC, IMAGE_MAGIC_BYTES) != 0)
-    return explain(why, WALMAP_CORRUPT, "not a walmap position");
+    return walmap__explain(why, WALMAP_CORRUPT, "not a walmap position");
   if (image_load32(at + POSITION_VERSION_AT) != CHANGES_FORMAT_VERSION)
-    return explain(why, WALMAP_CORRUPT, "the position has a format version that this library does not know");
+    return walmap__explain(why, WALMAP_CORRUPT, "the position has a format version that this library does not know");
   if (walmap__load64(at + size - 8) != XXH3_64bits(at, size - 8))
-    return explain(why, WALMAP_CORRUPT, "the position is damaged: its check is wrong");
+    return walmap__explain(why, WALMAP_CORRUPT, "the position is damaged: its check is wrong");
   uint32_t shards = image_load32(at + POSITION_SHARDS_AT);
   if (shards > WALMAP_MAX_SHARDS || size != POSITION_BYTES(shards))
-    return explain(why, WALMAP_CORRUPT, "the position is damaged: its size is wrong");
+    return walmap__explain(why, WALMAP_CORRUPT, "the position is damaged: its size is wrong");
   if (walmap__load64(at + POSITION_MAP_AT) != map->id || shards != map->n_shards)
-    return explain(why, WALMAP_GONE, "the position is of another map: take a snapshot");
+    return walmap__explain(why, WALMAP_GONE, "the position is of another map: take a snapshot");
   *since = at + POSITION_POINTS_AT;
   return WALMAP_OK;
 }
@@ -104,10 +98,10 @@ static int add_shard(const collection *c, uint32_t shard, uint64_t since, walmap
   if (since == commit_point)
     return WALMAP_OK;
   if (since > commit_point)
-    return explain(why, WALMAP_GONE, "the position is newer than the state that is being read");
+    return walmap__explain(why, WALMAP_GONE, "the position is newer than the state that is being read");
   walmap__generation *g = walmap__shard_at(&c->state->map->shards[shard], commit_point);
   if (!g || since <= g->start)
-    return explain(why, WALMAP_GONE, "the map was restored or cleared since that position: take a snapshot");
+    return walmap__explain(why, WALMAP_GONE, "the map was restored or cleared since that position: take a snapshot");
   const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_acquire), *next;
   for (; s && s->first_lsn < commit_point; s = next) {
     next = atomic_load_explicit(&s->next, memory_order_acquire);
@@ -120,7 +114,7 @@ static int add_shard(const collection *c, uint32_t shard, uint64_t since, walmap
       return result;
   }
   if (since < atomic_load_explicit(&g->tombstone_horizon, memory_order_acquire))
-    return explain(why, WALMAP_GONE, "compaction has passed that position: take a snapshot");
+    return walmap__explain(why, WALMAP_GONE, "compaction has passed that position: take a snapshot");
   return WALMAP_OK;
 }
 
@@ -213,32 +207,32 @@ bool walmap__changes_is(const void *bytes, size_t size) {
 int walmap__changes_open(walmap__changes *changes, const void *bytes, size_t size, walmap_why *why) {
   const uint8_t *head = bytes;
   if (!walmap__changes_is(bytes, size))
-    return explain(why, WALMAP_CORRUPT, "not changes of a walmap: they do not begin as such");
+    return walmap__explain(why, WALMAP_CORRUPT, "not changes of a walmap: they do not begin as such");
   if (size < CHANGES_HEAD_BYTES)
-    return explain(why, WALMAP_CORRUPT, "the changes are damaged: they end within their head");
+    return walmap__explain(why, WALMAP_CORRUPT, "the changes are damaged: they end within their head");
   if (image_load32(head + CHANGES_VERSION_AT) != CHANGES_FORMAT_VERSION)
-    return explain(why, WALMAP_CORRUPT, "the changes have a format version that this library does not know");
+    return walmap__explain(why, WALMAP_CORRUPT, "the changes have a format version that this library does not know");
   if (walmap__load64(head + CHANGES_CHECK_AT) != XXH3_64bits(head, CHANGES_CHECK_AT))
-    return explain(why, WALMAP_CORRUPT, "the changes are damaged: the check of their head is wrong");
+    return walmap__explain(why, WALMAP_CORRUPT, "the changes are damaged: the check of their head is wrong");
   if (image_load32(head + CHANGES_FLAGS_AT) != 0)
-    return explain(why, WALMAP_CORRUPT, "the changes use features that this library does not know");
+    return walmap__explain(why, WALMAP_CORRUPT, "the changes use features that this library does not know");
   size_t at = CHANGES_HEAD_BYTES;
   for (int i = 0; i < PARTS; i++) {
     uint64_t bytes_of_part = walmap__load64(head + CHANGES_SIZES_AT + 8 * (size_t)i);
     if (bytes_of_part < 8 || bytes_of_part > size - at)
-      return explain(why, WALMAP_CORRUPT, "the changes are damaged: they end within a part");
+      return walmap__explain(why, WALMAP_CORRUPT, "the changes are damaged: they end within a part");
     changes->parts[i] = head + at;
     changes->sizes[i] = (size_t)bytes_of_part;
     at += (size_t)bytes_of_part;
     if (walmap__load64(head + at - 8) != walmap__load64(head + CHANGES_CHECKS_AT + 8 * (size_t)i))
-      return explain(why, WALMAP_CORRUPT, "the changes are damaged: a part is not the one that was there");
+      return walmap__explain(why, WALMAP_CORRUPT, "the changes are damaged: a part is not the one that was there");
   }
   if (at != size)
-    return explain(why, WALMAP_CORRUPT, "the changes are damaged: they go on behind their end");
+    return walmap__explain(why, WALMAP_CORRUPT, "the changes are damaged: they go on behind their end");
   const uint8_t *position = changes->parts[PART_POSITION];
   size_t check = changes->sizes[PART_POSITION] - 8; /* the images verify themselves */
   if (walmap__load64(position + check) != XXH3_64bits(position, check))
-    return explain(why, WALMAP_CORRUPT, "the changes are damaged: the check of their position is wrong");
+    return walmap__explain(why, WALMAP_CORRUPT, "the changes are damaged: the check of their position is wrong");
   return WALMAP_OK;
 }
 
@@ -267,9 +261,7 @@ typedef struct application {
 } application;
 
 static int refuse_content(walmap_why *why, const char *wrong) {
-  if (why)
-    snprintf(why->text, sizeof why->text, "the changes hold %s", wrong);
-  return WALMAP_CORRUPT;
+  return walmap__explain(why, WALMAP_CORRUPT, "the changes hold %s", wrong);
 }
 
 static int check_entry(const application *a, int part, walmap_entry *entry, walmap_why *why) {

@@ -9,11 +9,11 @@
 **   - Compaction moves live records to lower LSNs of their run. So if a segment does not fill the LSNs up to the next
 **     segment, and P lies between the two, all records of the segment count as changed: more than were, which does no
 **     harm.
-**   - An entry that has expired by the state's time is a removal. The follower has another clock, but what it has of such
-**     an entry expires there as well; an earlier version of the key must not come back.
-**   - Compaction drops tombstones, and entries that have expired. The generation's tombstone horizon lies past each that
-**     was dropped. It is raised before the record goes, and read after the walk, so a walk that missed one finds P below
-**     the horizon, and is refused.
+**   - An entry that has expired by the state's time is a removal. The follower has another clock, but what it has of
+**     such an entry expires there as well; an earlier version of the key must not come back.
+**   - Compaction drops tombstones, and entries that have expired. The generation's tombstone horizon lies past each
+**     that was dropped. It is raised before the record goes, and read after the walk, so a walk that missed one finds P
+**     below the horizon, and is refused.
 **   - A restore begins a new generation and writes no tombstones: P must lie past the generation's start.
 **
 ** Whether the key is absent at Q is looked up, because the tombstone's flags and `next` do not tell: the tombstone may

@@ -1,5 +1,7 @@
 /* verify.c - a shard as a whole: garbage queue, stats, limbo; and walmap_verify (verify.h has the order) */
 #include "verify/verify.h"
+
+#include "base/why.h"
 #include "mvcc/txn.h"
 
 #include <stdarg.h>
@@ -8,13 +10,12 @@
 bool walmap__fault(const walmap__inspection *in, const char *format, ...) {
   if (!in->why)
     return false;
-  char *text = in->why->text;
-  size_t size = sizeof in->why->text;
-  int n = snprintf(text, size, "shard %u: ", (unsigned)in->shard->id);
+  walmap_why fault;
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(text + n, size - (size_t)n, format, arguments);
+  vsnprintf(fault.text, sizeof fault.text, format, arguments);
   va_end(arguments);
+  walmap__explain(in->why, WALMAP_CORRUPT, "shard %u: %s", (unsigned)in->shard->id, fault.text);
   return false;
 }
 

@@ -26,9 +26,7 @@ static bool check_slot(const walmap__inspection *in, const walmap__subtable *t, 
   if (meta & (WALMAP__DEAD | WALMAP__MOVED) || walmap__record_next(record) != 0)
     return walmap__fault(in, "the index leads to address %08lx, whose record is not the newest",
                          (unsigned long)address);
-  walmap_entry e;
-  walmap__record_entry(record, meta, &e);
-  uint64_t hash = index->hash(e.key, e.key_len, index->seed);
+  uint64_t hash = walmap__index_hash_of(index, record, meta);
   if (walmap__shard_of(in->map, hash) != in->shard || atomic_load(&bucket->tag[slot]) != walmap__tag(hash) ||
       !leads_to(index, hash, address, bucket, slot))
     return walmap__fault(in, "the key at address %08lx does not lead to its slot of the index", (unsigned long)address);

@@ -8,8 +8,8 @@
 ** all entries before it. The records of a transaction are collected one after another (conn/journal.h) and cut into
 ** blocks when it commits.
 **
-** Blocks come from a file, so the reader trusts nothing: it returns what is wrong as a text, reads no byte outside of the
-** block, and needs no memory.
+** Blocks come from a file, so the reader trusts nothing: it returns what is wrong as a text, reads no byte outside of
+** the block, and needs no memory.
 */
 #ifndef WM_BLOCK_H
 #define WM_BLOCK_H

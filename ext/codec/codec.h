@@ -182,6 +182,11 @@ uint64_t wm_codec_hash(const void *key, size_t key_size, uint64_t seed);
 /* Whether SQLite would take the text key for a number: '01', ' 1.0 ', '1e0', '.5'; not '1x', '0x1', 'inf', ''. */
 bool wm_codec_looks_numeric(const void *key, size_t key_size);
 
+/* The same for the key of an entry, which need not be text. */
+static inline bool wm_codec_is_lookalike(const walmap_entry *entry) {
+  return wm_codec_key_is_text(entry->key) && wm_codec_looks_numeric(entry->key, entry->key_len);
+}
+
 /*
 ** The hashes at which text look-alikes of an encoded number are found with walmap_state_each_hash and
 ** walmap_txn_each_hash. Returns how many, 1 to WM_LOOKALIKES, all different. Other keys may have these hashes too: take

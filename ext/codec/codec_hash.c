@@ -91,9 +91,9 @@ static double decimal_to_real(const decimal *d) {
 
 /*
 ** [sign] digits [. digits] [e [sign] digits], at least one digit before the exponent, space around. Characters behind a
-** NUL do not count, as in SQLite 3.53, which makes a real of such a text, digits alone included: '74185296307418529' with
-** a NUL behind is 74185296307418528 there. In 3.40 a text with a NUL is no number. One look-alike too many does no harm,
-** because SQLite compares again; one too few would be missed.
+** NUL do not count, as in SQLite 3.53, which makes a real of such a text, digits alone included: '74185296307418529'
+** with a NUL behind is 74185296307418528 there. In 3.40 a text with a NUL is no number. One look-alike too many does no
+** harm, because SQLite compares again; one too few would be missed.
 */
 static bool parse_number(const uint8_t *at, size_t size, number *out) {
   const uint8_t *nul = memchr(at, 0, size), *end = nul != NULL ? nul : at + size;

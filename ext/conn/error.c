@@ -62,15 +62,16 @@ char *wm_error_text(int result, const char *table, const wm_attachment *attachme
   }
 }
 
+int wm_error_vtab(sqlite3_vtab *vtab, int rc, char *text) {
+  sqlite3_free(vtab->zErrMsg);
+  vtab->zErrMsg = text;
+  return rc;
+}
+
 int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table) {
   if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
     return SQLITE_OK;
-  char *text = wm_error_text(result, table->name, table->attachment);
-  if (text != NULL) {
-    sqlite3_free(vtab->zErrMsg);
-    vtab->zErrMsg = text;
-  }
-  return wm_error_code(result);
+  return wm_error_vtab(vtab, wm_error_code(result), wm_error_text(result, table->name, table->attachment));
 }
 
 void wm_error_result(sqlite3_context *context, int result, const wm_table *table) {

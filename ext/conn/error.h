@@ -23,7 +23,12 @@ int wm_error_code(int result);
 */
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment);
 
-/* Sets the object's error text, and returns the SQLite code. WALMAP_OK and NOTFOUND are no errors. */
+/*
+** Sets the object's error text (sqlite3_malloc), which it takes over, and returns rc. NULL: SQLite's own text for rc.
+*/
+int wm_error_vtab(sqlite3_vtab *vtab, int rc, char *text);
+
+/* The same for a WALMAP_* code: returns the SQLite code. WALMAP_OK and NOTFOUND are no errors. */
 int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table);
 
 /* Makes the function fail. */

@@ -8,6 +8,8 @@
 
 SQLITE_EXTENSION_INIT3
 
+#include "conn/quoted.h"
+
 /* A piece of an argument. */
 typedef struct span {
   const char *at;
@@ -35,33 +37,25 @@ static int fail(char **error, char *text) {
 /* Values                                                                                                             */
 
 /*
-** The value without its SQL quotes, a doubled quote inside standing for one; from sqlite3_malloc. A value that starts
-** with a quote must end with it and have nothing after: otherwise SQLITE_ERROR.
+** Copies the value without its SQL quotes (sqlite3_malloc). A value that starts with a quote must end with its closing
+** quote: otherwise SQLITE_ERROR.
 */
 static int unquote(span value, char **out) {
-  static const char opening[] = "'\"`[", closing[] = "'\"`]";
-  const char *kind = value.size > 0 ? strchr(opening, value.at[0]) : NULL;
+  wm_quoted quoted;
   char *to = sqlite3_malloc(value.size + 1);
   if (to == NULL)
     return SQLITE_NOMEM;
-  if (kind == NULL) {
+  if (!wm_quoted_start(&quoted, value.at, value.at + value.size)) {
     memcpy(to, value.at, (size_t)value.size);
     to[value.size] = 0;
     *out = to;
     return SQLITE_OK;
   }
-  char quote = closing[kind - opening];
-  int n = 0, i = 1;
-  for (; i < value.size; i++) {
-    if (value.at[i] == quote) {
-      if (i + 1 == value.size || quote == ']' || value.at[i + 1] != quote)
-        break;
-      i++;
-    }
-    to[n++] = value.at[i];
-  }
+  int n = 0, c;
+  while ((c = wm_quoted_next(&quoted)) >= 0)
+    to[n++] = (char)c;
   to[n] = 0;
-  if (i + 1 != value.size) {
+  if (c != WM_QUOTED_END || quoted.at != quoted.end) {
     sqlite3_free(to);
     return SQLITE_ERROR;
   }

@@ -13,9 +13,9 @@
 ** The chain of a row depends on all rows before it, so equal chains are equal contents.
 **
 ** The map is moved by one connection at a time, the one that has set `catching_up`, or by a transaction that commits.
-** That a file's row is committed before xCommit shows it in the map is common under load; then readers wait for xCommit,
-** which is on its way (`committer`). Nobody waits for a transaction that is still open: what it has not committed to the
-** file is no reader's version.
+** That a file's row is committed before xCommit shows it in the map is common under load; then readers wait for
+** xCommit, which is on its way (`committer`). Nobody waits for a transaction that is still open: what it has not
+** committed to the file is no reader's version.
 */
 #include "durable/durable.h"
 

@@ -15,7 +15,9 @@
 
 static inline bool wm_durable_is(const wm_table *table) { return table->attachment->map->history != NULL; }
 
-/* xBegin: brings the map to what the file has, whose write lock the connection holds. Tables that are not durable: OK. */
+/*
+** xBegin: brings the map to what the file has, whose write lock the connection holds. Tables that are not durable: OK.
+*/
 int wm_durable_begin(wm_table *table);
 
 /* xSync: writes what the transaction has changed to the shadow table. May be called again, after more changes. */

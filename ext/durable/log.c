@@ -1,9 +1,9 @@
 /*
 ** log.c - the shadow table of a durable table: see log.h
 **
-** Statements are prepared when they are first needed, and kept: a read of the table runs one. They have the flag NO_VTAB,
-** so that a schema that somebody else made cannot put a virtual table, and its code, in the shadow table's place. They
-** are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working.
+** Statements are prepared when they are first needed, and kept: a read of the table runs one. They have the flag
+** NO_VTAB, so that a schema that somebody else made cannot put a virtual table, and its code, in the shadow table's
+** place. They are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working.
 */
 #include "durable/log.h"
 
@@ -151,8 +151,8 @@ static int run(wm_table *table, sqlite3_stmt *statement) {
 
 /*
 ** SQLite's data version of the file changes with every commit that a read transaction sees for the first time, so it
-** tells that the last row is the one that was found before. It says nothing outside of a read transaction, nor of what a
-** transaction has written itself.
+** tells that the last row is the one that was found before. It says nothing outside of a read transaction, nor of what
+** a transaction has written itself.
 */
 static bool is_known(const wm_table *table, unsigned *data_version) {
   const struct wm_log *log = table->log;

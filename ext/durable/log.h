@@ -1,10 +1,10 @@
 /*
 ** log.h - the shadow table of a durable table: the statements on it
 **
-** The shadow table of kv is kv_log(seq INTEGER PRIMARY KEY, chain, block), in the same schema. This file runs SQL on it,
-** and knows nothing of what is in a block. The statements run on the table's own connection, so they are part of its
-** transaction: they see the snapshot of the file that the running statement sees, and what they write is committed and
-** rolled back with everything else.
+** The shadow table of kv is kv_log(seq INTEGER PRIMARY KEY, chain, block), in the same schema. This file runs SQL on
+** it, and knows nothing of what is in a block. The statements run on the table's own connection, so they are part of
+** its transaction: they see the snapshot of the file that the running statement sees, and what they write is committed
+** and rolled back with everything else.
 **
 ** All return an SQLite code. Where it is an error, the attachment's `failure` has the text. A table that is no such
 ** shadow table (missing, a view, of other columns) gives SQLITE_CORRUPT_VTAB.

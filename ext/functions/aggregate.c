@@ -1,8 +1,8 @@
 /*
 ** aggregate.c - walmap_image(key, value): an image of any query's rows
 **
-** The rows go into a map of their own, so that a key met again replaces the earlier one, as INSERT OR REPLACE does, and
-** the image is that map's. It has one shard, as nobody else writes to it.
+** The rows go into a map of their own, where a later row replaces an earlier row of the same key, as INSERT OR REPLACE
+** does. The result is the image of that map. The map has one shard, because it has one writer.
 */
 #include "functions/functions.h"
 
@@ -16,13 +16,13 @@ static int open_map(walmap **map) {
   walmap_options options;
   walmap_options_init(&options);
   options.shards = 1;
-  options.auto_compact = 0; /* the map is gone before it would pay */
+  options.auto_compact = 0; /* the map is closed before compaction would pay */
   options.hash = wm_codec_hash;
   options.content = WM_CONTENT_SQL;
   return walmap_open(&options, map);
 }
 
-static void fail(sqlite3_context *context, int result) {
+static void fail_aggregate(sqlite3_context *context, int result) {
   if (result == WALMAP_TOOBIG)
     sqlite3_result_error_toobig(context);
   else if (result == WALMAP_NOMEM)
@@ -31,7 +31,7 @@ static void fail(sqlite3_context *context, int result) {
     sqlite3_result_error(context, walmap_result_text(result), -1);
 }
 
-static int set(walmap *map, const wm_key *key, const wm_value *value) {
+static int set_row(walmap *map, const wm_key *key, const wm_value *value) {
   size_t size = wm_codec_value_size(value);
   uint8_t *bytes = sqlite3_malloc64(size);
   if (bytes == NULL)
@@ -58,10 +58,10 @@ void wm_aggregate_step(sqlite3_context *context, int argc, sqlite3_value **argv)
   if (result == WALMAP_OK && group->map == NULL)
     result = open_map(&group->map);
   if (result == WALMAP_OK)
-    result = set(group->map, &key, &value);
+    result = set_row(group->map, &key, &value);
   wm_codec_release_key(&key);
   if (result != WALMAP_OK)
-    fail(context, result);
+    fail_aggregate(context, result);
 }
 
 /* Called for every group, also when the statement fails midway. A group without rows has an empty image. */
@@ -76,6 +76,6 @@ void wm_aggregate_final(sqlite3_context *context) {
   if (result == WALMAP_OK)
     wm_functions_result_image(context, "walmap_image", image, size, "");
   else
-    fail(context, result);
+    fail_aggregate(context, result);
   walmap_close(map);
 }

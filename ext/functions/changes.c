@@ -1,8 +1,8 @@
 /*
 ** changes.c - following a map: walmap_position([t]), walmap_changes([t,] position), walmap_apply([t,] changes)
 **
-** The first two see only what is committed. What the connection's own transaction wrote may yet be rolled back, and
-** then nobody could tell the follower.
+** The first two see only committed changes. The connection's own transaction may yet be rolled back, and the follower
+** could not be told.
 */
 #include "conn/error.h"
 #include "conn/transaction.h"
@@ -12,7 +12,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-/* The bytes of an argument that is a BLOB. NULL: the error is set. */
+/* Reads the bytes of a BLOB argument. NULL: the error is set. */
 static const void *read_blob(sqlite3_context *context, const char *function, const char *what, sqlite3_value *value,
                              size_t *size) {
   if (sqlite3_value_type(value) != SQLITE_BLOB) {
@@ -108,7 +108,7 @@ typedef struct application {
   uint64_t changed;
 } application;
 
-static const char *check(void *ctx, const walmap_entry *entry) {
+static const char *check_change(void *ctx, const walmap_entry *entry) {
   application *a = ctx;
   wm_change change = entry->value == NULL ? WM_CHANGE_REMOVE : WM_CHANGE_PUT;
   const char *wrong =
@@ -133,7 +133,7 @@ static int do_apply(void *ctx, wm_table *table, char **err) {
   const size_t size = journal->size;
   a->map = table->attachment->map;
   a->attachment = table->attachment;
-  int result = walmap_txn_apply(table->attachment->txn, a->changes, a->size, check, a, &a->changed, &why);
+  int result = walmap_txn_apply(table->attachment->txn, a->changes, a->size, check_change, a, &a->changed, &why);
   if (result != WALMAP_OK || a->changed == 0)
     journal->size = size;
   if (result == WALMAP_CORRUPT && a->result != WALMAP_OK)

@@ -5,9 +5,9 @@
 **
 **    CREATE TABLE x(n INTEGER, chunk BLOB, t HIDDEN, bytes HIDDEN)
 **
-** The chunks, put together in the order of n, are the image that walmap_snapshot gives, for maps whose image no BLOB
-** could hold. All are of the one state that xFilter takes (T6), and each is made when its row is reached, so memory
-** holds one of them and no image. It reads maps, so it is SQLITE_VTAB_DIRECTONLY.
+** The chunks, put together in the order of n, are the image that walmap_snapshot returns, also for a map whose image no
+** BLOB can hold. All chunks are of the one state that xFilter takes (T6). Each is made when its row is reached, so
+** memory holds one chunk. The table reads maps, so it is SQLITE_VTAB_DIRECTONLY.
 */
 #include "conn/eponymous.h"
 #include "conn/error.h"
@@ -33,12 +33,12 @@ typedef struct chunks_table {
 
 typedef struct chunks_cursor {
   sqlite3_vtab_cursor base;
-  wm_read_state *state; /* NULL: none is read */
-  unsigned undone;      /* of the state's use, when it was begun */
-  bool own;             /* it is a state of a transaction */
+  wm_read_state *state; /* NULL: no image is being read */
+  unsigned undone;      /* of the state's attachment, when the state was begun */
+  bool own;             /* the state shows changes of a transaction */
   walmap_image_stream *stream;
   sqlite3_value *name;
-  sqlite3_int64 bytes, n; /* of a chunk at most; number of the present one */
+  sqlite3_int64 bytes, n; /* of a chunk at most; number of the present chunk */
   uint8_t *chunk;
   sqlite3_int64 size, capacity; /* of the chunk */
 } chunks_cursor;
@@ -76,7 +76,7 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
       return SQLITE_CONSTRAINT; /* the planner must read what the argument depends on first */
     at[constraint->iColumn - COLUMN_T] = i;
   }
-  if (at[0] < 0 || at[1] < 0) { /* it fails when it is run: SQLite also asks for a plan for each side of an OR, alone */
+  if (at[0] < 0 || at[1] < 0) { /* the plan fails when it runs: SQLite also asks for plans of each side of an OR */
     info->idxNum = PLAN_INCOMPLETE;
     info->estimatedCost = NEVER_COST;
     return SQLITE_OK;
@@ -99,8 +99,8 @@ static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   return wm_eponymous_open(sizeof(chunks_cursor), out);
 }
 
-/* To where xFilter begins. */
-static void clear(chunks_cursor *cursor) {
+/* Resets the cursor to the state before xFilter. */
+static void clear_cursor(chunks_cursor *cursor) {
   walmap_image_stream_free(cursor->stream);
   wm_read_state_release(cursor->state);
   sqlite3_value_free(cursor->name);
@@ -110,17 +110,15 @@ static void clear(chunks_cursor *cursor) {
 
 static int close_cursor(sqlite3_vtab_cursor *base) {
   chunks_cursor *cursor = (chunks_cursor *)base;
-  clear(cursor);
+  clear_cursor(cursor);
   sqlite3_free(cursor);
   return SQLITE_OK;
 }
 
-static int fail(chunks_cursor *cursor, int rc, char *text) {
+static int fail_chunks(chunks_cursor *cursor, int rc, char *text) {
   sqlite3_vtab *table = cursor->base.pVtab;
-  clear(cursor);
-  sqlite3_free(table->zErrMsg);
-  table->zErrMsg = text;
-  return rc;
+  clear_cursor(cursor);
+  return wm_error_vtab(table, rc, text);
 }
 
 /* Reads the next chunk into a buffer that grows as the bytes come, since the last chunk may be much smaller. */
@@ -151,19 +149,19 @@ static int read_chunk(chunks_cursor *cursor) {
 static int next_row(sqlite3_vtab_cursor *base) {
   chunks_cursor *cursor = (chunks_cursor *)base;
   if (cursor->own && cursor->undone != cursor->state->attachment->undone)
-    return fail(cursor, SQLITE_ABORT_ROLLBACK,
-                sqlite3_mprintf("walmap_chunks: changes that belong to this image were rolled back"));
+    return fail_chunks(cursor, SQLITE_ABORT_ROLLBACK,
+                       sqlite3_mprintf("walmap_chunks: changes that belong to this image were rolled back"));
   int result = read_chunk(cursor);
   if (result != WALMAP_OK)
-    return fail(cursor, wm_error_code(result), NULL);
+    return fail_chunks(cursor, wm_error_code(result), NULL);
   cursor->n++;
   if (cursor->size == 0)
-    clear(cursor); /* the state need not wait for the statement's end */
+    clear_cursor(cursor); /* the state ends now, not with the statement */
   return SQLITE_OK;
 }
 
-/* The state that walmap_snapshot would take. */
-static int begin(chunks_cursor *cursor, wm_table *table) {
+/* Takes the state that walmap_snapshot would take, and opens the stream of its image. */
+static int open_stream(chunks_cursor *cursor, wm_table *table) {
   wm_attachment *attachment = table->attachment;
   int result = wm_read_state_of(NULL, attachment, &cursor->state);
   if (result == WALMAP_OK) {
@@ -173,7 +171,7 @@ static int begin(chunks_cursor *cursor, wm_table *table) {
   }
   if (result == WALMAP_OK)
     return SQLITE_OK;
-  clear(cursor);
+  clear_cursor(cursor);
   return wm_error_table(cursor->base.pVtab, result, table);
 }
 
@@ -181,17 +179,17 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
   (void)unused, (void)argc;
   chunks_cursor *cursor = (chunks_cursor *)base;
   wm_conn *conn = ((chunks_table *)base->pVtab)->conn;
-  clear(cursor);
+  clear_cursor(cursor);
   if (plan == PLAN_INCOMPLETE)
-    return fail(cursor, SQLITE_ERROR,
-                sqlite3_mprintf("walmap_chunks needs a table and a size: walmap_chunks('kv', 1000000)"));
+    return fail_chunks(cursor, SQLITE_ERROR,
+                       sqlite3_mprintf("walmap_chunks needs a table and a size: walmap_chunks('kv', 1000000)"));
   if (sqlite3_value_type(argv[0]) != SQLITE_TEXT)
-    return fail(cursor, SQLITE_MISMATCH, sqlite3_mprintf("walmap_chunks: the name of the table is not a text"));
+    return fail_chunks(cursor, SQLITE_MISMATCH, sqlite3_mprintf("walmap_chunks: the name of the table is not a text"));
   int most = sqlite3_limit(conn->db, SQLITE_LIMIT_LENGTH, -1);
   cursor->bytes = sqlite3_value_int64(argv[1]);
   if (sqlite3_value_numeric_type(argv[1]) != SQLITE_INTEGER || cursor->bytes < LEAST_BYTES || cursor->bytes > most)
-    return fail(cursor, SQLITE_RANGE,
-                sqlite3_mprintf("walmap_chunks: the size is not an integer from %d to %d", LEAST_BYTES, most));
+    return fail_chunks(cursor, SQLITE_RANGE,
+                       sqlite3_mprintf("walmap_chunks: the size is not an integer from %d to %d", LEAST_BYTES, most));
   if ((cursor->name = sqlite3_value_dup(argv[0])) == NULL)
     return SQLITE_NOMEM;
   const char *name = (const char *)sqlite3_value_text(cursor->name);
@@ -201,8 +199,8 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
   char *err = NULL;
   int rc = wm_resolve_table(conn, name, (size_t)sqlite3_value_bytes(cursor->name), &table, &err);
   if (rc != SQLITE_OK)
-    return fail(cursor, rc, err);
-  rc = begin(cursor, table);
+    return fail_chunks(cursor, rc, err);
+  rc = open_stream(cursor, table);
   return rc == SQLITE_OK ? next_row(base) : rc;
 }
 

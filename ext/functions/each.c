@@ -1,27 +1,27 @@
 /*
-** each.c - walmap_each(image): the rows of an image that nobody restored
+** each.c - walmap_each(image): the rows of an image, without restoring it
 **
 ** A table-valued function, in SQLite's terms an eponymous-only virtual table
 **
 **    CREATE TABLE x(key, value, image HIDDEN, expires HIDDEN)
 **
-** that streams: opening verifies the whole image once, and each step then decodes one entry in place. The bytes of the
-** argument may change under a cursor (SQLite may reuse the register they are in), so the cursor keeps a copy.
-** It reaches nothing but its argument, so it is SQLITE_VTAB_INNOCUOUS.
+** that streams: xFilter verifies the whole image once, and each step decodes one entry in place. The bytes of the
+** argument may change under a cursor (SQLite may reuse their register), so the cursor keeps a copy. The table reaches
+** only its argument, so it is SQLITE_VTAB_INNOCUOUS.
 **
-** PLAN_BY_KEY: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, for it knows the
-** affinity of the comparison: a number lets text that looks like a number pass here.
+** PLAN_BY_KEY: xFilter's argument 1 is a key to compare with (key = ?). SQLite checks the row again, because it knows
+** the affinity of the comparison: for a number, text that looks like a number also passes here.
 **
-** PLAN_NO_IMAGE fails when it is run. It is offered as a plan nevertheless, because SQLite also asks for a plan for
-** each side of key = 1 OR value = 2 alone. It costs too much to be chosen where there is another plan.
+** PLAN_NO_IMAGE fails when it runs. It is a plan nevertheless, because SQLite also asks for a plan of each side of key
+** = 1 OR value = 2 alone. Its cost keeps SQLite from choosing it where there is another plan.
 **
-** IN is left to SQLite. With one value at a time each would cost a walk, and SQLite would check the rows of each
-** without affinity, where '1' is not 1. SQLite does not tell that a constraint comes from (key, x) IN (SELECT ...). But
-** the term that it makes of such an IN comes after those of the WHERE, and has no value that is known before the
-** statement runs.
+** IN is left to SQLite. Each value would cost a walk, and SQLite would check the rows of each value without affinity,
+** where '1' is not 1. SQLite does not tell that a constraint comes from (key, x) IN (SELECT ...). But the term that it
+** makes of such an IN comes after the terms of the WHERE, and its value is not known before the statement runs.
 */
 #include "codec/expiry.h"
 #include "conn/eponymous.h"
+#include "conn/error.h"
 #include "functions/functions.h"
 
 #include <string.h>
@@ -31,8 +31,8 @@ SQLITE_EXTENSION_INIT3
 enum { COLUMN_KEY, COLUMN_VALUE, COLUMN_IMAGE, COLUMN_EXPIRES };
 enum { PLAN_ALL, PLAN_BY_KEY, PLAN_NO_IMAGE };
 
-#define KEY_COST 3   /* of comparing a key, against */
-#define EACH_COST 10 /* handing a row to SQLite */
+#define KEY_COST 3   /* to compare a key */
+#define EACH_COST 10 /* to hand a row to SQLite */
 #define GUESSED_ENTRIES 10000
 #define NEVER_COST 1e99
 
@@ -106,7 +106,7 @@ static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   return wm_eponymous_open(sizeof(each_cursor), out);
 }
 
-static void clear(each_cursor *cursor) {
+static void clear_cursor(each_cursor *cursor) {
   sqlite3_value_free(cursor->image);
   cursor->image = NULL;
   if (cursor->by_key)
@@ -116,20 +116,17 @@ static void clear(each_cursor *cursor) {
 
 static int close_cursor(sqlite3_vtab_cursor *base) {
   each_cursor *cursor = (each_cursor *)base;
-  clear(cursor);
+  clear_cursor(cursor);
   sqlite3_free(cursor);
   return SQLITE_OK;
 }
 
-static int fail(each_cursor *cursor, int rc, char *text) {
-  sqlite3_vtab *table = cursor->base.pVtab;
-  sqlite3_free(table->zErrMsg);
-  table->zErrMsg = text;
+static int fail_each(each_cursor *cursor, int rc, char *text) {
   cursor->at_end = true;
-  return rc;
+  return wm_error_vtab(cursor->base.pVtab, rc, text);
 }
 
-/* Whether the row may be wanted: the key is equal, or a look-alike. */
+/* Whether the row may match: its key is equal, or looks alike. */
 static bool may_match(const each_cursor *cursor) {
   const wm_key *key = &cursor->key;
   const walmap_entry *entry = &cursor->entry;
@@ -151,9 +148,9 @@ static int next_row(sqlite3_vtab_cursor *base) {
       return SQLITE_OK;
     }
     if (result != WALMAP_OK)
-      return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
+      return fail_each(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
     if ((wrong = wm_codec_check(NULL, &cursor->entry)) != NULL)
-      return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
+      return fail_each(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: the image holds %s", wrong));
     cursor->row++;
   } while ((cursor->entry.expires != 0 && cursor->entry.expires <= cursor->now) || !may_match(cursor));
   return SQLITE_OK;
@@ -167,25 +164,25 @@ static int open_image(each_cursor *cursor, sqlite3_value *value) {
     return SQLITE_NOMEM;
   const void *bytes = wm_functions_image("walmap_each", cursor->image, &size, &err);
   if (bytes == NULL)
-    return err != NULL ? fail(cursor, SQLITE_MISMATCH, err) : SQLITE_NOMEM;
+    return err != NULL ? fail_each(cursor, SQLITE_MISMATCH, err) : SQLITE_NOMEM;
   if (walmap_image_open(&cursor->reader, bytes, size, &why) != WALMAP_OK)
-    return fail(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
+    return fail_each(cursor, SQLITE_CORRUPT_VTAB, sqlite3_mprintf("walmap_each: %s", why.text));
   if (cursor->reader.content != WM_CONTENT_SQL)
-    return fail(cursor, SQLITE_CORRUPT_VTAB,
-                sqlite3_mprintf("walmap_each: the image's content is of kind %u, not SQL values (kind %d)",
-                                cursor->reader.content, WM_CONTENT_SQL));
+    return fail_each(cursor, SQLITE_CORRUPT_VTAB,
+                     sqlite3_mprintf("walmap_each: the image's content is of kind %u, not SQL values (kind %d)",
+                                     cursor->reader.content, WM_CONTENT_SQL));
   return SQLITE_OK;
 }
 
 static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
   (void)unused, (void)argc;
   each_cursor *cursor = (each_cursor *)base;
-  clear(cursor);
+  clear_cursor(cursor);
   cursor->at_end = false;
   cursor->row = 0;
   cursor->now = walmap_system_clock(NULL);
   if (plan == PLAN_NO_IMAGE)
-    return fail(cursor, SQLITE_ERROR, sqlite3_mprintf("walmap_each needs an image: walmap_each(image)"));
+    return fail_each(cursor, SQLITE_ERROR, sqlite3_mprintf("walmap_each needs an image: walmap_each(image)"));
   int rc = open_image(cursor, argv[0]);
   if (rc == SQLITE_OK && plan == PLAN_BY_KEY) {
     rc = wm_codec_encode_key(argv[1], &cursor->key);

@@ -1,14 +1,14 @@
 /*
 ** file.c - images in files: walmap_snapshot_file([t,] path) and walmap_restore_file([t,] path)
 **
-** Neither holds an image in memory, so they work for maps of any size.
+** Neither function holds an image in memory, so they work for maps of any size.
 **
-** Nobody ever finds half an image under the path: it is written to a new file in the same directory, synced, and then
-** renamed, which replaces the old file in one step; and the directory is synced, so that the name survives a crash as
-** well. Whatever fails before the rename removes the new file again and leaves the old one as it was.
+** The path never leads to half an image: the image is written to a new file in the same directory, synced, and then
+** renamed, which replaces the old file in one step. The directory is synced too, so that the name survives a crash. A
+** failure before the rename removes the new file and leaves the old one as it was.
 **
-** Reading copies rather than maps the file: whoever makes a mapped file shorter would end the host process by a SIGBUS,
-** and whoever changes it could do so between the check of a length and its use.
+** Restoring reads the file and does not map it: a process that makes a mapped file shorter would end the host process
+** by a SIGBUS, and one that changes it could do so between the check of a length and its use.
 **
 ** Who may run SQL may not therefore reach files. SQL reaches them by ATTACH, so these functions may what ATTACH may: a
 ** host that has refused that, by SQLITE_LIMIT_ATTACHED, by an authorizer, or for writing by
@@ -16,8 +16,8 @@
 **
 ** A symbolic link leads to the file that it names, as it does for a database.
 **
-** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction. Both can be
-** interrupted at every MiB.
+** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction. Both
+** functions can be interrupted at every MiB.
 */
 #define _XOPEN_SOURCE 700 /* POSIX of 2008, and realpath */
 #include "conn/error.h"
@@ -40,7 +40,7 @@ SQLITE_EXTENSION_INIT3
 /* Paths and errors                                                                                                   */
 
 /* Sets the error: the function, the path, and why; `error` is an errno. */
-static void fail(sqlite3_context *context, const char *function, const char *path, int error) {
+static void fail_path(sqlite3_context *context, const char *function, const char *path, int error) {
   char reason[128];
   if (error == ENOMEM) {
     sqlite3_result_error_nomem(context);
@@ -128,8 +128,8 @@ typedef struct poll {
 } poll;
 
 /*
-** Whether sqlite3_interrupt() was called, or a progress handler wants it. Before version 3.41 SQLite does not tell; but
-** it ends a statement that is begun within the running one.
+** Whether sqlite3_interrupt() was called, or a progress handler has asked for an interrupt. Before version 3.41 SQLite
+** does not tell; but then it ends a statement that is begun within the running one.
 */
 static bool is_interrupted(poll *poll, size_t bytes) {
   enum { EVERY = 1 << 20 };
@@ -163,7 +163,7 @@ static char *resolve_link(const char *path) {
   return lstat(path, &about) == 0 && S_ISLNK(about.st_mode) ? realpath(path, NULL) : NULL;
 }
 
-/* Opens the directory that the path leads to, so that renaming it meanwhile leads nowhere else. An errno. */
+/* Opens the directory of the path, so that a rename of it meanwhile does no harm. An errno. */
 static int open_directory(output *out, const char *path) {
   const char *slash = strrchr(path, '/');
   out->name = slash != NULL ? slash + 1 : path;
@@ -225,7 +225,7 @@ static int write_piece(void *ctx, const void *data, size_t size) {
   return 0;
 }
 
-/* From the last byte written to the name on the disk. An errno. */
+/* Syncs the file, renames it, and syncs the directory. An errno. */
 static int put_in_place(output *out) {
   if (fsync(out->file) != 0)
     return errno;
@@ -234,10 +234,11 @@ static int put_in_place(output *out) {
   if (closed != 0 || renameat(out->directory, out->temporary, out->directory, out->name) != 0)
     return errno;
   out->temporary[0] = 0;
-  return fsync(out->directory) == 0 || errno == EINVAL ? 0 : errno; /* EINVAL: a file system without that */
+  return fsync(out->directory) == 0 || errno == EINVAL ? 0
+                                                       : errno; /* EINVAL: the file system cannot sync a directory */
 }
 
-/* Also removes what was not put in place. */
+/* Closes the files, and removes a temporary file that was not renamed. */
 static void close_output(output *out) {
   if (out->file >= 0)
     close(out->file);
@@ -282,7 +283,7 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   else if (irregular)
     fail_irregular(context, function, path);
   else if (result == WALMAP_IO)
-    fail(context, function, path, out.error);
+    fail_path(context, function, path, out.error);
   else
     wm_error_result(context, result, table);
 }
@@ -316,21 +317,21 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
   if (path == NULL || !is_allowed(context, function, path, false))
     return;
   struct stat about;
-  input in = {.file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), /* a pipe must not make us wait */
+  input in = {.file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), /* the open of a pipe must not wait */
               .poll.db = sqlite3_context_db_handle(context)};
   if (in.file < 0) {
-    fail(context, function, path, errno);
+    fail_path(context, function, path, errno);
     return;
   }
   if (fstat(in.file, &about) != 0) {
-    fail(context, function, path, errno);
+    fail_path(context, function, path, errno);
   } else if (!S_ISREG(about.st_mode)) {
     fail_irregular(context, function, path);
   } else {
     wm_restoration restoration = {.function = function, .path = path, .read = read_piece, .read_ctx = &in};
     wm_functions_restore(context, table, &restoration);
     if (in.error != 0)
-      fail(context, function, path, in.error);
+      fail_path(context, function, path, in.error);
     if (in.poll.is_interrupted)
       wm_functions_fail(context, SQLITE_INTERRUPT, NULL);
   }

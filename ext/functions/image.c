@@ -40,7 +40,7 @@ const void *wm_functions_image(const char *function, sqlite3_value *value, size_
   const void *bytes = sqlite3_value_blob(value);
   *size = (size_t)sqlite3_value_bytes(value);
   if (bytes == NULL && *size == 0)
-    return ""; /* an empty BLOB is a bad image, but one to be looked at */
+    return ""; /* an empty BLOB is an image too, a bad one */
   return bytes;
 }
 
@@ -67,7 +67,7 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_restore([t,] image)                                                                                         */
 
-static const char *check(void *ctx, const walmap_entry *entry) {
+static const char *check_entry(void *ctx, const walmap_entry *entry) {
   wm_restoration *restoration = ctx;
   const char *wrong = wm_codec_check(NULL, entry);
   if (wrong == NULL)
@@ -80,8 +80,8 @@ static int do_restore(void *ctx, wm_table *table, char **err) {
   walmap_txn *txn = table->attachment->txn;
   walmap_why why;
   r->map = table->attachment->map;
-  int result = r->read != NULL ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check, r, &r->entries, &why)
-                               : walmap_txn_restore(txn, r->image, r->size, check, r, &r->entries, &why);
+  int result = r->read != NULL ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check_entry, r, &r->entries, &why)
+                               : walmap_txn_restore(txn, r->image, r->size, check_entry, r, &r->entries, &why);
   if (result == WALMAP_CORRUPT || result == WALMAP_IO) {
     *err = r->path != NULL ? sqlite3_mprintf("%s: %s: %s", r->function, r->path, why.text)
                            : sqlite3_mprintf("%s: %s", r->function, why.text);

@@ -1,15 +1,13 @@
-/*
-** read.c - what functions read of a map: values by key, its length, a state of it (see conn.h)
-*/
+/* read.c - what functions read of a map: values by key, its length, a state of it (see read.h) */
 #include "functions/read.h"
 #include "conn/transaction.h"
 
 SQLITE_EXTENSION_INIT3
 
 /*
-** What a statement's functions read: one per statement and map, kept by SQLite until the statement ends. SQLite keeps
-** auxiliary data with a negative number per statement, not per function call. Documentation reserves that; SQLite's own
-** JSON functions have done so since 2015.
+** A reader holds what a statement's functions read: one per statement and map, kept by SQLite until the statement ends,
+** as auxiliary data with a negative number: SQLite keeps such data per statement, not per function call. The
+** documentation reserves negative numbers; SQLite's own JSON functions have used them so since 2015.
 */
 #define READERS (-1807416930)
 
@@ -18,10 +16,10 @@ typedef struct wm_reader {
   wm_attachment *attachment; /* NULL: unused */
   wm_read_state *state;
   struct wm_reader *next;    /* of the same statement, or in the pool */
-  struct wm_reader *sibling; /* of the same use */
+  struct wm_reader *sibling; /* of the same attachment */
 } wm_reader;
 
-static void release(wm_reader *r) {
+static void release_reader(wm_reader *r) {
   wm_read_state *state = r->state;
   if (r->attachment == NULL)
     return;
@@ -36,13 +34,13 @@ static void release(wm_reader *r) {
 
 void wm_read_release(wm_attachment *attachment) {
   while (attachment->readers != NULL)
-    release(attachment->readers);
+    release_reader(attachment->readers);
 }
 
 static void drop_readers(void *first) {
   for (wm_reader *r = first, *next; r != NULL; r = next) {
     next = r->next;
-    release(r);
+    release_reader(r);
     r->next = r->conn->readers;
     r->conn->readers = r;
   }
@@ -61,7 +59,7 @@ static wm_reader *new_reader(wm_conn *conn) {
 }
 
 /* Starts reading. On failure the reader is left unused. */
-static int begin(wm_reader *r, wm_attachment *attachment) {
+static int begin_reading(wm_reader *r, wm_attachment *attachment) {
   int result = wm_read_state_acquire(attachment, &r->state);
   if (result == WALMAP_OK) {
     r->attachment = attachment;
@@ -71,7 +69,7 @@ static int begin(wm_reader *r, wm_attachment *attachment) {
   return result;
 }
 
-static int reader_of(sqlite3_context *context, wm_attachment *attachment, wm_reader **out) {
+static int find_reader(sqlite3_context *context, wm_attachment *attachment, wm_reader **out) {
   wm_reader *first = sqlite3_get_auxdata(context, READERS), *unused = NULL;
   for (wm_reader *r = first; r != NULL; r = r->next) {
     if (r->attachment == attachment) {
@@ -83,13 +81,13 @@ static int reader_of(sqlite3_context *context, wm_attachment *attachment, wm_rea
   }
   if (unused != NULL) {
     *out = unused;
-    return begin(unused, attachment);
+    return begin_reading(unused, attachment);
   }
   wm_reader *r = new_reader(attachment->conn);
   if (r == NULL)
     return WALMAP_NOMEM;
   r->next = NULL;
-  int result = begin(r, attachment);
+  int result = begin_reading(r, attachment);
   if (result != WALMAP_OK) {
     drop_readers(r);
     return result;
@@ -100,7 +98,7 @@ static int reader_of(sqlite3_context *context, wm_attachment *attachment, wm_rea
   } else {
     sqlite3_set_auxdata(context, READERS, r, drop_readers);
     if (r->attachment == NULL)
-      return WALMAP_NOMEM; /* SQLite dropped it at once: it is in the pool */
+      return WALMAP_NOMEM; /* SQLite dropped the data at once: the reader is in the pool */
   }
   *out = r;
   return WALMAP_OK;
@@ -109,7 +107,7 @@ static int reader_of(sqlite3_context *context, wm_attachment *attachment, wm_rea
 int wm_read_get(sqlite3_context *context, wm_attachment *attachment, const void *key, size_t key_len,
                 walmap_entry *entry, wm_read_state **pin) {
   wm_reader *r;
-  int result = reader_of(context, attachment, &r);
+  int result = find_reader(context, attachment, &r);
   if (result != WALMAP_OK)
     return result;
   result = wm_attachment_is_begun(attachment) ? walmap_txn_get(attachment->txn, key, key_len, entry)
@@ -123,7 +121,7 @@ int wm_read_len(sqlite3_context *context, wm_attachment *attachment, uint64_t *l
   wm_reader *r;
   wm_read_state *own;
   if (!wm_attachment_is_begun(attachment)) {
-    int result = reader_of(context, attachment, &r);
+    int result = find_reader(context, attachment, &r);
     if (result == WALMAP_OK)
       *len = walmap_state_len(r->state->state);
     return result;
@@ -138,8 +136,8 @@ int wm_read_len(sqlite3_context *context, wm_attachment *attachment, uint64_t *l
 
 int wm_read_committed_state(sqlite3_context *context, wm_attachment *attachment, wm_read_state **out) {
   wm_reader *r;
-  int result = context != NULL ? reader_of(context, attachment, &r) : WALMAP_OK;
-  return result == WALMAP_OK ? wm_read_state_acquire(attachment, out) : result; /* which is now the reader's */
+  int result = context != NULL ? find_reader(context, attachment, &r) : WALMAP_OK;
+  return result == WALMAP_OK ? wm_read_state_acquire(attachment, out) : result; /* the state that the reader holds */
 }
 
 int wm_read_state_of(sqlite3_context *context, wm_attachment *attachment, wm_read_state **out) {

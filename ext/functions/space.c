@@ -28,8 +28,8 @@ static int compact(wm_table *table) {
 
 /*
 ** The image of what the connection sees. It holds the same before compaction and after it, and is made before: if it is
-** too long for a BLOB, nothing has been done yet. The state that it is made from must have ended when compaction begins,
-** or would keep it from freeing anything; so it is not the one that the statement's functions share.
+** too long for a BLOB, nothing has been done yet. The state that it is made from must have ended when compaction
+** begins, or would keep it from freeing anything; so it is not the one that the statement's functions share.
 */
 static int make_image(const wm_table *table, void **image, size_t *size) {
   wm_read_state *state;
@@ -64,8 +64,8 @@ void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **arg
 }
 
 /*
-** walmap_reclaim([t]): the bytes by which the map's memory shrank. Other connections may write meanwhile, and then it is
-** how much smaller the map has become in spite of that.
+** walmap_reclaim([t]): the bytes by which the map's memory shrank. Other connections may write meanwhile, and then it
+** is how much smaller the map has become in spite of that.
 */
 void wm_function_reclaim(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);

@@ -2,10 +2,10 @@
 ** unchunk.c - walmap_unchunk(n, chunk): the chunks of walmap_chunks, in any order, as an image for walmap_restore
 **
 ** The chunks are kept apart, because together they may be longer than any BLOB. So the aggregate's result is a pointer
-** (sqlite3_result_pointer) which only walmap_restore understands, and which is NULL for everybody else.
+** (sqlite3_result_pointer), which only walmap_restore understands; every other function sees NULL.
 **
-** It does not restore by itself: SQLite finishes the aggregates of a statement also when the statement failed, and does
-** not say so.
+** The aggregate does not restore the image itself, because SQLite also calls xFinal when the statement has failed,
+** without a sign of that.
 */
 #include "functions/functions.h"
 
@@ -25,7 +25,7 @@ typedef struct chunk {
 struct wm_chunks {
   chunk *list;
   size_t count, capacity;
-  size_t present, offset; /* where reading is */
+  size_t present, offset; /* the chunk, and the byte in it, that is read next */
 };
 
 static void free_chunks(void *pointer) {
@@ -41,7 +41,7 @@ static void free_chunks(void *pointer) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Collecting                                                                                                         */
 
-static bool add(wm_chunks *chunks, sqlite3_int64 n, const void *bytes, size_t size) {
+static bool add_chunk(wm_chunks *chunks, sqlite3_int64 n, const void *bytes, size_t size) {
   enum { FIRST_CAPACITY = 16 };
   if (chunks->count == chunks->capacity) {
     size_t capacity = chunks->capacity == 0 ? FIRST_CAPACITY : 2 * chunks->capacity;
@@ -76,16 +76,16 @@ void wm_unchunk_step(sqlite3_context *context, int argc, sqlite3_value **argv) {
   const void *bytes = sqlite3_value_blob(argv[1]);
   size_t size = (size_t)sqlite3_value_bytes(argv[1]);
   if (chunks == NULL || *chunks == NULL || (bytes == NULL && size > 0) ||
-      !add(*chunks, sqlite3_value_int64(argv[0]), bytes, size))
+      !add_chunk(*chunks, sqlite3_value_int64(argv[0]), bytes, size))
     sqlite3_result_error_nomem(context);
 }
 
-static int compare(const void *a, const void *b) {
+static int compare_chunks(const void *a, const void *b) {
   sqlite3_int64 left = ((const chunk *)a)->n, right = ((const chunk *)b)->n;
   return (left > right) - (left < right);
 }
 
-/* What is wrong with the numbers, which should be 1, 2, 3, ..., or NULL. */
+/* What is wrong with the numbers, which must be 1, 2, 3, ...; NULL if they are right. */
 static char *check_numbers(const wm_chunks *chunks) {
   for (size_t i = 0; i < chunks->count; i++) {
     sqlite3_int64 expected = (sqlite3_int64)i + 1, n = chunks->list[i].n;
@@ -105,7 +105,7 @@ void wm_unchunk_final(sqlite3_context *context) {
   if (chunks == NULL)
     return;
   if (chunks->count > 0)
-    qsort(chunks->list, chunks->count, sizeof *chunks->list, compare);
+    qsort(chunks->list, chunks->count, sizeof *chunks->list, compare_chunks);
   char *wrong = check_numbers(chunks);
   if (wrong == NULL) {
     sqlite3_result_pointer(context, chunks, POINTER_TYPE, free_chunks);

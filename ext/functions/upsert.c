@@ -1,8 +1,8 @@
 /*
 ** upsert.c - the expressions of walmap_upsert: see upsert.h
 **
-** The cache is a list with the expression used last in front, at most KEPT long. An expression that is evaluated is out
-** of the list meanwhile: it may run any SQL, whereupon what is in the list may be finalized.
+** The cache is a list of at most KEPT expressions, the last used one first. An expression leaves the list while it is
+** evaluated: it may run any SQL, which may have the expressions of the list finalized.
 */
 #include "functions/upsert.h"
 
@@ -25,7 +25,7 @@ typedef struct wm_upsert {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Preparing                                                                                                          */
 
-static int refuse(char **err, const char *why) {
+static int refuse_expression(char **err, const char *why) {
   *err =
       sqlite3_mprintf("walmap_upsert: the third argument must be one expression over key, value and initial: %s", why);
   return SQLITE_ERROR;
@@ -37,7 +37,7 @@ static bool is_blank(const char *text) {
   return *text == 0;
 }
 
-/* The line end after the expression ends a comment in it. */
+/* Prepares the expression in a form. The form has a line end behind the expression, which ends a comment in it. */
 static int prepare_over(sqlite3 *db, const char *form, const char *text, int size, sqlite3_stmt **out, char **err) {
   char *sql = sqlite3_mprintf(form, size, text);
   if (sql == NULL)
@@ -45,34 +45,35 @@ static int prepare_over(sqlite3 *db, const char *form, const char *text, int siz
   const char *tail;
   int rc = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, &tail);
   if (rc != SQLITE_OK)
-    rc = rc == SQLITE_ERROR ? refuse(err, sqlite3_errmsg(db)) : rc;
+    rc = rc == SQLITE_ERROR ? refuse_expression(err, sqlite3_errmsg(db)) : rc;
   else if (!is_blank(tail))
-    rc = refuse(err, "it is more than one statement");
+    rc = refuse_expression(err, "it is more than one statement");
   else if (sqlite3_column_count(*out) != 1)
-    rc = refuse(err, "it is more than one value");
+    rc = refuse_expression(err, "it is more than one value");
   sqlite3_free(sql);
   return rc;
 }
 
 /*
-** Checks the text in two pairs of parentheses, where `prepare` has one. Text that closes a parenthesis and goes on,
-** like '1) UNION SELECT (2', fails in one of the two. Nor may it have parameters: they would be mixed up with ours.
+** Checks the text in two pairs of parentheses, where prepare_expression uses one. Text that closes a parenthesis and
+** goes on, like '1) UNION SELECT (2', fails in one of the two. It may have no parameters: they would be taken for
+** walmap's.
 */
-static int check(sqlite3 *db, const char *text, int size, char **err) {
+static int check_expression(sqlite3 *db, const char *text, int size, char **err) {
   sqlite3_stmt *statement = NULL;
   int rc = prepare_over(db, "SELECT ((%.*s\n)) FROM (SELECT NULL AS key, NULL AS value, NULL AS initial)", text, size,
                         &statement, err);
   if (rc == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 0)
-    rc = refuse(err, "it has parameters");
+    rc = refuse_expression(err, "it has parameters");
   sqlite3_finalize(statement);
   return rc;
 }
 
-static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, char **err) {
+static int prepare_expression(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, char **err) {
   if (memchr(text, 0, (size_t)size) != NULL)
-    return refuse(err, "it has a NUL inside");
+    return refuse_expression(err, "it has a NUL inside");
   sqlite3_stmt *statement = NULL;
-  int rc = check(db, text, size, err);
+  int rc = check_expression(db, text, size, err);
   if (rc == SQLITE_OK)
     rc = prepare_over(db, "SELECT (%.*s\n) FROM (SELECT ?1 AS key, ?2 AS value, ?3 AS initial)", text, size, &statement,
                       err);
@@ -86,7 +87,7 @@ static int prepare(sqlite3 *db, const char *text, int size, sqlite3_stmt **out, 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The cache                                                                                                          */
 
-static void discard(wm_upsert *upsert) {
+static void free_upsert(wm_upsert *upsert) {
   sqlite3_finalize(upsert->statement);
   sqlite3_free(upsert);
 }
@@ -94,13 +95,13 @@ static void discard(wm_upsert *upsert) {
 void wm_upsert_forget(wm_table *table) {
   while (table->upserts != NULL) {
     wm_upsert *upsert = table->upserts;
-    table->upserts = upsert->next; /* first, for finalizing may disconnect the table */
-    discard(upsert);
+    table->upserts = upsert->next; /* first, because finalizing may disconnect the table */
+    free_upsert(upsert);
   }
 }
 
-/* Takes the expression out of the list, or NULL. */
-static wm_upsert *take(wm_table *table, const char *text, int size) {
+/* Takes the expression out of the list. NULL when it is not there. */
+static wm_upsert *take_kept(wm_table *table, const char *text, int size) {
   for (wm_upsert **at = &table->upserts; *at != NULL; at = &(*at)->next) {
     wm_upsert *upsert = *at;
     if (upsert->size == size && memcmp(upsert->text, text, (size_t)size) == 0) {
@@ -120,7 +121,7 @@ static void put_first(wm_table *table, wm_upsert *upsert) {
   wm_upsert *last = *at;
   if (last != NULL) {
     *at = last->next;
-    discard(last);
+    free_upsert(last);
   }
 }
 
@@ -133,9 +134,9 @@ static bool has_word(const char *text, int size, const char *word) {
   return false;
 }
 
-/* The expression, out of the list. */
-static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, char **err) {
-  wm_upsert *upsert = take(table, text, size);
+/* Takes the expression from the list, or prepares it. */
+static int obtain_upsert(wm_table *table, const char *text, int size, wm_upsert **out, char **err) {
+  wm_upsert *upsert = take_kept(table, text, size);
   int rc = SQLITE_OK;
   if (upsert == NULL) {
     upsert = sqlite3_malloc64(sizeof *upsert + (size_t)size);
@@ -144,7 +145,7 @@ static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, 
     upsert->size = size;
     memcpy(upsert->text, text, (size_t)size);
     upsert->may_use_initial = has_word(text, size, "initial");
-    rc = prepare(table->conn->db, text, size, &upsert->statement, err);
+    rc = prepare_expression(table->conn->db, text, size, &upsert->statement, err);
   }
   if (rc == SQLITE_OK)
     *out = upsert;
@@ -159,7 +160,7 @@ static int obtain(wm_table *table, const char *text, int size, wm_upsert **out, 
 int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err) {
   const char *text = (const char *)sqlite3_value_text(expression);
   run->changes = table->conn->changes;
-  return text == NULL ? SQLITE_NOMEM : obtain(table, text, sqlite3_value_bytes(expression), &run->upsert, err);
+  return text == NULL ? SQLITE_NOMEM : obtain_upsert(table, text, sqlite3_value_bytes(expression), &run->upsert, err);
 }
 
 int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, sqlite3_value *initial, wm_upsert_run *run,
@@ -173,7 +174,7 @@ int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, sqlite3_value
     return SQLITE_OK;
   }
   if (rc == SQLITE_DONE)
-    return refuse(err, "it has no value");
+    return refuse_expression(err, "it has no value");
   *err = sqlite3_mprintf("%s", sqlite3_errmsg(table->conn->db));
   return rc;
 }
@@ -184,5 +185,5 @@ void wm_upsert_end(wm_table *table, wm_upsert_run *run) {
   if (run->changes == table->conn->changes && wm_control_watch_close(table->conn) == SQLITE_OK)
     put_first(table, run->upsert);
   else
-    discard(run->upsert); /* the table has gone, perhaps */
+    free_upsert(run->upsert); /* the table may be gone */
 }

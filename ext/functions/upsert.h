@@ -1,8 +1,8 @@
 /*
 ** upsert.h - the expressions of walmap_upsert
 **
-** An expression over `key`, `value` and `initial` is prepared as a SELECT of one row. Each table keeps the statements of the last
-** few expressions.
+** An expression over `key`, `value` and `initial` is prepared as a SELECT of one row. Each table keeps the statements
+** of the last few expressions.
 */
 #ifndef WM_UPSERT_H
 #define WM_UPSERT_H
@@ -24,15 +24,15 @@ typedef struct wm_upsert_run {
 int wm_upsert_begin(wm_table *table, sqlite3_value *expression, wm_upsert_run *run, char **err);
 
 /*
-** Evaluates it for an entry, whose bytes must live until wm_upsert_end, and the function's argument `initial`. Once only.
-** An SQLite code, as above.
+** Evaluates the expression once, for an entry whose bytes live until wm_upsert_end, and the function's argument
+** `initial`. An SQLite code, as above.
 */
 int wm_upsert_evaluate(wm_table *table, const walmap_entry *entry, sqlite3_value *initial, wm_upsert_run *run,
                        char **err);
 
 void wm_upsert_end(wm_table *table, wm_upsert_run *run);
 
-/* Finalizes the table's expressions, but for those in use. */
+/* Finalizes the table's expressions that are not in use. */
 void wm_upsert_forget(wm_table *table);
 
 #endif

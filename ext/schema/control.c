@@ -275,8 +275,7 @@ static int control_rowid(sqlite3_vtab_cursor *cursor, sqlite3_int64 *rowid) {
 
 static int control_update(sqlite3_vtab *vtab, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   (void)argc, (void)argv, (void)rowid;
-  vtab->zErrMsg = sqlite3_mprintf("table " WM_CONTROL " may not be modified");
-  return vtab->zErrMsg == NULL ? SQLITE_NOMEM : SQLITE_READONLY;
+  return wm_error_vtab(vtab, SQLITE_READONLY, sqlite3_mprintf("table " WM_CONTROL " may not be modified"));
 }
 
 static const sqlite3_module control_module = {

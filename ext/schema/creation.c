@@ -12,7 +12,7 @@
 */
 #include "schema/creation.h"
 
-#include <string.h>
+#include "conn/quoted.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -63,22 +63,17 @@ static bool same_char(char a, char b) { return sqlite3_strnicmp(&a, &b, 1) == 0;
 
 /* Moves past a name in quotes or without, and tells whether it is `name`. */
 static bool take_name(const char **sql, const char *name) {
-  static const char opening[] = "\"'`[", closing[] = "\"'`]";
   const char *at = skip_blank(*sql);
-  const char *kind = *at != 0 ? strchr(opening, *at) : NULL;
-  char quote = 0;
-  bool equal = true;
-  if (kind != NULL) {
-    quote = closing[kind - opening];
-    at++;
-  }
-  for (; quote != 0 ? *at != 0 : is_of_word(*at); at++) {
-    if (*at == quote && (*++at != quote || quote == ']'))
-      break; /* the closing quote; a quote within the name is written twice */
-    equal = equal && *name != 0 && same_char(*at, *name);
+  wm_quoted quoted;
+  bool is_quoted = wm_quoted_start(&quoted, at, at + strlen(at)), equal = true;
+  for (;;) {
+    int c = is_quoted ? wm_quoted_next(&quoted) : is_of_word(*quoted.at) ? (unsigned char)*quoted.at++ : WM_QUOTED_END;
+    if (c < 0)
+      break;
+    equal = equal && *name != 0 && same_char((char)c, *name);
     name += equal;
   }
-  *sql = at;
+  *sql = quoted.at;
   return equal && *name == 0;
 }
 

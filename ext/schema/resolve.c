@@ -6,10 +6,9 @@
 */
 #include "schema/resolve.h"
 
+#include "conn/quoted.h"
 #include "schema/control.h"
 #include "schema/schema.h"
-
-#include <string.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -222,23 +221,20 @@ static int find_default(wm_conn *conn, wm_table **out, char **err) {
 
 /* Copies one part of a name, without its quotes, from *at (sqlite3_malloc), and moves *at past it. */
 static char *copy_name_part(const char **at) {
-  static const char opening[] = "\"'`[", closing[] = "\"'`]";
-  const char *kind = **at != 0 ? strchr(opening, **at) : NULL;
-  char *part = sqlite3_malloc64(strlen(*at) + 1);
+  size_t size = strlen(*at), n = 0;
+  char *part = sqlite3_malloc64(size + 1);
   if (part == NULL)
     return NULL;
-  size_t n = 0;
-  if (kind == NULL) {
-    while (**at != 0 && **at != '.')
-      part[n++] = *(*at)++;
+  wm_quoted quoted;
+  if (wm_quoted_start(&quoted, *at, *at + size)) {
+    for (int c; (c = wm_quoted_next(&quoted)) >= 0;)
+      part[n++] = (char)c;
   } else {
-    char quote = closing[kind - opening];
-    for ((*at)++; **at != 0; part[n++] = *(*at)++) {
-      if (**at == quote && (*++*at != quote || quote == ']'))
-        break;
-    }
+    while (quoted.at != quoted.end && *quoted.at != '.')
+      part[n++] = *quoted.at++;
   }
   part[n] = 0;
+  *at = quoted.at;
   return part;
 }
 

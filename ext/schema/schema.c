@@ -178,8 +178,8 @@ bool wm_schema_is_meant(const wm_table *table) {
 
 /*
 ** A private table's rows belong to one database, and must not show in another one that takes its place under the same
-** schema's name. SQLite does not tell when that happens, and it drops and makes a table's object for many other reasons.
-** What it does can be told by this:
+** schema's name. SQLite does not tell when that happens, and it drops and makes a table's object for many other
+** reasons. What it does can be told by this:
 **
 **    DETACH, then maybe ATTACH      when the object is dropped, the schema's name is gone. An object that an unfinished
 **                                   statement keeps is dropped later: then the new database has another file object,
@@ -250,7 +250,9 @@ static bool is_gone(const wm_table *table) {
   return is_private(table) ? !is_attached(table) : table->references == 1 && !wm_schema_is_meant(table);
 }
 
-/* Lets go of file tables that another connection dropped or renamed, and of private ones whose database was detached. */
+/*
+** Lets go of file tables that another connection dropped or renamed, and of private ones whose database was detached.
+*/
 static void purge(wm_conn *conn) {
   wm_table *table = conn->unnamed > 0 ? conn->tables : NULL;
   while (table != NULL) {

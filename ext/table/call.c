@@ -1,12 +1,12 @@
 /*
 ** call.c - work inside a transaction that SQLite began: see call.h
 **
-** The statement is prepared by sqlite3_prepare, not by its later versions, whose statements SQLite prepares anew by
-** itself when the schema has changed: then it would insert a row into whatever has the table's name now. This one fails
-** with SQLITE_SCHEMA instead, and the name is looked up again.
+** The statement is prepared by sqlite3_prepare, not by its later versions: SQLite would prepare theirs anew when the
+** schema has changed, and insert a row into whatever table has the name now. This statement fails with SQLITE_SCHEMA
+** instead, and the name is looked up again.
 **
-** While it runs it is nobody's but the call's, which keeps it for the next one, if the connection's tables have not
-** changed meanwhile: what is kept may be finalized at any time, and what runs must not.
+** While the statement runs, only the call has it. After it the table keeps it for the next call, if the connection's
+** tables have not changed meanwhile. A kept statement may be finalized at any time; a running one must not.
 */
 #include "table/call.h"
 
@@ -17,7 +17,8 @@
 SQLITE_EXTENSION_INIT3
 
 #define NOT_RUN (-2)
-#define TRIES 10 /* as SQLite has for its own statements, nearly: other connections may change the schema on and on */
+#define TRIES                                                                                                          \
+  10 /* other connections may change the schema again and again; SQLite tries its statements about as often */
 
 typedef struct wm_call {
   wm_call_fn work;
@@ -30,12 +31,12 @@ bool wm_call_take(wm_table *table, sqlite3_int64 *rowid, int *rc) {
   wm_call *call = table->call;
   if (call == NULL)
     return false;
-  table->call = NULL; /* first, for the work may write to the table */
+  table->call = NULL; /* first, because the work may write to the table */
   table->calls++;
   call->rc = call->work(call->ctx, table, &call->err);
   table->calls--;
-  *rowid = sqlite3_last_insert_rowid(table->conn->db); /* no row of the user's own was inserted */
-  /* Under OR IGNORE a constraint is not an error, and not counted by changes() either. */
+  *rowid = sqlite3_last_insert_rowid(table->conn->db); /* the statement inserts no row for the user */
+  /* Under OR IGNORE a constraint is no error, and changes() does not count it. */
   *rc = call->rc == WM_CALL_UNCHANGED ? SQLITE_CONSTRAINT : call->rc;
   return true;
 }
@@ -48,7 +49,7 @@ int wm_call_failed(wm_table *table, int result, char **err) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The statement                                                                                                      */
 
-static int prepare(const wm_table *table, sqlite3_stmt **out) {
+static int prepare_insert(const wm_table *table, sqlite3_stmt **out) {
   char *sql = sqlite3_mprintf("INSERT OR IGNORE INTO \"%w\".\"%w\" VALUES(NULL, NULL)", table->schema, table->name);
   if (sql == NULL)
     return SQLITE_NOMEM;
@@ -57,17 +58,17 @@ static int prepare(const wm_table *table, sqlite3_stmt **out) {
   return rc;
 }
 
-/* The one that is kept, or a new one: on the table that has the name now, which is *table from then on. */
-static int take(wm_table **table, sqlite3_stmt **out, char **err) {
+/* Takes the kept statement, or prepares one on the table that has the name now, to which it sets *table. */
+static int take_statement(wm_table **table, sqlite3_stmt **out, char **err) {
   *out = (*table)->statement;
   (*table)->statement = NULL;
   if (*out != NULL)
     return SQLITE_OK;
   int rc = wm_resolve_present(table, err);
-  return rc == SQLITE_OK ? prepare(*table, out) : rc;
+  return rc == SQLITE_OK ? prepare_insert(*table, out) : rc;
 }
 
-static void keep(wm_table *table, sqlite3_stmt *statement, unsigned changes) {
+static void keep_statement(wm_table *table, sqlite3_stmt *statement, unsigned changes) {
   bool same = changes == table->conn->changes && table->statement == NULL;
   if (same && wm_control_watch_close(table->conn) == SQLITE_OK) {
     table->statement = statement;
@@ -77,10 +78,10 @@ static void keep(wm_table *table, sqlite3_stmt *statement, unsigned changes) {
 }
 
 /* An SQLite code, with *err. */
-static int run(wm_table *table, wm_call *call, char **err) {
+static int run_statement(wm_table *table, wm_call *call, char **err) {
   sqlite3_stmt *statement;
   sqlite3 *db = table->conn->db;
-  int rc = take(&table, &statement, err);
+  int rc = take_statement(&table, &statement, err);
   if (rc != SQLITE_OK) {
     if (*err == NULL)
       *err = sqlite3_mprintf("%s", sqlite3_errmsg(db));
@@ -90,14 +91,14 @@ static int run(wm_table *table, wm_call *call, char **err) {
   wm_table_retain(table);
   table->call = call;
   sqlite3_step(statement);
-  table->call = NULL; /* it is there still when the statement failed before xUpdate */
+  table->call = NULL; /* still set when the statement failed before xUpdate */
   rc = sqlite3_reset(statement);
   if (rc != SQLITE_OK)
     *err = sqlite3_mprintf("%s", sqlite3_errmsg(db));
-  if (call->rc == NOT_RUN) /* it is outdated, or an authorizer made nothing of it, who may go */
+  if (call->rc == NOT_RUN) /* the statement is outdated, or an authorizer that may be removed has it ignored */
     sqlite3_finalize(statement);
   else
-    keep(table, statement, changes);
+    keep_statement(table, statement, changes);
   wm_table_release(table);
   return rc;
 }
@@ -105,9 +106,9 @@ static int run(wm_table *table, wm_call *call, char **err) {
 int wm_call_write(wm_table *table, wm_call_fn work, void *ctx, char **err) {
   wm_call call = {work, ctx, NOT_RUN, NULL};
   int rc, tries = 0;
-  wm_table_retain(table); /* each try begins with its name */
+  wm_table_retain(table); /* each try looks up its name */
   *err = NULL;
-  while ((rc = run(table, &call, err)) == SQLITE_SCHEMA && call.rc == NOT_RUN && ++tries < TRIES) {
+  while ((rc = run_statement(table, &call, err)) == SQLITE_SCHEMA && call.rc == NOT_RUN && ++tries < TRIES) {
     sqlite3_free(*err);
     *err = NULL;
   }

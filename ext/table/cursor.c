@@ -189,10 +189,6 @@ static bool is_found(const wm_cursor *c, size_t n, const walmap_entry *entry) {
   return false;
 }
 
-static bool looks_numeric(const walmap_entry *entry) {
-  return wm_codec_key_is_text(entry->key) && wm_codec_looks_numeric(entry->key, entry->key_len);
-}
-
 typedef struct collecting {
   wm_cursor *cursor;
   size_t n_before; /* so many entries at the start of `found` may be look-alikes of other numbers */
@@ -202,7 +198,7 @@ typedef struct collecting {
 /* Adds text that looks like a number: it may be equal to the one sought, for SQLite to say. */
 static bool collect(void *context, const walmap_entry *entry) {
   collecting *all = context;
-  if (!looks_numeric(entry) || is_found(all->cursor, all->n_before, entry))
+  if (!wm_codec_is_lookalike(entry) || is_found(all->cursor, all->n_before, entry))
     return true;
   if ((all->result = reserve(all->cursor, 1)) != WALMAP_OK)
     return false;
@@ -268,7 +264,7 @@ static int look_up(wm_cursor *c, batch *b, size_t n_lookalikes) {
   size_t kept = (size_t)(entries - c->found);
   for (size_t i = kept; i < c->n_found; i++) {
     const walmap_entry *entry = &c->found[i];
-    if (entry->key != NULL && (n_lookalikes == 0 || !looks_numeric(entry) || !is_found(c, n_lookalikes, entry)))
+    if (entry->key != NULL && (n_lookalikes == 0 || !wm_codec_is_lookalike(entry) || !is_found(c, n_lookalikes, entry)))
       c->found[kept++] = *entry;
   }
   c->n_found = kept;

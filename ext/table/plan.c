@@ -12,7 +12,7 @@ SQLITE_EXTENSION_INIT3
 #define SEEK 8              /* rows that a walk's seek costs as much as */
 #define MOST_SORTED 4000000 /* entries: 160 MB of rows (sorted.h) */
 
-/* The constraints that are used, by their places in aConstraint; -1 is none. */
+/* The chosen constraints, by their index in aConstraint; -1 is none. */
 typedef struct choice {
   int key, list, lower, upper;
 } choice;
@@ -48,7 +48,7 @@ static bool is_of_pattern(sqlite3_index_info *info, int i) {
          are_of_pattern(info, i, SQLITE_INDEX_CONSTRAINT_LIKE, "BINARY");
 }
 
-static void consider(sqlite3_index_info *info, int i, choice *chosen) {
+static void consider_constraint(sqlite3_index_info *info, int i, choice *chosen) {
   bool is_binary = has_collation(info, i, "BINARY");
   switch (info->aConstraint[i].op) {
   case SQLITE_INDEX_CONSTRAINT_EQ:
@@ -71,7 +71,7 @@ static void consider(sqlite3_index_info *info, int i, choice *chosen) {
   }
 }
 
-/* Whether the right side is known to be a text or blob: then the one entry with that key is the exact answer. */
+/* Whether the right side is known to be a text or blob: then only the entry with that very key matches. */
 static bool is_known_bytes(sqlite3_index_info *info, int i) {
   sqlite3_value *value;
   if (sqlite3_vtab_rhs_value(info, i, &value) != SQLITE_OK)
@@ -81,8 +81,8 @@ static bool is_known_bytes(sqlite3_index_info *info, int i) {
 }
 
 /*
-** Whether the statement that is being prepared, which is the connection's newest, gives rows to its caller. A SELECT
-** does, but not where it is part of an INSERT, of CREATE TABLE ... AS or of a trigger.
+** Whether the statement that is being prepared, the connection's newest, returns rows to its caller. A SELECT does,
+** unless it is part of an INSERT, of CREATE TABLE ... AS or of a trigger.
 */
 static bool gives_rows(sqlite3_vtab *base) {
   return sqlite3_column_count(sqlite3_next_stmt(((wm_vtab *)base)->table->conn->db, NULL)) > 0;
@@ -99,7 +99,7 @@ static void plan_key(sqlite3_vtab *base, sqlite3_index_info *info, int i) {
 }
 
 /* `i` is its place in aConstraint, `pattern` the place of the first bound of the pattern that it may be of. */
-static int bound(sqlite3_index_info *info, int i, int pattern, bool may_be_exact, int *argument) {
+static int use_bound(sqlite3_index_info *info, int i, int pattern, bool may_be_exact, int *argument) {
   if (i < 0)
     return 0;
   int op = info->aConstraint[i].op;
@@ -124,8 +124,8 @@ static void plan_scan(sqlite3_vtab *base, sqlite3_index_info *info, const choice
   bool is_utf16 = (sorted || has_bounds) && wm_conn_is_utf16(table->conn);
   bool may_be_exact = is_ordered && !is_utf16;
   int arguments = 0;
-  int plan = WM_PLAN_SCAN | bound(info, chosen->lower, chosen->lower, may_be_exact, &arguments) << WM_PLAN_LOWER |
-             bound(info, chosen->upper, chosen->upper - 1, may_be_exact, &arguments) << WM_PLAN_UPPER;
+  int plan = WM_PLAN_SCAN | use_bound(info, chosen->lower, chosen->lower, may_be_exact, &arguments) << WM_PLAN_LOWER |
+             use_bound(info, chosen->upper, chosen->upper - 1, may_be_exact, &arguments) << WM_PLAN_UPPER;
   plan |= is_ordered ? WM_PLAN_ORDERED : 0;
   if (is_utf16) {
     plan |= WM_PLAN_UTF16;
@@ -148,7 +148,7 @@ int wm_plan_best_index(sqlite3_vtab *vtab, sqlite3_index_info *info) {
   choice chosen = {-1, -1, -1, -1};
   for (int i = 0; i < info->nConstraint; i++) {
     if (info->aConstraint[i].usable && info->aConstraint[i].iColumn == 0)
-      consider(info, i, &chosen);
+      consider_constraint(info, i, &chosen);
   }
   if (chosen.key >= 0) {
     plan_key(vtab, info, chosen.key);

@@ -1,11 +1,11 @@
 /*
 ** range.c - bounds on keys: see range.h
 **
-** SQLite orders numbers before text before blobs, and so do encoded keys. What it does beyond that order, and what
-** therefore passes in any case where the order alone would keep it out:
+** SQLite orders numbers before text before blobs, and so do encoded keys. Where SQLite does more than compare by that
+** order, these keys pass, although the order alone would keep them out:
 **
 **    text that looks like a number    where the right side has numeric affinity, it is compared as that number
-**    a blob below a text bound        LIKE and GLOB take it for text, and bring bounds that do not say so
+**    a blob below a text bound        LIKE and GLOB take a blob for text, and their bounds do not show it
 **    any text, for a text bound       in a UTF-16 database, where text is ordered by its UTF-16 bytes
 **    anything but text, for NOCASE    only LIKE brings such bounds
 */
@@ -17,8 +17,8 @@ SQLITE_EXTENSION_INIT3
 
 /*
 ** Whether it is a text or blob that was bound to a parameter: it has no numeric affinity then, for a CAST would have
-** made it a number. (As the rest of a compound SELECT, a parameter can have the affinity of the first one's column. That
-** is not seen here.)
+** made it a number. (As the rest of a compound SELECT, a parameter can have the affinity of the first one's column.
+** That is not seen here.)
 */
 static bool is_bound_bytes(sqlite3_value *value) {
   int type = sqlite3_value_type(value);
@@ -65,15 +65,15 @@ void wm_range_clear(wm_range *range) {
   clear_bound(&range->upper);
 }
 
-/* As SQLite's NOCASE: text without tag and NUL, by letters folded, then by length. */
+/* Compares as SQLite's NOCASE does: text without tag and NUL, by folded letters, then by length. */
 static int compare_nocase(const wm_key *bound, const walmap_entry *entry) {
   size_t a = entry->key_len - 2, b = bound->size - 2, common = a < b ? a : b;
   int order = sqlite3_strnicmp((const char *)entry->key + 1, (const char *)bound->data + 1, (int)common);
   return order != 0 ? order : (a > b) - (a < b);
 }
 
-/* The entry's key against the bound: < 0, 0, > 0. *passes is set when it is let through whatever the order. */
-static int compare(const wm_bound *bound, const walmap_entry *entry, bool *passes) {
+/* Compares the entry's key with the bound: < 0, 0, > 0. Sets *passes when the key passes whatever the order. */
+static int compare_bound(const wm_bound *bound, const walmap_entry *entry, bool *passes) {
   const wm_key *key = &bound->key;
   bool both_text = wm_codec_key_is_text(entry->key) && wm_codec_key_is_text(key->data);
   if (bound->nocase) {
@@ -84,24 +84,20 @@ static int compare(const wm_bound *bound, const walmap_entry *entry, bool *passe
   return *passes ? 0 : wm_codec_compare_keys(entry->key, entry->key_len, key->data, key->size);
 }
 
-static bool looks_numeric(const walmap_entry *entry) {
-  return wm_codec_key_is_text(entry->key) && wm_codec_looks_numeric(entry->key, entry->key_len);
-}
-
 static bool is_above(const wm_bound *lower, const walmap_entry *entry) {
   bool passes;
-  int order = compare(lower, entry, &passes);
-  return passes || order > 0 || (order == 0 && lower->inclusive) || (!lower->exact && looks_numeric(entry));
+  int order = compare_bound(lower, entry, &passes);
+  return passes || order > 0 || (order == 0 && lower->inclusive) || (!lower->exact && wm_codec_is_lookalike(entry));
 }
 
 static bool is_below(const wm_bound *upper, const walmap_entry *entry) {
   bool passes;
-  int order = compare(upper, entry, &passes);
+  int order = compare_bound(upper, entry, &passes);
   if (passes || order < 0 || (order == 0 && upper->inclusive))
     return true;
   if (upper->exact)
     return false;
-  if (looks_numeric(entry))
+  if (wm_codec_is_lookalike(entry))
     return true;
   return ((const uint8_t *)entry->key)[0] == WM_KEY_BLOB && wm_codec_key_is_text(upper->key.data);
 }

@@ -1,8 +1,8 @@
 /*
 ** range.h - bounds on keys, tested inside a scan without decoding keys
 **
-** A bound lets through every key that SQLite might accept, whatever affinity the right side has; SQLite tests each row
-** again, unless the bound is exact.
+** Every key that SQLite might accept passes a bound, whatever affinity the right side has; SQLite tests each row again,
+** unless the bound is exact.
 */
 #ifndef WM_RANGE_H
 #define WM_RANGE_H
@@ -22,8 +22,8 @@ typedef struct wm_range {
 } wm_range;
 
 /*
-** Sets the range for a WM_PLAN_SCAN and its arguments. *is_empty: a bound is NULL, so there is no such key. On
-** SQLITE_OK clear the range later; SQLITE_NOMEM leaves it cleared.
+** Sets the range for a WM_PLAN_SCAN and its arguments. *is_empty: a bound is NULL, so no key is within. On SQLITE_OK
+** clear the range later; SQLITE_NOMEM leaves it cleared.
 */
 int wm_range_set(wm_range *range, int plan, sqlite3_value **argv, bool *is_empty);
 void wm_range_clear(wm_range *range);

@@ -32,7 +32,7 @@ int wm_sorted_add(wm_sorted *s, const walmap_entry *entry) {
   return WALMAP_OK;
 }
 
-/* Whether a comes before b. Keys are all different, so nothing depends on what equal ones would do. */
+/* Whether a comes before b. All keys differ, so the result for equal keys does not matter. */
 static inline bool is_before(const wm_sorted *s, const wm_sorted_row *a, const wm_sorted_row *b) {
   if (a->prefix != b->prefix)
     return a->prefix < b->prefix;
@@ -56,8 +56,11 @@ static void sort_short(wm_sorted *s, size_t first, size_t end) {
   }
 }
 
-/* Nobody can choose keys that make all partitions lopsided: the order of the scan is not theirs, and chance chooses. */
-static size_t choose(wm_sorted *s, size_t n) {
+/*
+** Chooses by chance, and the map's random seed decides the order of the scan: so no choice of keys makes all partitions
+** lopsided.
+*/
+static size_t choose_pivot(wm_sorted *s, size_t n) {
   s->random = s->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
   return (size_t)((s->random >> 33) % n);
 }
@@ -65,7 +68,7 @@ static size_t choose(wm_sorted *s, size_t n) {
 /* Hoare's partition of at least 2 rows. Returns where the second part starts; neither is empty. */
 static size_t partition(wm_sorted *s, size_t first, size_t end) {
   wm_sorted_row *rows = s->rows;
-  swap(&rows[first], &rows[first + choose(s, end - first)]);
+  swap(&rows[first], &rows[first + choose_pivot(s, end - first)]);
   const wm_sorted_row pivot = rows[first];
   size_t i = first, j = end;
   for (;;) {
@@ -80,10 +83,7 @@ static size_t partition(wm_sorted *s, size_t first, size_t end) {
   }
 }
 
-/*
-** Puts the part that begins at `at` in order, or the first short part of it. There are some log2(n) parts, never so
-** many that there is no room for one more.
-*/
+/* Sorts the part that begins at `at`, or its first short part. There are about log2(n) parts, far fewer than fit. */
 static void advance(wm_sorted *s) {
   while (s->parts < WM_SORTED_PARTS && s->ends[s->parts - 1] - s->at > SHORT) {
     size_t middle = partition(s, s->at, s->ends[s->parts - 1]);

@@ -265,8 +265,8 @@ static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
 
 /*
 ** Whether it is an UPDATE that has found no row. An aggregate over nothing gives one row all the same, as in UPDATE kv
-** SET key = 1, value = (SELECT sum(e.x)) FROM e, where e is empty: then the old key is NULL. If the new one is NULL too,
-** it cannot be told from an INSERT, and fails as that does.
+** SET key = 1, value = (SELECT sum(e.x)) FROM e, where e is empty: then the old key is NULL. If the new one is NULL
+** too, it cannot be told from an INSERT, and fails as that does.
 */
 static bool is_update_of_nothing(sqlite3_value **argv) {
   return sqlite3_value_type(argv[1]) != SQLITE_NULL || sqlite3_value_nochange(argv[2]);

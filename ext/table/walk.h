@@ -9,8 +9,8 @@
 **    blobs           those between the bounds that SQLite made of LIKE or GLOB, taken as blobs: both take blobs for text
 **
 ** Text that looks like a number begins with a character before ':', so the second span ends there. It is left out where
-** the map has no such text; where the bound is exact, a literal or parameter that is text or a blob; and where the bound
-** is itself a text that looks like a number: a column of numeric affinity has none.
+** the map has no such text; where the bound is exact, a literal or parameter that is text or a blob; and where the
+** bound is itself a text that looks like a number: a column of numeric affinity has none.
 **
 ** In a UTF-16 database text is ordered otherwise than in the map: there a walk with bounds is one over all rows.
 */

@@ -99,8 +99,8 @@ static inline long preemptions(void) {
 }
 
 /*
-** Which of n takes this turn in this round: they go forwards in even rounds and backwards in odd ones, so that nobody
-** has always the machine as a certain other one leaves it.
+** Which of n sides takes this turn of the round: forwards in even rounds, backwards in odd ones, so that no side always
+** follows the same other side.
 */
 static inline int turn_of(int round, int turn, int n) { return round % 2 ? n - 1 - turn : turn; }
 

@@ -201,7 +201,10 @@ static void run_parties(scene *s, worker *workers, int n, bool first_writes, boo
 static unsigned slices, slices_preempted;
 static int most_tries;
 
-/* The same, up to so many times until no thread has to leave its core: then the stats tell of nobody else's work. */
+/*
+** The same, up to so many times until no thread has to leave its core: then the figures include no other process's
+** work.
+*/
 static void run_clean(scene *s, worker *workers, int n, bool first_writes, bool second_writes, unsigned ms) {
   bool preempted = true;
   for (int i = 0; i < most_tries && preempted; i++) {

@@ -65,7 +65,7 @@ static void data_free(data *d) {
 }
 
 static char value_buffer[LARGEST_VALUE];
-static volatile uint64_t sink; /* what was read must be of use to somebody */
+static volatile uint64_t sink; /* keeps the compiler from dropping what was read */
 
 static double per(uint64_t began, uint32_t n) { return (double)(series_ns() - began) / n; }
 

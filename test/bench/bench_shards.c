@@ -210,8 +210,8 @@ static bool run_once(writer *writers, int n) {
 static unsigned slices, slices_preempted;
 
 /*
-** Thousands of transactions a second of n writers on keys of their own, if possible while nobody takes a core from
-** them.
+** Thousands of transactions a second of n writers on keys of their own, if possible while no other process takes a core
+** from them.
 */
 static double run_writers(walmap *map, const data *d, int n, int in_transaction, double *again) {
   enum { MOST_TRIES = 20 };

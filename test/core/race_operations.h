@@ -108,7 +108,9 @@ static uint64_t tell_time(void *ctx) {
   return atomic_load(&the_time);
 }
 
-/* In shard 0, that of HOT, entries expire soon, one later, and some never; one more has expired and is not swept yet. */
+/*
+** In shard 0, that of HOT, entries expire soon, one later, and some never; one more has expired and is not swept yet.
+*/
 static void build_expiring(walmap *map) {
   build_small(map);
   for (uint32_t i = 0; i < 5; i++) {

@@ -118,7 +118,7 @@ static void catch_up_to_changes(follow *f) {
   f->since = changes;
 }
 
-/* The position that changes lead to is the one that the map, when nobody writes to it, gives itself. */
+/* While no writer is active, the changes lead to the position that the map itself gives. */
 static void take_position_instead(follow *f) {
   walmap__changes parts;
   if (!walmap__changes_is(f->since.data, f->since.size))

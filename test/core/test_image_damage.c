@@ -120,7 +120,7 @@ static void assert_why(bytes image, const char *expected) {
   source from = {.all = image, .piece = 5};
   assert_int_equal(read_in_place(image, &entries, &why), WALMAP_CORRUPT);
   assert_string_equal(why.text, expected);
-  assert_int_equal(read_in_place(image, &entries, NULL), WALMAP_CORRUPT); /* nobody has to ask why */
+  assert_int_equal(read_in_place(image, &entries, NULL), WALMAP_CORRUPT); /* `why` may be NULL */
   assert_int_equal(read_stream_of(&from, &entries, &why), WALMAP_CORRUPT);
   assert_string_equal(why.text, expected);
 }

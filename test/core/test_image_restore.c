@@ -518,7 +518,7 @@ static const char *refuse_last(void *ctx, const walmap_entry *entry) {
 
 /*
 ** Neither what a restore has replaced, nor one that was undone, nor an image that was refused at its end waits for
-** writes to come: their memory is given back, if nobody reads them.
+** writes to come: their memory is given back, if no reader sees them.
 */
 static void test_nothing_is_left_behind(void **unused) {
   (void)unused;

@@ -59,7 +59,7 @@ static bool some_permutation_fits(const action *history, uint32_t left, uint32_t
     uint32_t after;
     bool comes_next = left >> i & 1;
     for (uint32_t j = 0; j < SHORT && comes_next; j++)
-      comes_next = !(left >> j & 1) || history[j].end > history[i].call; /* nobody ended before it was called */
+      comes_next = !(left >> j & 1) || history[j].end > history[i].call; /* no operation ended before it was called */
     if (comes_next && action_fits(&history[i], value, &after) &&
         some_permutation_fits(history, left & ~(1u << i), after))
       return true;

@@ -196,7 +196,7 @@ static void free_limited(void *ctx, void *block, size_t size, size_t align) {
   free(block);
 }
 
-/* As many entries as nobody will have, in as much memory as the first ones need or some more. */
+/* An absurd number of expected entries takes no more memory than the first entries need, or a little more. */
 static void capacity_is_a_hint(void **unused) {
   (void)unused;
   static const uint64_t capacities[] = {10000000, 1000000000, 1000000000000, UINT64_MAX};

@@ -473,7 +473,7 @@ static bool undo_and_move_beside(const operation *reader, long nth, bool rest) {
   first.map = map;
   first.operation = reader;
   bool is_held = start(&first, nth, next_read);
-  walmap_txn_free(txn); /* rolls back; and goes on with the job, as whoever wrote so much does */
+  walmap_txn_free(txn); /* rolls back, and goes on with the job, as every transaction does that wrote so much */
   MUST(!is_to_be_copied(map, one));
   if (rest)
     MUST_OK(walmap_compact(map, NULL));
@@ -513,7 +513,7 @@ static void undone_and_moved(void **unused) {
   }
 }
 
-/* A point that nobody was ever held at looks for nothing. Only a test of all schedules can say so, so it comes last. */
+/* A point at which no actor was ever held tests nothing. Only a run of all schedules can tell, so it comes last. */
 static void all_points_were_met(void **unused) {
   (void)unused;
   FILE *names = popen("sed -n 's/.*walmap__yield(\"\\([^\"]*\\)\").*/\\1/p' core/*/*.[ch] | sort -u", "r");
@@ -527,7 +527,7 @@ static void all_points_were_met(void **unused) {
     all++;
     bool met = was_passed(&held_at, name);
     if (!met)
-      printf("  nobody was held at \"%s\"\n", name);
+      printf("  no actor was held at \"%s\"\n", name);
     missed += !met;
   }
   pclose(names);

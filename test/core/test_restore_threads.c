@@ -1,6 +1,6 @@
 /*
-** test_restore_threads.c - a large image in memory is restored by several threads, but by none of which no processor is
-** free for; whoever restores it, it is whole, or refused whole, and the error is the image's first
+** test_restore_threads.c - a large image in memory that several threads restore otherwise than one would: not whole,
+** not refused whole, with another error than the image's first, or by more threads than there are processors
 */
 #define _GNU_SOURCE
 #include "../common/support.h"

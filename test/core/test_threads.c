@@ -293,7 +293,7 @@ static void transfers_over(uint32_t shards, bool with_restore) {
          shards, with_restore ? " with restore" : "", b->transfers, b->rollbacks, b->deadlocks, b->sums, b->images,
          b->restores, b->compactions);
   MUST(b->transfers > 0 && b->sums > 0 && b->images > 0 && b->compactions > 0);
-  MUST(b->busy == 0); /* nobody holds a shard for ten seconds */
+  MUST(b->busy == 0); /* no transaction holds a shard for ten seconds */
   walmap_state *state;
   MUST_OK(walmap_state_new(b->map, &state));
   MUST_OK(walmap_state_begin(state));
@@ -1029,9 +1029,7 @@ static void interrupt_uses_another_map(void **unused) {
   alarm(0);
 }
 
-/*
-** Behind the asker another one sleeps: so whoever releases the shard hands it over to the one that has waited longest.
-*/
+/* Behind the asker another one sleeps: so the release of the shard hands it over to the one that has waited longest. */
 static void handed_over_while_asked(void **unused) {
   (void)unused;
   for (int interrupted = 0; interrupted < 2; interrupted++) {

@@ -1,5 +1,6 @@
 /*
-** durable_power.c - power loss, full disks and I/O errors: a durable table and a native one in the same transactions (D1)
+** durable_power.c - power loss, full disks and I/O errors: a durable table and a native one in the same transactions
+** (D1)
 **
 ** A VFS between SQLite and the disk keeps what each sector of 512 bytes held when its file was synced last. At the n-th
 ** call the power fails: of the sectors that were written since, all, none, or some at random go back to what they were,

@@ -82,7 +82,9 @@ static sqlite3 *connect_to_file(void) {
   return db;
 }
 
-/* False when it failed because the file is locked, which SQLite says after a snapshot too old to write; else complains. */
+/*
+** False when it failed because the file is locked, which SQLite says after a snapshot too old to write; else complains.
+*/
 static bool run(sqlite3 *db, const char *sql) {
   int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
   if (rc == SQLITE_OK)

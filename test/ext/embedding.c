@@ -593,7 +593,7 @@ static void creations_of_others(void) {
   remove_file();
 }
 
-/* A CREATE that waits for the file has not begun, and the table that somebody else made meanwhile is not its own. */
+/* A CREATE that waits for the file has not begun, and a table that another connection made meanwhile is not its own. */
 static void creation_that_waits(void) {
   const char *file = make_file();
   sqlite3 *db = connect(file), *other = connect(file);
@@ -649,7 +649,7 @@ static int deny_control(void *unused, int code, const char *first, const char *s
 }
 
 /*
-** The control table's name is taken by somebody else, or may not be used. What functions keep would hinder
+** The control table's name belongs to a table of the host, or may not be used. What functions keep would hinder
 ** sqlite3_close then, so they must keep nothing.
 */
 static void control_by_another(void) {

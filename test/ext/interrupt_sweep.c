@@ -8,10 +8,11 @@
 ** own, which runs within xCreate, xDestroy, xRename or a function. So each statement below runs on a fresh connection
 ** and is interrupted at the Nth opcode, its own or that of a statement within it, for N = 1, 2, 3, ... until it runs
 ** through. This is done in two ways: by a progress handler, which ends the statement that is running just then, and (at
-** each fourth opcode) by sqlite3_interrupt, which ends all that are; and in autocommit, in a transaction that has written, behind a savepoint,
-** and in a transaction that has changed the schema. After each interrupt and a ROLLBACK the tables must be as before,
-** and the same statement must succeed then; and when the connection is closed, no memory may be left. (In autocommit
-** they may be as after the statement: SQLite asks its progress handler once more when it has committed.)
+** each fourth opcode) by sqlite3_interrupt, which ends all that are; and in autocommit, in a transaction that has
+** written, behind a savepoint, and in a transaction that has changed the schema. After each interrupt and a ROLLBACK
+** the tables must be as before, and the same statement must succeed then; and when the connection is closed, no memory
+** may be left. (In autocommit they may be as after the statement: SQLite asks its progress handler once more when it
+** has committed.)
 **
 ** SQLite's memory is overwritten when it is freed, so that its use fails also where no sanitizer looks on.
 */

@@ -112,7 +112,9 @@ static void test_flipped_bits(void **state) {
   assert_null(wm_block_open(&reader, 2, chain, block, size));
 }
 
-/* Records of all sizes, cut into blocks, come back in order; no block is longer than allowed but for one long record. */
+/*
+** Records of all sizes, cut into blocks, come back in order; no block is longer than allowed but for one long record.
+*/
 static void test_round_trip(void **state) {
   (void)state;
   enum { RECORDS = 3000, LIMIT = 4096, LONGEST = 9000 };
@@ -161,7 +163,9 @@ static void test_round_trip(void **state) {
   assert_int_equal(n, RECORDS);
 }
 
-/* Right checksums over wrong content: the reader ends, within the block, and gives nothing that wm_codec_check refuses. */
+/*
+** Right checksums over wrong content: the reader ends, within the block, and gives nothing that wm_codec_check refuses.
+*/
 static void test_forged(void **state) {
   (void)state;
   enum { TRIALS = 200000 };
