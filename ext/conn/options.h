@@ -24,7 +24,7 @@
 #define WM_CAPACITY_MAX 1000000000000
 #define WM_CAPACITY_OF_STRANGERS 1000000 /* outside of temp: a schema may come from a file, memory is the host's */
 #define WM_BUSY_TIMEOUT_MAX 86400000     /* a day */
-#define WM_DURABLE_BY_DEFAULT false      /* of tables in a database file */
+#define WM_DURABLE_BY_DEFAULT true       /* of tables in a database file */
 
 typedef struct wm_options {
   char *map; /* the name, NULL when it was not given; from sqlite3_malloc, freed by wm_options_free */

@@ -101,7 +101,8 @@ static void end(wm_attachment *attachment) {
   wm_history *h = attachment->map->history;
   if (h->committer == attachment)
     h->committer = NULL;
-  h->writers--;
+  h->writers -= attachment->counted;
+  attachment->counted = false;
   pthread_cond_broadcast(&h->changed);
   attachment->synced = false;
 }

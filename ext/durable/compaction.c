@@ -6,8 +6,10 @@
 ** no care (what came before its removal went before it), and ROLLBACK undoes everything together (I3). It happens in
 ** transactions that write, which have found the map equal to the file (I4), in pieces (I5).
 **
-** A put is alive if the map has that value for its key. So an old put whose value has come back counts as alive, and is
-** put again; that is right, and costs space only. Within one pass each key is put again once.
+** A put is alive if the map has that value for its key (I2). So an old put whose value has come back counts as alive,
+** and is put again; that is right, and costs space only. Within one pass each key is put again once. Where values come
+** and go, as those of a state that is busy for a while and then idle again, such copies pile up, and passes over a part
+** of the log cannot tell them from the one that counts. Then, rarely, one pass goes over all rows (I6).
 **
 ** Nothing here depends on the map's order: the same rows give the same rows on every machine.
 */
@@ -27,6 +29,7 @@ enum {
   LEAST = 64 << 10,  /* bytes that one pass removes */
   MOST = 1 << 20,
   FACTOR = 4, /* of what the transaction writes */
+  FOLD = 4,   /* times the live bytes, and MOST: all rows are gone over */
 };
 
 typedef struct pass {
@@ -137,6 +140,8 @@ int wm_compaction_some(wm_table *table) {
   uint64_t live = walmap_txn_size(attachment->txn) - walmap_txn_reclaimable(attachment->txn);
   if (journal->bytes + own <= live / 2 * 5 + SLACK || journal->first > attachment->base.seq)
     return SQLITE_OK;
+  if (own < MOST && journal->bytes + own > live * FOLD + MOST)
+    return remove_rows(table, UINT64_MAX);
   uint64_t budget = FACTOR * own;
   budget = budget < LEAST ? LEAST : budget;
   return remove_rows(table, budget < MOST ? budget : MOST);

@@ -44,13 +44,25 @@ static wm_table *table_of(const wm_attachment *attachment) {
 /* Waiting for another connection                                                                                     */
 
 typedef struct patience {
+  bool known;
   uint32_t left; /* ms */
 } patience;
 
+static uint32_t timeout_of(const wm_attachment *attachment) {
+  uint32_t timeout = walmap_get_options(attachment->map->map)->busy_timeout;
+  return timeout == WALMAP_TIMEOUT_OF_SESSION ? wm_conn_busy_timeout(attachment->conn) : timeout;
+}
+
 /* Under the mutex. Some ms, or less if something changes. WALMAP_OK, BUSY or INTERRUPT. */
-static int wait_a_little(const wm_conn *conn, wm_history *h, patience *patience) {
+static int wait_a_little(const wm_attachment *attachment, wm_history *h, patience *patience) {
   enum { SLICE = 5 };
   struct timespec until;
+  if (!patience->known) { /* the question runs a statement */
+    pthread_mutex_unlock(&h->mutex);
+    *patience = (struct patience){true, timeout_of(attachment)};
+    pthread_mutex_lock(&h->mutex);
+    return WALMAP_OK;
+  }
   if (patience->left == 0)
     return WALMAP_BUSY;
   patience->left -= patience->left < SLICE ? patience->left : SLICE;
@@ -62,7 +74,7 @@ static int wait_a_little(const wm_conn *conn, wm_history *h, patience *patience)
   }
   pthread_cond_timedwait(&h->changed, &h->mutex, &until);
   pthread_mutex_unlock(&h->mutex); /* the question may run a statement */
-  bool interrupted = wm_conn_is_interrupted(conn);
+  bool interrupted = wm_conn_is_interrupted(attachment->conn);
   pthread_mutex_lock(&h->mutex);
   return interrupted ? WALMAP_INTERRUPT : WALMAP_OK;
 }
@@ -78,7 +90,7 @@ typedef enum way { READY, APPLY, LOAD, COPY } way;
 */
 static int choose_way(wm_attachment *attachment, const wm_version *version, bool writes, way *way) {
   wm_history *h = attachment->map->history;
-  patience patience = {walmap_get_options(attachment->map->map)->busy_timeout};
+  patience patience = {.known = false};
   for (;;) {
     bool moving = h->catching_up || (h->committer != NULL && h->committer != attachment);
     if (wm_version_is(&h->head, version) ? !(writes && h->catching_up) : (!writes && wm_history_has(h, version))) {
@@ -91,7 +103,7 @@ static int choose_way(wm_attachment *attachment, const wm_version *version, bool
       *way = COPY; /* what is committed now does not concern it */
       return WALMAP_OK;
     }
-    int result = wait_a_little(attachment->conn, h, &patience);
+    int result = wait_a_little(attachment, h, &patience);
     if (result != WALMAP_OK)
       return result;
   }
@@ -129,7 +141,9 @@ static int move_map(wm_table *table, const wm_version *from) {
   if (rc == SQLITE_OK)
     rc = wm_replay_run(&replay);
   if (rc != SQLITE_OK) {
-    walmap_txn_rollback(attachment->txn);
+    /* After some errors SQLite has rolled everything back, and told the control table, which did the same here. */
+    if (walmap_txn_is_begun(attachment->txn))
+      walmap_txn_rollback(attachment->txn);
     return rc;
   }
   pthread_mutex_lock(&h->mutex);
@@ -284,6 +298,7 @@ int wm_durable_begin(wm_table *table) {
     bool ready = wm_version_is(&h->head, &version) && !h->catching_up;
     if (ready) {
       h->writers++;
+      attachment->counted = true;
       attachment->base = h->head;
     }
     pthread_mutex_unlock(&h->mutex);

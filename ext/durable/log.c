@@ -61,21 +61,52 @@ static int fail_as_sqlite(wm_table *table, int rc) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Statements                                                                                                         */
 
-/* A view would run what somebody else has written there. */
-static int check_table(wm_table *table) {
-  sqlite3 *db = table->conn->db;
+/*
+** A view or a virtual table would run what somebody else has written there. These have no root page in the schema. (To
+** ask SQLite about the columns of a virtual table that is not connected would be a mistake: some versions read beyond
+** them.)
+*/
+static int find_ordinary(wm_table *table, bool *found) {
+  char *sql = sqlite3_mprintf("SELECT 1 FROM \"%w\".sqlite_schema WHERE type = 'table' AND rootpage > 0 "
+                              "AND name = '%q_log' COLLATE NOCASE",
+                              table->schema, table->name);
+  sqlite3_stmt *statement = NULL;
+  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(table->conn->db, sql, -1, &statement, NULL);
+  sqlite3_free(sql);
+  if (rc != SQLITE_OK)
+    return fail_as_sqlite(table, rc);
+  *found = sqlite3_step(statement) == SQLITE_ROW;
+  rc = sqlite3_finalize(statement);
+  return rc == SQLITE_OK ? SQLITE_OK : fail_as_sqlite(table, rc);
+}
+
+static int check_key(wm_table *table) {
   const char *type = NULL;
   int is_key = 0;
   char *name = sqlite3_mprintf("%s_log", table->name);
-  int rc = name == NULL
-               ? SQLITE_NOMEM
-               : sqlite3_table_column_metadata(db, table->schema, name, "seq", &type, NULL, NULL, &is_key, NULL);
+  int rc = name == NULL ? SQLITE_NOMEM
+                        : sqlite3_table_column_metadata(table->conn->db, table->schema, name, "seq", &type, NULL, NULL,
+                                                        &is_key, NULL);
   if (rc == SQLITE_OK && (!is_key || type == NULL || sqlite3_stricmp(type, "INTEGER") != 0))
     rc = wm_log_damaged(table, 0, "its column seq is no INTEGER PRIMARY KEY");
   else if (rc != SQLITE_OK)
     rc = fail_as_sqlite(table, rc);
   sqlite3_free(name);
   return rc;
+}
+
+static int check_table(wm_table *table) {
+  bool found = false;
+  int rc = find_ordinary(table, &found);
+  if (rc != SQLITE_OK)
+    return rc;
+  if (found)
+    return check_key(table);
+  return wm_log_fail(table, SQLITE_CORRUPT_VTAB,
+                     sqlite3_mprintf(WM_MODULE
+                                     ": %s: its shadow table %s_log is missing, or is no table; DROP TABLE %s "
+                                     "and create it anew",
+                                     table->name, table->name, table->name));
 }
 
 static int obtain_log(wm_table *table, struct wm_log **out) {

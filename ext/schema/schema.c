@@ -75,8 +75,9 @@ static int find_vfs(sqlite3 *db, const char *schema, char **out) {
   char *names = NULL;
   sqlite3_vfs *first = NULL;
   *out = NULL;
-  int rc = sqlite3_file_control(db, schema, SQLITE_FCNTL_VFSNAME, &names);
-  if (rc != SQLITE_OK && sqlite3_file_control(db, schema, SQLITE_FCNTL_VFS_POINTER, &first) == SQLITE_OK)
+  (void)sqlite3_file_control(db, schema, SQLITE_FCNTL_VFSNAME, &names);
+  /* A VFS may not know the question, or say that it does and leave the name NULL, as dqlite's does. */
+  if (names == NULL && sqlite3_file_control(db, schema, SQLITE_FCNTL_VFS_POINTER, &first) == SQLITE_OK)
     names = sqlite3_mprintf("%s", first->zName);
   if (names == NULL)
     return SQLITE_NOMEM;

@@ -38,7 +38,7 @@ static bool rows_have_order; /* of SELECT_BY_KEY, in the present sequence */
 static bool sabotage;        /* the self-test: lets the native side lose a row */
 
 /* How much of what was tried, so that a run that tries nothing cannot pass for a good one. */
-static struct { long statements, failed, rows, in_transaction, bound, beside; } tally;
+static struct { long statements, failed, rows, in_transaction, bound, beside, reopened; } tally;
 
 /* A string that grows. */
 typedef struct text {
@@ -212,12 +212,15 @@ static void outcome_print(text *out, const char *who, const outcome *o) {
               o->error, o->changes, o->total_changes, o->rowid, o->autocommit, o->rows.length ? o->rows.data : "");
 }
 
+/* total_changes() counts the rows of durable tables' shadow tables, too. */
+static bool counts_rows_of_logs;
+
 static bool outcome_same(const outcome *a, const outcome *b) {
   bool same_code = a->code == b->code || (a->code == SQLITE_OK && b->code == SQLITE_DONE) ||
                    (a->code == SQLITE_DONE && b->code == SQLITE_OK);
   return same_code && strcmp(a->error, b->error) == 0 && a->changes == b->changes &&
-         a->total_changes == b->total_changes && a->rowid == b->rowid && a->autocommit == b->autocommit &&
-         a->rows.length == b->rows.length &&
+         (counts_rows_of_logs || a->total_changes == b->total_changes) && a->rowid == b->rowid &&
+         a->autocommit == b->autocommit && a->rows.length == b->rows.length &&
          (a->rows.length == 0 || memcmp(a->rows.data, b->rows.data, a->rows.length) == 0);
 }
 
@@ -307,6 +310,25 @@ static bool agree(pair *p, int connection, const statement *st, text *report) {
   return false;
 }
 
+/* The settings of a connection that are not in the file. */
+static bool pair_reopen(pair *p, const setting *s, text *report) {
+  statement st;
+  bool same = true;
+  pair_close(p);
+  for (int side = 0; side < 2; side++) {
+    for (int i = 0; i < p->connections; i++) {
+      p->db[side][i] = connect(s, side);
+    }
+  }
+  for (int j = 0; same && sql_setup(s, j, &st); j++) {
+    for (int c = 0; st.kind == CONTROL && c < p->connections; c++) {
+      same = same && agree(p, c, &st, report);
+    }
+  }
+  tally.reopened++;
+  return same;
+}
+
 /* The contents of all tables, as statements. */
 static bool agree_contents(pair *p, const setting *s, text *report) {
   const char *const tables[] = {"kv", other(s), "kv3", "kv4"};
@@ -347,6 +369,7 @@ static int run_sequence(const setting *s, const statement *sts, const bool *keep
   bool same = true;
   int i = 0;
   rows_have_order = s->ordered && !s->utf16;
+  counts_rows_of_logs = s->file && !s->temp;
   pair_open(&p, s);
   for (int j = 0; same && sql_setup(s, j, &st); j++) {
     for (int c = 0; c < (st.kind == CONTROL ? p.connections : 1); c++) {
@@ -361,6 +384,12 @@ static int run_sequence(const setting *s, const statement *sts, const bool *keep
       continue;
     }
     tally.statements++;
+    if (s->durable && !s->eponymous && i % 6 == 5 && !pair_in_transaction(&p)) {
+      same = pair_reopen(&p, s, report) && agree_contents(&p, s, report);
+      if (!same) {
+        break;
+      }
+    }
     same = agree_in_turn(&p, &sts[i], report);
     if (same && sts[i].kind >= CALL && (s->check_each || i == n - 1 || !pair_in_transaction(&p))) {
       same = agree_contents(&p, s, report);
@@ -475,9 +504,11 @@ int main(int argc, char **argv) {
   }
   unlink_files();
   rmdir(folder);
-  printf("%ld statements, %ld of them failed alike, %ld in transactions, %ld beside another's, %ld bound, %ld rows\n",
-         tally.statements, tally.failed, tally.in_transaction, tally.beside, tally.bound, tally.rows);
-  if (failed == 0 && (tally.rows < tally.statements || tally.in_transaction < tally.statements / 10)) {
+  printf("%ld statements, %ld of them failed alike, %ld in transactions, %ld beside another's, %ld bound, %ld rows, "
+         "%ld times closed and opened\n",
+         tally.statements, tally.failed, tally.in_transaction, tally.beside, tally.bound, tally.rows, tally.reopened);
+  if (failed == 0 && (tally.rows < tally.statements || tally.reopened < tally.statements / 1000 ||
+                      tally.in_transaction < tally.statements / 10)) {
     printf("too little was tried\n");
     failed++;
   }

@@ -44,6 +44,7 @@ typedef struct setting {
   bool utf16, temp, file, eponymous, case_sensitive_like, check_each;
   bool ordered; /* all walmap tables are; in a UTF-16 database that does not show */
   bool twins;   /* two connections to the file */
+  bool durable; /* the rows are in the file: it is closed and opened again now and then */
   bool wal;
   bool big;            /* thousands of rows, so that index and log grow and shrink */
   const char *options; /* of the table kv */
@@ -148,7 +149,8 @@ static bool sql_setup(const setting *s, int i, statement *out) {
     if (s->eponymous) {
       put(out, SCHEMA, "EPONYMOUS walmap");
     } else {
-      put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv2 USING walmap%s", schema, s->ordered ? "(ordered=1)" : "");
+      put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv2 USING walmap(ordered=%d%s)", schema, s->ordered,
+          s->file && !s->durable ? ", durable=0" : "");
     }
     return true;
   case 8:
@@ -558,7 +560,7 @@ static void sql_setting(setting *s) {
   };
   s->utf16 = one_in(5);
   s->temp = one_in(3);
-  s->file = one_in(5);
+  s->file = one_in(3);
   s->ordered = one_in(2);
   s->eponymous = !s->ordered && one_in(4);
   s->case_sensitive_like = one_in(3);
@@ -566,6 +568,9 @@ static void sql_setting(setting *s) {
   s->options = s->ordered ? ANY(ordered_options) : ANY(options);
   s->big = one_in(12);
   s->wal = s->file && one_in(2);
+  s->durable = s->file && !s->temp && !one_in(3);
+  if (s->file && !s->durable)
+    s->options = s->ordered ? "(ordered=1, durable=0)" : "(durable=0)";
   s->twins = s->file && !s->temp && !s->eponymous; /* the other two are each connection's own */
 }
 

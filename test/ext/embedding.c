@@ -578,7 +578,7 @@ static void creations_of_others(void) {
   const char *file = make_file();
   sqlite3 *db = connect_with_runner(file), *other = connect_with_runner(file);
   must(db, "CREATE VIRTUAL TABLE temp.mine USING walmap; INSERT INTO mine VALUES(1, 1)");
-  must(db, "CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1)");
+  must(db, "CREATE VIRTUAL TABLE kv USING walmap(durable=0); INSERT INTO kv VALUES(1, 1)");
   must(other, "CREATE VIRTUAL TABLE r1 USING runner('SELECT count(*) FROM kv')");
   expect("rows that another connection sees", 1, ask(other, "SELECT count(*) FROM kv"));
   must(db, "VACUUM; CREATE VIRTUAL TABLE temp.kv USING runner('SELECT count(*) FROM main.kv')");
@@ -586,7 +586,8 @@ static void creations_of_others(void) {
   must(db, "BEGIN; CREATE TEMP TABLE z(a); ROLLBACK; CREATE VIRTUAL TABLE r2 USING runner('SELECT * FROM mine')");
   expect("rows of a temp table", 1, ask(db, "SELECT count(*) FROM mine"));
   must(db, "CREATE VIRTUAL TABLE r3 USING runner('SELECT * FROM walmap')");
-  must(db, "CREATE VIRTUAL TABLE r4 USING runner('DROP TABLE main.kv; CREATE VIRTUAL TABLE main.kv USING walmap')");
+  must(db, "CREATE VIRTUAL TABLE r4 USING runner('DROP TABLE main.kv; CREATE VIRTUAL TABLE main.kv USING "
+           "walmap(durable=0)')");
   expect("rows of a table that is made anew meanwhile", 0, ask(other, "SELECT count(*) FROM kv"));
   must_close(other);
   must_close(db);
