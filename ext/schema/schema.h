@@ -31,8 +31,8 @@ bool wm_schema_is_current(const wm_table *table);
 bool wm_schema_is_meant(const wm_table *table);
 
 /*
-** A private table goes with its database. To be called when a transaction on it has been committed: notes which
-** database that is.
+** A private table goes with its database. To be called when a transaction on it has been committed, at least once
+** after its creation: notes which database that is.
 */
 void wm_schema_note_database(wm_table *table);
 

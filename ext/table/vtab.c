@@ -157,7 +157,9 @@ static int vtab_commit(sqlite3_vtab *base) {
   enter(vtab, vtab->phase == SYNCED, OUTSIDE);
   vtab->unrecorded = vtab->fresh = false;
   wm_attachment_commit(vtab->table->attachment);
-  wm_schema_note_database(vtab->table);
+  if (!vtab->noted)
+    wm_schema_note_database(vtab->table);
+  vtab->noted = true;
   return SQLITE_OK;
 }
 
