@@ -14,23 +14,24 @@
 
 SQLITE_EXTENSION_INIT3
 
-static bool has(walmap_state *state, const walmap_entry *entry) {
+/* The two states were begun one after the other, so an entry that expires may be there in one of them alone. */
+static bool is_missing(walmap_state *state, const walmap_entry *entry) {
   walmap_entry found;
-  return walmap_state_get(state, entry->key, entry->key_len, &found) == WALMAP_OK &&
-         found.value_len == entry->value_len && memcmp(found.value, entry->value, found.value_len) == 0;
+  if (walmap_state_get(state, entry->key, entry->key_len, &found) != WALMAP_OK)
+    return entry->expires == 0;
+  return found.value_len != entry->value_len || found.expires != entry->expires ||
+         memcmp(found.value, entry->value, found.value_len) != 0;
 }
 
-/* Entries that differ: each that one of the states has and the other has not, or has with another value. */
-static uint64_t count_differences(walmap_state *a, walmap_state *b) {
+/* Entries of `a` that `b` has not, or has with another value. */
+static uint64_t count_missing(walmap_state *a, walmap_state *b) {
   walmap_cursor cursor;
   walmap_entry entry;
-  uint64_t in_a = 0, in_both = 0;
+  uint64_t n = 0;
   walmap_cursor_start(&cursor, a);
-  while (walmap_cursor_next(&cursor, &entry)) {
-    in_a++;
-    in_both += has(b, &entry);
-  }
-  return (in_a - in_both) + (walmap_state_len(b) - in_both);
+  while (walmap_cursor_next(&cursor, &entry))
+    n += is_missing(b, &entry);
+  return n;
 }
 
 static int compare(wm_table *table, walmap_state *state, const wm_replica *replica, char **fault) {
@@ -39,7 +40,7 @@ static int compare(wm_table *table, walmap_state *state, const wm_replica *repli
   if (result != WALMAP_OK)
     return result;
   if ((result = walmap_state_begin(other)) == WALMAP_OK) {
-    uint64_t differences = count_differences(state, other);
+    uint64_t differences = count_missing(state, other) + count_missing(other, state);
     if (differences > 0 && (*fault = sqlite3_mprintf("%lld entries differ between the map and the shadow table %s_log",
                                                      (sqlite3_int64)differences, table->name)) == NULL)
       result = WALMAP_NOMEM;
