@@ -154,10 +154,10 @@ typedef struct walmap_options {
 **                  1016 KiB at most. From 8 KiB on a segment may be up to half smaller, so that it leaves no unused
 **                  rest in the memory that it is taken from. Later segments are an eighth of the log, if that is more.
 **   busy_timeout   The longest wait for one shard. With WALMAP_TIMEOUT_OF_SESSION each session says for itself
-**                  (walmap_session_set_timeout), and what has no session waits WALMAP_DEFAULT_BUSY_TIMEOUT. When a session
-**                  has met a deadlock, its next transactions wait once more before they own anything, to take turns with
-**                  other sessions of the process that met one: until no turn has been taken for 10 ms (or for this, if it
-**                  is less), and 100 ms at most.
+**                  (walmap_session_set_timeout), and what has no session waits WALMAP_DEFAULT_BUSY_TIMEOUT. When a
+**                  session has met a deadlock, its next transactions wait once more before they own anything, to take
+**                  turns with other sessions of the process that met one: until no turn has been taken for 10 ms (or
+**                  for this, if it is less), and 100 ms at most.
 **   ordered        Costs 11 to 15 bytes an entry, and each write that adds or removes a key, or replaces its value, a
 **                  search in a B+tree. Reads by key cost the same.
 */
@@ -399,8 +399,8 @@ int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session *
 void walmap_session_free(walmap_session *session);
 
 /*
-** For maps whose busy_timeout is WALMAP_TIMEOUT_OF_SESSION: `timeout` is called with the session's ctx when a transaction
-** of the session must wait, in the thread that waits, and says for how many ms. NULL, as at first, is
+** For maps whose busy_timeout is WALMAP_TIMEOUT_OF_SESSION: `timeout` is called with the session's ctx when a
+** transaction of the session must wait, in the thread that waits, and says for how many ms. NULL, as at first, is
 ** WALMAP_DEFAULT_BUSY_TIMEOUT. Set it before the session has transactions.
 */
 void walmap_session_set_timeout(walmap_session *session, uint32_t (*timeout)(void *ctx));
@@ -464,9 +464,9 @@ int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void 
 int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTFOUND */
 
 /*
-** Removes all entries. Takes as long as the map has shards, not entries, and locks all of them. *removed (may be NULL) is
-** how many entries there were. NOMEM leaves the map as it was. When the transaction is committed and no reader is left,
-** the entries' memory is given back. For walmap_state_changes it is as a restore: a position from before is GONE.
+** Removes all entries. Takes as long as the map has shards, not entries, and locks all of them. *removed (may be NULL)
+** is how many entries there were. NOMEM leaves the map as it was. When the transaction is committed and no reader is
+** left, the entries' memory is given back. For walmap_state_changes it is as a restore: a position from before is GONE.
 */
 int walmap_txn_clear(walmap_txn *txn, uint64_t *removed);
 

@@ -1,8 +1,8 @@
 /*
 ** registry.c - the maps of this process: see registry.h
 **
-** A list under one mutex, and a hash table by name, since a process may have thousands of maps. They are looked at when a
-** table is created or connected, never by a read or a write.
+** A list under one mutex, and a hash table by name, since a process may have thousands of maps. They are looked at when
+** a table is created or connected, never by a read or a write.
 */
 #include "conn/registry.h"
 

@@ -98,8 +98,8 @@ unsigned wm_registry_hash(const char *name);
 unsigned wm_registry_version(void);
 
 /*
-** For walmap_stats: the map that was made next after `map`, to which the caller has a reference; the first with NULL. The
-** result has a reference that is the caller's; NULL at the end.
+** For walmap_stats: the map that was made next after `map`, to which the caller has a reference; the first with NULL.
+** The result has a reference that is the caller's; NULL at the end.
 */
 wm_map *wm_registry_next(const wm_map *map);
 
