@@ -136,7 +136,10 @@ static void long_values(void **unused) {
 
 static double memory_to_live(walmap *map, uint64_t live) { return (double)walmap_memory(map) / (double)live; }
 
-/* Values that are long beside a segment leave little of the memory unused that they are put into, whatever their length. */
+/*
+** Values that are long beside a segment leave little of the memory unused that they are put into, whatever their
+** length.
+*/
 static void lengths_beside_a_segment(void **unused) {
   (void)unused;
   enum { LIVE = 60 << 20, LONGEST = 1100000, STEP = 37000 * (SLOWDOWN > 1 ? 5 : 1), HEAD = 64 };

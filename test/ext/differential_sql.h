@@ -371,7 +371,9 @@ static void sql_delete(const setting *s, statement *out) {
 }
 
 /* SQLite may visit a table once for each side of an OR, in whatever order costs it less. */
-static enum statement_kind kind_of(const char *where) { return strstr(where, " OR ") ? SELECT_UNORDERED : SELECT_BY_KEY; }
+static enum statement_kind kind_of(const char *where) {
+  return strstr(where, " OR ") ? SELECT_UNORDERED : SELECT_BY_KEY;
+}
 
 static void sql_select(const setting *s, statement *out) {
   char where[400];
@@ -503,7 +505,9 @@ static void sql_schema(const setting *s, statement *out) {
   const char *t = one_in(3) ? "kv4" : "kv3";
   switch (pick(10)) {
   case 0:
-  case 1: put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", schema, t, s->ordered ? "(ordered=1)" : ""); break;
+  case 1:
+    put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", schema, t, s->ordered ? "(ordered=1)" : "");
+    break;
   case 2: put(out, SCHEMA, "DROP TABLE %s", t); break;
   case 3: put(out, SCHEMA, "ALTER TABLE %s RENAME TO %s", t, one_in(2) ? "kv3" : "kv4"); break;
   case 4: put(out, SCHEMA, one_in(2) ? "CREATE TABLE q(x)" : "DROP TABLE q"); break;

@@ -17,6 +17,7 @@
 ** SQLite's memory is overwritten when it is freed, so that its use fails also where no sanitizer looks on.
 */
 #define _POSIX_C_SOURCE 200809L /* strdup */
+#define _GNU_SOURCE             /* mkdtemp */
 #include <sqlite3.h>
 
 #include <stdbool.h>
@@ -24,8 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "temp_folder.h"
+
 #define DATABASE_FILE "walmap-interrupt.db" /* as below */
-#define IMAGE_FILE "walmap-interrupt.image" /* in the current folder; removed at the end */
+#define IMAGE_FILE "walmap-interrupt.image" /* in the temporary folder; removed at the end */
 
 static const char *const setup =
     "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
@@ -267,13 +270,15 @@ static long sweep_all(const char *where, const char *const *sql, size_t n, size_
 int main(void) {
   enum { ALL = sizeof preludes / sizeof preludes[0], FEW = 2 };
   enum { CHANGES = sizeof schema_changes / sizeof schema_changes[0], REST = sizeof statements / sizeof statements[0] };
-  extension = getenv("WALMAP_SO") != NULL ? getenv("WALMAP_SO") : "./walmap";
+  extension = extension_path();
+  enter_temp_folder();
   install();
   long interrupts = sweep_all(":memory:", schema_changes, CHANGES, ALL) +
                     sweep_all(DATABASE_FILE, schema_changes, CHANGES, ALL) +
                     sweep_all(":memory:", statements, REST, FEW);
   remove(IMAGE_FILE);
   remove(DATABASE_FILE);
+  judge(leave_temp_folder(), "a file that is left behind", 0, "");
   printf("%ld interrupts\n%d passed, %d failed\n", interrupts, passed, failed);
   return failed > 0;
 }

@@ -9,12 +9,15 @@
 ** as before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
 ** (The core's allocations fail in test/core/test_oom.c.)
 */
+#define _GNU_SOURCE /* mkdtemp */
 #include <sqlite3.h>
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "temp_folder.h"
 
 /* What each statement is run with: another encoding, an ordered map. */
 static const char *const beginnings[] = {
@@ -35,7 +38,7 @@ static const char *const setup =
     "CREATE TABLE natives(k, v); INSERT INTO natives VALUES ('b', 1), (7, 2), ('zz', 3);";
 
 #define DATABASE_FILE "walmap-oom.db" /* as below */
-#define IMAGE_FILE "walmap-oom.image" /* in the current folder; removed at the end */
+#define IMAGE_FILE "walmap-oom.image" /* in the temporary folder; removed at the end */
 
 static const char *const statements[] = {
     "SELECT walmap_get('kv', 'b') || walmap_get(3)",
@@ -264,8 +267,9 @@ static long test_statement(const char *extension, const char *statement) {
 }
 
 int main(void) {
-  const char *extension = getenv("WALMAP_SO") != NULL ? getenv("WALMAP_SO") : "./walmap";
+  const char *extension = extension_path();
   long failures = 0;
+  enter_temp_folder();
   install();
   for (size_t b = 0; b < sizeof beginnings / sizeof beginnings[0]; b++) {
     beginning = beginnings[b];
@@ -287,6 +291,7 @@ int main(void) {
   }
   remove(IMAGE_FILE);
   remove(DATABASE_FILE);
+  judge(leave_temp_folder(), "a file that is left behind", "all", 0, NULL);
   judge(failures > 2000, "too few failures", "all", failures, NULL);
   judge(sqlite3_memory_used() == 0, "a leak", "all", (long)sqlite3_memory_used(), NULL);
   printf("%ld allocations failed\n%d passed, %d failed\n", failures, passed, failed);
