@@ -1,6 +1,4 @@
-/*
-** functions.c - the table of SQL functions, what they share, and those that only read: see functions.h
-*/
+/* functions.c - the table of SQL functions, what they share, and the functions that only read: see functions.h */
 #include "functions/functions.h"
 
 #include "conn/error.h"
@@ -20,7 +18,7 @@ void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
   if (err != NULL)
     sqlite3_result_error(context, err, -1);
   else
-    sqlite3_result_null(context); /* a result that is set already would be taken for the text */
+    sqlite3_result_null(context); /* SQLite would take a result that is already set for the text */
   sqlite3_free(err);
   sqlite3_result_error_code(context, rc); /* keeps the text, or sets SQLite's own */
 }
@@ -81,8 +79,8 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
 /* Functions that read                                                                                                */
 
 /*
-** walmap_get([t,] key). The key is encoded on the stack and the value handed over where it lies in the log; the state
-** that holds it there is the one that all calls of the statement share (T2, see wm_read_get).
+** walmap_get([t,] key). Encodes the key on the stack, and hands the value over where it lies in the log. The state that
+** holds the value is the one that all calls of the statement share (T2, see wm_read_get).
 */
 static void get(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
@@ -106,7 +104,7 @@ static void get(sqlite3_context *context, int argc, sqlite3_value **argv) {
     wm_error_result(context, result, table);
 }
 
-/* walmap_len([t]): of the state that the statement reads (T2), or of what the transaction has made of it (T4). */
+/* walmap_len([t]): the entries of the state that the statement reads (T2), with the transaction's changes (T4). */
 static void len(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
   if (table == NULL)
@@ -119,7 +117,7 @@ static void len(sqlite3_context *context, int argc, sqlite3_value **argv) {
     wm_error_result(context, result, table);
 }
 
-/* walmap_size([t]), walmap_reclaimable([t]): of the log as it is now, whatever the statement reads. */
+/* walmap_size([t]), walmap_reclaimable([t]): of the present log, not of the state that the statement reads. */
 static void figure(sqlite3_context *context, int argc, sqlite3_value **argv, uint64_t (*of_map)(walmap *),
                    uint64_t (*of_txn)(walmap_txn *)) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);

@@ -2,14 +2,14 @@
 ** functions.h - the SQL functions, and what they share
 **
 ** Functions that touch maps are SQLITE_DIRECTONLY: a schema may come from a stranger, and its views and triggers must
-** not reach maps. What they share:
+** not reach maps. What the functions share:
 **
 **    the table's name   may come first and may be left out while the connection has one walmap table; the number of
 **                       arguments tells. Each function is registered with both numbers. Where it is left out, and the
 **                       first argument is that table's name, the call is refused: an argument was forgotten.
 **    errors             carry the SQLite code of what happened and a text that starts with the function's name, or
 **                       SQLite's own text where a statement on the table would get it too
-**    writes             are done by work inside a statement on the table (call.h), never directly
+**    writes             are work inside a statement on the table (call.h)
 */
 #ifndef WM_FUNCTIONS_H
 #define WM_FUNCTIONS_H
@@ -30,8 +30,8 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
 void wm_functions_fail(sqlite3_context *context, int rc, char *err);
 
 /*
-** Hands an image over as the result, or fails because it is longer than the connection allows; frees it in time. `hint`
-** ends the error's text.
+** Takes an image over as the result, or fails because it is longer than the connection allows; frees it in both cases.
+** `hint` ends the error's text.
 */
 void wm_functions_result_image(sqlite3_context *context, const char *function, void *image, size_t size,
                                const char *hint);
@@ -45,10 +45,10 @@ bool wm_functions_fits(sqlite3_context *context, const char *function, uint64_t 
 */
 const void *wm_functions_image(const char *function, sqlite3_value *value, size_t *size, char **err);
 
-/* Where an image comes from that is to be restored: from memory, or from a stream. */
+/* The source of an image that is to be restored: memory, or a stream. */
 typedef struct wm_restoration {
-  const char *function; /* the texts of errors begin with it, */
-  const char *path;     /* and with this, if it is not NULL */
+  const char *function; /* begins the texts of errors */
+  const char *path;     /* follows it there, if it is not NULL */
   const void *image;    /* while read is NULL */
   size_t size;
   walmap_read_fn read;

@@ -1,9 +1,9 @@
 /*
 ** stats.c - walmap_stats: one row per map of the process
 **
-** An eponymous-only virtual table: a plain walk over the registry, each row of which is read when it is reached. Rows
-** are not of one moment with each other. It tells of other connections' maps, so it is SQLITE_VTAB_DIRECTONLY: views
-** and triggers of a stranger's schema cannot read it.
+** An eponymous-only virtual table that walks over the registry. Each row is read when it is reached, so the rows are of
+** different moments. The table shows maps of other connections, so it is SQLITE_VTAB_DIRECTONLY: views and triggers of
+** a stranger's schema cannot read it.
 */
 #include "conn/eponymous.h"
 #include "functions/functions.h"
@@ -35,7 +35,7 @@ static int connect_table(sqlite3 *db, void *unused, int argc, const char *const 
   return wm_eponymous_connect(db, DECLARATION, SQLITE_VTAB_DIRECTONLY, sizeof **out, out);
 }
 
-/* There is one way to read it. */
+/* There is one plan. */
 static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   (void)table;
   info->estimatedCost = info->estimatedRows = 100;

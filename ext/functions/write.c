@@ -1,10 +1,9 @@
 /*
 ** write.c - the SQL functions that change one key
 **
-** Each tests and writes in one piece of work inside one transaction (call.h). The test is walmap_txn_get, which takes
-** the key's shard for the transaction, so nobody can write between the test and the write (T4): of any number of
-** connections that call walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by
-** this call.
+** Each function tests and writes in one transaction (call.h). The test is walmap_txn_get, which locks the key's shard,
+** so no other connection can write between the test and the write (T4): of any number of connections that call
+** walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by this very call.
 */
 #include "codec/expiry.h"
 #include "conn/transaction.h"
@@ -15,9 +14,9 @@
 
 SQLITE_EXTENSION_INIT3
 
-/* What the work of a function needs and leaves. */
+/* The input and the result of a function's work. */
 typedef struct change {
-  sqlite3_context *context; /* for results that are shown while they live */
+  sqlite3_context *context; /* for results that must be set inside the work */
   wm_key key;
   wm_value value, expected;
   sqlite3_value *result; /* to return, when `value` is set */
@@ -27,11 +26,11 @@ typedef struct change {
   bool done;            /* the test held */
 } change;
 
-/* Whether the key may be NULL: no entry has it, so removing it removes nothing, but it cannot be set. */
+/* Whether the key may be NULL. No entry has the key NULL: to remove it removes nothing, to set it is an error. */
 typedef enum null_key { NULL_KEY_IS_ABSENT, NULL_KEY_IS_AN_ERROR } null_key;
 
-/* Encodes the key. False: there is nothing to do, the result is set. Otherwise the key must be released. */
-static bool take_key(sqlite3_context *context, wm_table *table, sqlite3_value *value, null_key null, change *change) {
+/* Encodes the key. False: the result is set, and there is no work to do. Otherwise the key must be released. */
+static bool encode_key(sqlite3_context *context, wm_table *table, sqlite3_value *value, null_key null, change *change) {
   int rc = wm_codec_encode_key(value, &change->key);
   if (rc == SQLITE_OK)
     return true;
@@ -42,8 +41,8 @@ static bool take_key(sqlite3_context *context, wm_table *table, sqlite3_value *v
   return false;
 }
 
-/* Does the work, and releases the key. False: it failed, and the error is the result. */
-static bool perform(sqlite3_context *context, wm_table *table, wm_call_fn work, change *change) {
+/* Does the work, and releases the key. False: the work failed, and the error is set as the result. */
+static bool do_work(sqlite3_context *context, wm_table *table, wm_call_fn work, change *change) {
   char *err;
   int rc = wm_call_write(table, work, change, &err);
   wm_codec_release_key(&change->key);
@@ -64,31 +63,31 @@ static int read_ttl(wm_table *table, const change *change, uint64_t *expires, ch
   return SQLITE_ERROR;
 }
 
-static int put(wm_table *table, const wm_key *key, const wm_value *value, uint64_t expires, char **err) {
+static int set_row(wm_table *table, const wm_key *key, const wm_value *value, uint64_t expires, char **err) {
   if (wm_row_is_too_big(table->conn->db, key, value->payload_size))
     return SQLITE_TOOBIG;
   int result = wm_row_set(table->attachment, key, value, NULL, WM_ALWAYS, expires);
   return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
-static int drop(wm_table *table, const wm_key *key, char **err) {
+static int remove_row(wm_table *table, const wm_key *key, char **err) {
   int result = wm_row_remove(table->attachment, key);
   return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
 
-/* WALMAP_OK, NOTFOUND or an error; from then on the key's shard is the transaction's. */
-static int look(wm_table *table, const wm_key *key, walmap_entry *entry) {
+/* Looks the key up: WALMAP_OK, NOTFOUND or an error. From then on the transaction holds the shard's lock. */
+static int look_up_key(wm_table *table, const wm_key *key, walmap_entry *entry) {
   return walmap_txn_get(table->attachment->txn, key->data, key->size, entry);
 }
 
 /*
-** Results are set inside the work where they need memory: if it is out, the statement around the work fails as well,
-** and the change is undone.
+** A result that needs memory is set inside the work: if memory is out, the statement around the work fails too, and the
+** change is undone.
 */
 static int put_anew(change *change, wm_table *table, char **err) {
   uint64_t expires;
   int rc = read_ttl(table, change, &expires, err);
-  return rc == SQLITE_OK ? put(table, &change->key, &change->value, expires, err) : rc;
+  return rc == SQLITE_OK ? set_row(table, &change->key, &change->value, expires, err) : rc;
 }
 
 static int do_set(void *ctx, wm_table *table, char **err) {
@@ -97,19 +96,21 @@ static int do_set(void *ctx, wm_table *table, char **err) {
   return put_anew(change, table, err);
 }
 
-/* A result that is too long for this connection would fail only when the removal is committed. */
+/*
+** Whether the connection allows a result of this size. Otherwise the result would fail after the commit of the removal.
+*/
 static bool is_returnable(const wm_table *table, const walmap_entry *entry) {
   size_t limit = (size_t)sqlite3_limit(table->conn->db, SQLITE_LIMIT_LENGTH, -1), size = wm_codec_payload_size(entry);
   if (size > limit / 2 && wm_codec_value_is_text(entry) && wm_conn_is_utf16(table->conn))
-    size *= 2; /* what UTF-16 takes at most */
+    size *= 2; /* the most that UTF-16 takes */
   return size <= limit;
 }
 
-/* The removed value dies with the transaction, which may end with this work: it is copied. */
+/* Copies the removed value for the result: the value dies with the transaction, which may end with this work. */
 static int do_remove(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
   walmap_entry entry;
-  int result = look(table, &change->key, &entry);
+  int result = look_up_key(table, &change->key, &entry);
   if (result == WALMAP_NOTFOUND)
     return WM_CALL_UNCHANGED;
   if (result == WALMAP_OK && !is_returnable(table, &entry))
@@ -117,13 +118,13 @@ static int do_remove(void *ctx, wm_table *table, char **err) {
   if (result != WALMAP_OK)
     return wm_call_failed(table, result, err);
   wm_codec_result_value(change->context, &entry, SQLITE_TRANSIENT);
-  return drop(table, &change->key, err);
+  return remove_row(table, &change->key, err);
 }
 
 static int do_set_if_absent(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
   walmap_entry entry;
-  int result = look(table, &change->key, &entry);
+  int result = look_up_key(table, &change->key, &entry);
   if (result == WALMAP_OK)
     return WM_CALL_UNCHANGED;
   if (result != WALMAP_NOTFOUND)
@@ -132,10 +133,10 @@ static int do_set_if_absent(void *ctx, wm_table *table, char **err) {
   return put_anew(change, table, err);
 }
 
-/* Whether the key is present with the expected value. SQLITE_OK, WM_CALL_UNCHANGED when not, or an error. */
-static int expect(wm_table *table, change *change, char **err) {
+/* SQLITE_OK if the key is present with the expected value, WM_CALL_UNCHANGED if not; or an error. */
+static int expect_value(wm_table *table, change *change, char **err) {
   walmap_entry entry;
-  int result = look(table, &change->key, &entry);
+  int result = look_up_key(table, &change->key, &entry);
   if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
     return wm_call_failed(table, result, err);
   change->done = result == WALMAP_OK && wm_codec_value_is(entry.value, entry.value_len, &change->expected);
@@ -146,8 +147,8 @@ static int expect(wm_table *table, change *change, char **err) {
 
 static int do_set_if(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
-  int rc = expect(table, change, err);
-  return rc == SQLITE_OK ? put(table, &change->key, &change->value, WALMAP_KEEP, err) : rc;
+  int rc = expect_value(table, change, err);
+  return rc == SQLITE_OK ? set_row(table, &change->key, &change->value, WALMAP_KEEP, err) : rc;
 }
 
 static int do_touch(void *ctx, wm_table *table, char **err) {
@@ -157,7 +158,7 @@ static int do_touch(void *ctx, wm_table *table, char **err) {
   int rc = read_ttl(table, change, &expires, err);
   if (rc != SQLITE_OK)
     return rc;
-  int result = look(table, &change->key, &entry);
+  int result = look_up_key(table, &change->key, &entry);
   if (result == WALMAP_NOTFOUND)
     return WM_CALL_UNCHANGED;
   if (result == WALMAP_OK)
@@ -170,12 +171,12 @@ static int do_touch(void *ctx, wm_table *table, char **err) {
 
 static int do_remove_if(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
-  int rc = expect(table, change, err);
-  return rc == SQLITE_OK ? drop(table, &change->key, err) : rc;
+  int rc = expect_value(table, change, err);
+  return rc == SQLITE_OK ? remove_row(table, &change->key, err) : rc;
 }
 
-/* Sets the key to what the expression makes of its entry. */
-static int compute(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, char **err) {
+/* Sets the key to the value of the expression over its entry. */
+static int set_computed(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, char **err) {
   int rc = wm_upsert_evaluate(table, old, change->result, run, err);
   if (rc != SQLITE_OK)
     return rc;
@@ -183,18 +184,18 @@ static int compute(change *change, wm_table *table, wm_upsert_run *run, const wa
     *err = sqlite3_mprintf("walmap_upsert: the expression ended the transaction");
     return SQLITE_ABORT;
   }
-  change->key.form = wm_codec_entry_form(old); /* a key that is present stays as it came, as with UPDATE */
+  change->key.form = wm_codec_entry_form(old); /* a present key keeps its form, as with UPDATE */
   rc = wm_codec_read_value(run->value, &change->value);
   if (rc == SQLITE_OK)
-    rc = put(table, &change->key, &change->value, WALMAP_KEEP, err);
+    rc = set_row(table, &change->key, &change->value, WALMAP_KEEP, err);
   if (rc == SQLITE_OK)
     sqlite3_result_value(change->context, run->value);
   return rc;
 }
 
 /*
-** The expression may run any SQL, also such as writes to this very key or rolls the transaction back. A read state that
-** is begun before the old value is looked up keeps its bytes alive through all that.
+** The expression may run any SQL, which may write to this very key or roll the transaction back. A read state that is
+** begun before the lookup keeps the bytes of the old value alive meanwhile.
 */
 static int do_upsert(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
@@ -209,14 +210,14 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
     wm_upsert_end(table, &run);
     return wm_call_failed(table, result, err);
   }
-  result = look(table, &change->key, &old);
+  result = look_up_key(table, &change->key, &old);
   if (result == WALMAP_OK)
-    rc = compute(change, table, &run, &old, err);
+    rc = set_computed(change, table, &run, &old, err);
   else if (result == WALMAP_NOTFOUND)
     rc = do_set(change, table, err);
   else
     rc = wm_call_failed(table, result, err);
-  wm_upsert_end(table, &run); /* first, for it refers to the old value */
+  wm_upsert_end(table, &run); /* first, because the statement refers to the old value */
   wm_read_state_release(pin);
   return rc;
 }
@@ -229,31 +230,31 @@ void wm_function_set(sqlite3_context *context, int argc, sqlite3_value **argv) {
   sqlite3_value *ttl = argc == 4 ? argv[3] : NULL;
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
   change change = {.context = context, .result = argv[1], .ttl = ttl, .function = "walmap_set"};
-  if (table == NULL || !take_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
+  if (table == NULL || !encode_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
     return;
   if (wm_codec_read_value(argv[1], &change.value) != SQLITE_OK) {
     wm_codec_release_key(&change.key);
     sqlite3_result_error_nomem(context);
     return;
   }
-  perform(context, table, do_set, &change);
+  do_work(context, table, do_set, &change);
 }
 
 /* walmap_remove([t,] key) */
 void wm_function_remove(sqlite3_context *context, int argc, sqlite3_value **argv) {
   change change = {.context = context};
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
-  if (table != NULL && take_key(context, table, argv[0], NULL_KEY_IS_ABSENT, &change))
-    perform(context, table, do_remove, &change);
+  if (table != NULL && encode_key(context, table, argv[0], NULL_KEY_IS_ABSENT, &change))
+    do_work(context, table, do_remove, &change);
 }
 
-/* Those that return 1 or 0: a NULL key where that is no error counts as not done. */
-static void conditional(sqlite3_context *context, wm_table *table, sqlite3_value *key, null_key null,
-                        sqlite3_value *expected, sqlite3_value *value, wm_call_fn work, change change) {
+/* For the functions that return 1 or 0. A NULL key that is no error counts as not done. */
+static void call_conditional(sqlite3_context *context, wm_table *table, sqlite3_value *key, null_key null,
+                             sqlite3_value *expected, sqlite3_value *value, wm_call_fn work, change change) {
   change.context = context;
   if (null == NULL_KEY_IS_ABSENT)
     sqlite3_result_int(context, 0);
-  if (!take_key(context, table, key, null, &change))
+  if (!encode_key(context, table, key, null, &change))
     return;
   if ((expected != NULL && wm_codec_read_value(expected, &change.expected) != SQLITE_OK) ||
       (value != NULL && wm_codec_read_value(value, &change.value) != SQLITE_OK)) {
@@ -261,7 +262,7 @@ static void conditional(sqlite3_context *context, wm_table *table, sqlite3_value
     sqlite3_result_error_nomem(context);
     return;
   }
-  if (perform(context, table, work, &change))
+  if (do_work(context, table, work, &change))
     sqlite3_result_int(context, change.done);
 }
 
@@ -270,7 +271,7 @@ void wm_function_set_if_absent(sqlite3_context *context, int argc, sqlite3_value
   const change change = {.ttl = argc == 4 ? argv[3] : NULL, .function = "walmap_set_if_absent"};
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_AN_ERROR, NULL, argv[1], do_set_if_absent, change);
+    call_conditional(context, table, argv[0], NULL_KEY_IS_AN_ERROR, NULL, argv[1], do_set_if_absent, change);
 }
 
 /* walmap_touch([t,] key, ttl) */
@@ -278,21 +279,21 @@ void wm_function_touch(sqlite3_context *context, int argc, sqlite3_value **argv)
   const change change = {.ttl = argv[argc - 1], .function = "walmap_touch"};
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, NULL, NULL, do_touch, change);
+    call_conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, NULL, NULL, do_touch, change);
 }
 
 /* walmap_set_if([t,] key, expected, value) */
 void wm_function_set_if(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 3);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], argv[2], do_set_if, (change){0});
+    call_conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], argv[2], do_set_if, (change){0});
 }
 
 /* walmap_remove_if([t,] key, expected) */
 void wm_function_remove_if(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 2);
   if (table != NULL)
-    conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], NULL, do_remove_if, (change){0});
+    call_conditional(context, table, argv[0], NULL_KEY_IS_ABSENT, argv[1], NULL, do_remove_if, (change){0});
 }
 
 /* walmap_upsert([t,] key, initial, expression), or with the table's name and a ttl for `initial` */
@@ -307,12 +308,12 @@ void wm_function_upsert(sqlite3_context *context, int argc, sqlite3_value **argv
     sqlite3_result_error(context, "walmap_upsert: the expression is not a text, as in 'value + 1'", -1);
     return;
   }
-  if (!take_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
+  if (!encode_key(context, table, argv[0], NULL_KEY_IS_AN_ERROR, &change))
     return;
   if (wm_codec_read_value(argv[1], &change.value) != SQLITE_OK) {
     wm_codec_release_key(&change.key);
     sqlite3_result_error_nomem(context);
     return;
   }
-  perform(context, table, do_upsert, &change);
+  do_work(context, table, do_upsert, &change);
 }

@@ -1,19 +1,19 @@
 /*
 ** cursor.c - cursors of walmap tables: see cursor.h
 **
-** A cursor walks a state (WM_PLAN_SCAN), or has all its entries from the start: those of such a walk, to be sorted, or
-** those of the other ways, which are few.
+** A cursor walks a state (WM_PLAN_SCAN), or has all its entries from xFilter on: the entries of a walk that are to be
+** sorted, or the few entries of the other plans.
 **
-** What it reads. In a transaction that has begun on the map, point lookups go through walmap_txn_get, which takes the
-** key's shard until the transaction ends (T4), and scans read a state of what the transaction sees. Otherwise both read
-** the committed state that the connection's open statements share (T2): the cursor holds it from xOpen, because SQLite
-** may open a subquery's cursor anew before it closes the old one, and never the other way round. It stays with what it
-** read at first when the connection begins to write meanwhile, and looks for something newer at the next xFilter when
-** the transaction that it read in has ended.
+** In a transaction that has begun on the map, point lookups go through walmap_txn_get, which locks the key's shard
+** until the transaction ends (T4), and scans read a state of what the transaction sees. Otherwise both read the
+** committed state that the connection's open statements share (T2). The cursor holds that state from xOpen, because
+** SQLite may open a subquery's cursor anew before it closes the old one. The cursor keeps its state when the connection
+** begins to write meanwhile. It takes a newer state at the next xFilter, when the transaction in which it read has
+** ended.
 **
-** Cursors are pooled, and entries point into the map's log: reading a row allocates nothing.
+** Cursors are pooled, and entries point into the map's log: to read a row allocates no memory.
 **
-** What runs below xOpen and xFilter returns WALMAP codes (error.h); these two turn them into SQLite's.
+** The functions below xOpen and xFilter return WALMAP codes (error.h); these two turn them into SQLite's.
 */
 #include "table/cursor.h"
 
@@ -39,10 +39,10 @@ typedef struct wm_cursor {
   wm_attachment *attachment;
   wm_read_state *state; /* the shared state, kept from xOpen */
   wm_read_state *own;   /* WM_PLAN_SCAN in a transaction; otherwise NULL */
-  bool in_transaction;  /* as it was when `state` was acquired */
+  bool in_transaction;  /* a transaction had begun on the map when `state` was acquired */
   unsigned generation;
   bool is_scan, is_sorted, is_walk, at_end;
-  walmap_entry entry; /* the present one */
+  walmap_entry entry; /* the present entry */
 
   walmap_cursor scan; /* is_scan, or is_sorted at first */
   wm_range range;
@@ -51,14 +51,14 @@ typedef struct wm_cursor {
 
   walmap_entry *found; /* none of them: all entries */
   size_t n_found, at, room;
-  walmap_entry small[BATCH]; /* `found`, as long as it suffices */
+  walmap_entry small[BATCH]; /* serves as `found` while it is large enough */
   struct wm_cursor *next;    /* in the pool */
 } wm_cursor;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* xOpen, xClose                                                                                                      */
 
-static int acquire(wm_cursor *c) {
+static int acquire_state(wm_cursor *c) {
   int result = wm_read_state_acquire(c->attachment, &c->state);
   if (result == WALMAP_OK) {
     c->in_transaction = wm_attachment_is_begun(c->attachment);
@@ -67,13 +67,13 @@ static int acquire(wm_cursor *c) {
   return result;
 }
 
-static void release(wm_cursor *c) {
+static void release_states(wm_cursor *c) {
   wm_read_state_release(c->own);
   wm_read_state_release(c->state);
   c->own = c->state = NULL;
 }
 
-/* Like a new one, but for the buffer. */
+/* A cursor from the pool, or a new one. */
 static wm_cursor *from_pool(wm_conn *conn) {
   wm_cursor *c = conn->cursors;
   if (c != NULL) {
@@ -123,7 +123,7 @@ int wm_cursor_open(sqlite3_vtab *vtab, sqlite3_vtab_cursor **out) {
     return SQLITE_NOMEM;
   c->attachment = table->attachment;
   c->at_end = true;
-  int result = acquire(c);
+  int result = acquire_state(c);
   if (result != WALMAP_OK) {
     to_pool(table->conn, c);
     return wm_error_table(vtab, result, table);
@@ -139,7 +139,7 @@ int wm_cursor_close(sqlite3_vtab_cursor *base) {
   wm_walk_clear(&c->walk);
   if (c->sorted.rows != NULL)
     wm_sorted_clear(&c->sorted, false);
-  release(c);
+  release_states(c);
   to_pool(conn, c);
   return SQLITE_OK;
 }
@@ -148,7 +148,7 @@ int wm_cursor_close(sqlite3_vtab_cursor *base) {
 /* Point lookups                                                                                                      */
 
 /* Room for `n` more entries. A WALMAP code. */
-static int reserve(wm_cursor *c, size_t n) {
+static int reserve_entries(wm_cursor *c, size_t n) {
   if (c->n_found + n <= c->room)
     return WALMAP_OK;
   size_t room = 2 * (c->n_found + n);
@@ -166,8 +166,8 @@ static bool in_own_transaction(const wm_cursor *c) {
   return c->in_transaction && c->generation == c->attachment->generation;
 }
 
-static int get(wm_cursor *c, const wm_key *key) {
-  int result = reserve(c, 1);
+static int get_entry(wm_cursor *c, const wm_key *key) {
+  int result = reserve_entries(c, 1);
   if (result != WALMAP_OK)
     return result;
   walmap_entry *entry = &c->found[c->n_found];
@@ -191,22 +191,22 @@ static bool is_found(const wm_cursor *c, size_t n, const walmap_entry *entry) {
 
 typedef struct collecting {
   wm_cursor *cursor;
-  size_t n_before; /* so many entries at the start of `found` may be look-alikes of other numbers */
+  size_t n_before; /* how many entries at the start of `found` may be look-alikes of other numbers */
   int result;
 } collecting;
 
-/* Adds text that looks like a number: it may be equal to the one sought, for SQLite to say. */
-static bool collect(void *context, const walmap_entry *entry) {
+/* Adds text that looks like a number. SQLite decides whether it is equal to the number that is sought. */
+static bool collect_lookalike(void *context, const walmap_entry *entry) {
   collecting *all = context;
   if (!wm_codec_is_lookalike(entry) || is_found(all->cursor, all->n_before, entry))
     return true;
-  if ((all->result = reserve(all->cursor, 1)) != WALMAP_OK)
+  if ((all->result = reserve_entries(all->cursor, 1)) != WALMAP_OK)
     return false;
   all->cursor->found[all->cursor->n_found++] = *entry;
   return true;
 }
 
-/* The look-alikes of a number (codec_hash.c), if the map can have any. */
+/* Adds the look-alikes of a number (codec_hash.c), if the map can have any. */
 static int get_lookalikes(wm_cursor *c, const wm_key *key, size_t n_before) {
   if (!wm_codec_key_is_number(key->data) || !atomic_load_explicit(&c->attachment->map->numeric, memory_order_relaxed))
     return WALMAP_OK;
@@ -216,9 +216,9 @@ static int get_lookalikes(wm_cursor *c, const wm_key *key, size_t n_before) {
   collecting all = {c, n_before, WALMAP_OK};
   for (int i = 0; i < n && result == WALMAP_OK; i++) {
     if (in_own_transaction(c))
-      result = walmap_txn_each_hash(c->attachment->txn, hashes[i], collect, &all);
+      result = walmap_txn_each_hash(c->attachment->txn, hashes[i], collect_lookalike, &all);
     else
-      walmap_state_each_hash(c->state->state, hashes[i], collect, &all);
+      walmap_state_each_hash(c->state->state, hashes[i], collect_lookalike, &all);
     result = result == WALMAP_OK ? all.result : result;
   }
   return result;
@@ -229,7 +229,7 @@ static int find_key(wm_cursor *c, sqlite3_value *value) {
   int rc = wm_codec_encode_key(value, &key);
   if (rc != SQLITE_OK)
     return rc == SQLITE_NOMEM ? WALMAP_NOMEM : WALMAP_OK; /* key = NULL is never true */
-  int result = get(c, &key);
+  int result = get_entry(c, &key);
   if (result == WALMAP_OK)
     result = get_lookalikes(c, &key, 0);
   wm_codec_release_key(&key);
@@ -245,16 +245,16 @@ typedef struct batch {
 } batch;
 
 /*
-** Adds the entries of the batch's keys. The list has each value once, but what was found as some number's look-alike
-** may be in the list itself. Such are among the first `n_lookalikes` entries: the list is sorted, numbers come before
-** text.
+** Adds the entries of the batch's keys. The list has each value once, but an entry that was found as a number's
+** look-alike may be in the list itself. Such entries are among the first `n_lookalikes`: the list is sorted, and
+** numbers come before text.
 */
-static int look_up(wm_cursor *c, batch *b, size_t n_lookalikes) {
-  int result = reserve(c, b->n);
+static int look_up_batch(wm_cursor *c, batch *b, size_t n_lookalikes) {
+  int result = reserve_entries(c, b->n);
   walmap_entry *entries = &c->found[c->n_found];
   if (result == WALMAP_OK && in_own_transaction(c)) {
     for (size_t i = 0; i < b->n && result == WALMAP_OK; i++)
-      result = get(c, &b->keys[i]);
+      result = get_entry(c, &b->keys[i]);
   } else if (result == WALMAP_OK) {
     for (size_t i = 0; i < b->n; i++)
       entries[i] = (walmap_entry){.key = b->keys[i].data, .key_len = b->keys[i].size};
@@ -281,8 +281,8 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
   b->n = 0;
   sqlite3_value *value;
   size_t n_lookalikes = 0;
-  int result = WALMAP_OK, step = sqlite3_vtab_in_first(list, &value);
-  for (; step == SQLITE_OK && result == WALMAP_OK; step = sqlite3_vtab_in_next(list, &value)) {
+  int result = WALMAP_OK, next_in_range = sqlite3_vtab_in_first(list, &value);
+  for (; next_in_range == SQLITE_OK && result == WALMAP_OK; next_in_range = sqlite3_vtab_in_next(list, &value)) {
     wm_key *key = &b->keys[b->n];
     int rc = wm_codec_encode_key(value, key);
     if (rc == SQLITE_CONSTRAINT_NOTNULL)
@@ -296,12 +296,12 @@ static int find_list(wm_cursor *c, sqlite3_value *list) {
     if (c->n_found > n_before)
       n_lookalikes = c->n_found;
     if (++b->n == BATCH && result == WALMAP_OK)
-      result = look_up(c, b, n_lookalikes);
+      result = look_up_batch(c, b, n_lookalikes);
   }
-  if (result == WALMAP_OK && step == SQLITE_NOMEM)
+  if (result == WALMAP_OK && next_in_range == SQLITE_NOMEM)
     result = WALMAP_NOMEM;
   if (result == WALMAP_OK)
-    result = look_up(c, b, n_lookalikes);
+    result = look_up_batch(c, b, n_lookalikes);
   for (size_t i = 0; i < b->n; i++)
     wm_codec_release_key(&b->keys[i]);
   sqlite3_free(b);
@@ -322,8 +322,8 @@ static void sort_found(wm_cursor *c) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* xFilter to xColumn                                                                                                 */
 
-/* To the next entry within the range: false at the end. */
-static bool step(wm_cursor *c, walmap_entry *entry) {
+/* Moves to the next entry within the range. False at the end. */
+static bool next_in_range(wm_cursor *c, walmap_entry *entry) {
   while (walmap_cursor_next(&c->scan, entry)) {
     if (!wm_range_is_used(&c->range) || wm_range_has(&c->range, entry))
       return true;
@@ -340,11 +340,11 @@ static bool step_walk(wm_cursor *c, walmap_entry *entry) {
   return false;
 }
 
-static int sort(wm_cursor *c, bool descending) {
+static int sort_entries(wm_cursor *c, bool descending) {
   walmap_entry entry;
   int result = WALMAP_OK;
   wm_sorted_clear(&c->sorted, descending);
-  while (result == WALMAP_OK && step(c, &entry))
+  while (result == WALMAP_OK && next_in_range(c, &entry))
     result = wm_sorted_add(&c->sorted, &entry);
   return result;
 }
@@ -357,7 +357,7 @@ static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
   if (is_empty)
     return WALMAP_OK;
   if (in_own_transaction(c)) {
-    wm_read_state *before = c->own; /* maybe the same, when nothing was written since */
+    wm_read_state *before = c->own; /* the same state, if no write came between */
     int result = wm_read_state_acquire_own(c->attachment, &state);
     if (result != WALMAP_OK)
       return result;
@@ -374,7 +374,7 @@ static int start_scan(wm_cursor *c, int plan, sqlite3_value **argv) {
   walmap_cursor_start(&c->scan, state->state);
   c->is_sorted = (plan & WM_PLAN_SORTED) != 0;
   c->is_scan = !c->is_sorted;
-  return c->is_sorted ? sort(c, descending) : WALMAP_OK;
+  return c->is_sorted ? sort_entries(c, descending) : WALMAP_OK;
 }
 
 int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
@@ -385,9 +385,9 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
   c->is_scan = c->is_sorted = c->is_walk = false;
   c->n_found = c->at = 0;
   wm_walk_clear(&c->walk);
-  if (c->in_transaction && c->generation != c->attachment->generation) { /* it ended */
-    release(c);
-    result = acquire(c);
+  if (c->in_transaction && c->generation != c->attachment->generation) { /* the transaction has ended */
+    release_states(c);
+    result = acquire_state(c);
   }
   if (result == WALMAP_OK) {
     switch (WM_PLAN_WAY(plan)) {
@@ -414,7 +414,7 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
 int wm_cursor_next(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
   if (c->is_scan) {
-    c->at_end = !step(c, &c->entry);
+    c->at_end = !next_in_range(c, &c->entry);
   } else if (c->is_walk) {
     c->at_end = !step_walk(c, &c->entry);
   } else if (c->is_sorted) {

@@ -20,8 +20,8 @@ static size_t varint_size(uint64_t number) {
 
 /*
 ** A native table limits the record: the payloads, and a header that holds its own length and one varint for each
-** column, which tells the column's type and length. The bytes of numbers, here up to 8 each, make a difference only to
-** a limit that somebody set to less than a few dozen bytes more than the row.
+** column, which tells the column's type and length. The bytes of numbers, here up to 8 each, matter only to a limit of
+** less than a few dozen bytes more than the row.
 */
 bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size) {
   uint64_t limit = (uint64_t)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, -1);

@@ -12,7 +12,7 @@
 
 /*
 ** Whether a native table would refuse the row for its length, with SQLITE_TOOBIG. `value_size` is without header byte
-** and NUL: wm_value.payload_size, or wm_codec_payload_size. To be asked before the row is set.
+** and NUL: wm_value.payload_size, or wm_codec_payload_size. Ask before the row is set.
 */
 bool wm_row_is_too_big(sqlite3 *db, const wm_key *key, size_t value_size);
 
