@@ -69,8 +69,8 @@ const char *walmap_version(void);
 
 /*
 ** Limits. A key and a value are each at most WALMAP_MAX_LENGTH bytes. One shard's log has at most 16,319 segments of up
-** to 1 MiB each; a record longer than 128 KiB may take a segment of its own. So a shard holds 16 GiB of shorter records,
-** or 16,319 longer ones at least; a map holds as many times that as it has shards.
+** to 1 MiB each; a record longer than 128 KiB may take a segment of its own. So a shard holds 16 GiB of shorter
+** records, or 16,319 longer ones at least; a map holds as many times that as it has shards.
 */
 #define WALMAP_MAX_LENGTH ((size_t)1 << 33)
 #define WALMAP_MAX_SHARDS 256
@@ -626,12 +626,12 @@ int walmap_state_changes(walmap_state *state, const void *since, size_t since_si
 /*
 ** Waits until a transaction has committed after the position `since` (which may be changes, too), at most `ms`: then
 ** *position is the newest one, to be freed with walmap_image_free. Sleeps meanwhile, and holds neither a state nor a
-** lock, so any number of threads may wait. A rollback may end the wait as well; an entry that expires does not. A thread
-** that holds the locks of shards waits in vain for their writers.
+** lock, so any number of threads may wait. A rollback may end the wait as well; an entry that expires does not. A
+** thread that holds the locks of shards waits in vain for their writers.
 **   interrupt  may be NULL; is polled every 20 ms, and ends the wait with WALMAP_INTERRUPT when it returns true
 **   why        may be NULL; set on CORRUPT and GONE
-** Errors: NOTFOUND when the time is over; INTERRUPT; NOMEM; CORRUPT when `since` is no position, GONE when it is another
-** map's.
+** Errors: NOTFOUND when the time is over; INTERRUPT; NOMEM; CORRUPT when `since` is no position, GONE when it is
+** another map's.
 */
 int walmap_wait(walmap *map, const void *since, size_t since_size, uint32_t ms, bool (*interrupt)(void *ctx), void *ctx,
                 void **position, size_t *size, walmap_why *why);

@@ -131,8 +131,8 @@ void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t r
 void walmap__log_settle(walmap__log *log);
 
 /*
-** A segment outside of the list, with an id of its own: for compaction to fill. `own_block`: its bytes are to be a block
-** of their own. NULL with *result set.
+** A segment outside of the list, with an id of its own: for compaction to fill. `own_block`: its bytes are to be a
+** block of their own. NULL with *result set.
 */
 walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, bool own_block, uint64_t first_lsn,
                                          int *result);

@@ -47,8 +47,8 @@ static walmap__slot *enter_blocks(walmap__epoch *e, walmap__more_slots *from, co
 }
 
 /*
-** The blocks are searched in a circle, from the slot that was taken last: beside many states that last, a read finds the
-** slot that the read before it has left, or the next one.
+** The blocks are searched in a circle, from the slot that was taken last: beside many states that last, a read finds
+** the slot that the read before it has left, or the next one.
 */
 static walmap__slot *enter_circle(walmap__epoch *e, const walmap__slot *last) {
   walmap__more_slots *newest = atomic_load(&e->more);
@@ -63,8 +63,8 @@ static walmap__slot *enter_circle(walmap__epoch *e, const walmap__slot *last) {
 
 /*
 ** Blocks of slots are only ever added, in front, so that the list can be walked without a lock. A walk that misses one
-** began before it was there, and its reader reads the clock after that (E1). The first slot is taken beforehand, so that
-** no other reader takes it.
+** began before it was there, and its reader reads the clock after that (E1). The first slot is taken beforehand, so
+** that no other reader takes it.
 */
 static walmap__slot *enter_new_block(walmap__epoch *e, walmap__memory *memory) {
   walmap__more_slots *fresh = walmap__memory_alloc(memory, sizeof *fresh);

@@ -53,8 +53,8 @@ typedef struct walmap__changes {
 } walmap__changes;
 
 /*
-** The vector of a position, or of the position in changes, of this map: where its numbers of 8 bytes lie. OK; CORRUPT or
-** GONE, with *why set.
+** The vector of a position, or of the position in changes, of this map: where its numbers of 8 bytes lie. OK; CORRUPT
+** or GONE, with *why set.
 */
 int walmap__changes_read_since(const walmap *map, const void *since, size_t since_size, const uint8_t **commit_points,
                                walmap_why *why);

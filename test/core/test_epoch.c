@@ -1,6 +1,6 @@
 /*
-** test_epoch.c - readers' slots: a read that looks for its slot the longer, the more states are open; slots that are not
-** used again; an oldest reader that is missed
+** test_epoch.c - readers' slots: a read that looks for its slot the longer, the more states are open; slots that are
+** not used again; an oldest reader that is missed
 **
 ** What a search does is told by the slot that it leads to, not by a clock.
 */

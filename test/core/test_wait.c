@@ -1,6 +1,6 @@
 /*
-** test_wait.c - walmap_wait: a wait that ends too early or too late, burns time, ignores an interrupt, or misses a commit
-** among many waiters
+** test_wait.c - walmap_wait: a wait that ends too early or too late, burns time, ignores an interrupt, or misses a
+** commit among many waiters
 **
 ** test_races.c stops waiter and writer at the named points between which a commit could be missed.
 */

@@ -7,12 +7,12 @@
 ** deferred foreign key.
 **
 ** Of tables that are not ordered every statement must have one right outcome whatever the order in which rows are
-** visited. Hence: an UPDATE of many keys maps them one to one into a range that no row of it comes from, or maps them to
-** one constant with ABORT or ROLLBACK; INSERT ... SELECT is ordered; no LIMIT without a complete ORDER BY; no aggregate
-** of which ties or rounding could be seen; no scalar subquery that finds two rows. Ordered tables get such statements
-** too (sql_change_in_order), and a SELECT of one table must give its rows in the same order.
-** Two more things are left out because the documentation names them as differing: UPDATE and DELETE by `key =
-** <expression with numeric affinity>`, and UPDATE OR REPLACE of several keys.
+** visited. Hence: an UPDATE of many keys maps them one to one into a range that no row of it comes from, or maps them
+** to one constant with ABORT or ROLLBACK; INSERT ... SELECT is ordered; no LIMIT without a complete ORDER BY; no
+** aggregate of which ties or rounding could be seen; no scalar subquery that finds two rows. Ordered tables get such
+** statements too (sql_change_in_order), and a SELECT of one table must give its rows in the same order. Two more things
+** are left out because the documentation names them as differing: UPDATE and DELETE by `key = <expression with numeric
+** affinity>`, and UPDATE OR REPLACE of several keys.
 */
 #ifndef DIFFERENTIAL_SQL_H
 #define DIFFERENTIAL_SQL_H
