@@ -195,7 +195,7 @@ static void stop_workers(walmap__bulk_load *b) {
 }
 
 static int add_chunks(worker *w) {
-  walmap__image_chunk chunk;
+  walmap__image_chunk chunk = {0}; /* GCC does not see that it is set where it is used */
   int result;
   while ((result = next_chunk(w, &chunk)) == WALMAP_OK && (result = add_chunk(w, chunk)) == WALMAP_OK) {
   }
