@@ -5,6 +5,8 @@
 
 #include "table/vtab.h"
 
+#include <string.h>
+
 SQLITE_EXTENSION_INIT3
 
 #define SMALL_MAP 1024
@@ -26,16 +28,51 @@ static bool is_bound(sqlite3_index_info *info, int i, int op, const char *collat
          has_collation(info, i, collation);
 }
 
+/* The type of the right side as far as it is known, and itself; SQLITE_NULL: it is not. */
+static int known_type(sqlite3_index_info *info, int i, sqlite3_value **value) {
+  return sqlite3_vtab_rhs_value(info, i, value) == SQLITE_OK ? sqlite3_value_type(*value) : SQLITE_NULL;
+}
+
+/* Whether the right side is known to be a text or blob: then only the entry with that very key matches. */
+static bool is_known_bytes(sqlite3_index_info *info, int i) {
+  sqlite3_value *value;
+  int type = known_type(info, i, &value);
+  return type == SQLITE_TEXT || type == SQLITE_BLOB;
+}
+
+static int to_lower(int c) { return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c; }
+
+/*
+** Whether the bounds are two texts of which SQLite would make the second of the first, the beginning of a pattern: the
+** last byte is one greater, and with NOCASE all letters are lower case.
+*/
+static bool are_beginning_and_end(sqlite3_index_info *info, int lower, int upper, bool nocase) {
+  sqlite3_value *from, *to;
+  if (known_type(info, lower, &from) != SQLITE_TEXT || known_type(info, upper, &to) != SQLITE_TEXT)
+    return false;
+  const unsigned char *a = sqlite3_value_text(from), *b = sqlite3_value_text(to);
+  int n = sqlite3_value_bytes(from);
+  if (a == NULL || b == NULL || n == 0 || sqlite3_value_bytes(to) != n)
+    return false;
+  for (int i = 0; i < n; i++) {
+    if ((nocase ? to_lower(a[i]) : a[i]) + (i == n - 1) != b[i])
+      return false;
+  }
+  return true;
+}
+
 /*
 ** Whether the bounds i and i + 1 are those that SQLite makes of a pattern: of LIKE 'a%', key >= 'A' and key < 'b' with
 ** NOCASE; of GLOB 'a*', key >= 'a' and key < 'b'. It puts them right before the pattern. So NOCASE is SQLite's own,
-** while in any other bound it is what the application may have put in its place.
+** while in any other bound it is what the application may have put in its place. Where the pattern has no beginning,
+** bounds that the statement itself has may lie there, as in key GLOB '*7' AND key >= 5 AND key < 10.
 */
 static bool are_of_pattern(sqlite3_index_info *info, int i, int op, const char *collation) {
   const struct sqlite3_index_constraint *all = info->aConstraint;
   return i >= 0 && is_bound(info, i, SQLITE_INDEX_CONSTRAINT_GE, collation) &&
          is_bound(info, i + 1, SQLITE_INDEX_CONSTRAINT_LT, collation) && i + 2 < info->nConstraint &&
-         all[i + 2].iColumn == 0 && all[i + 2].op == op && all[i + 2].iTermOffset == all[i].iTermOffset + 2;
+         all[i + 2].iColumn == 0 && all[i + 2].op == op && all[i + 2].iTermOffset == all[i].iTermOffset + 2 &&
+         are_beginning_and_end(info, i, i + 1, strcmp(collation, "NOCASE") == 0);
 }
 
 static bool is_of_like(sqlite3_index_info *info, int i) {
@@ -69,15 +106,6 @@ static void consider_constraint(sqlite3_index_info *info, int i, choice *chosen)
       chosen->upper = i;
     break;
   }
-}
-
-/* Whether the right side is known to be a text or blob: then only the entry with that very key matches. */
-static bool is_known_bytes(sqlite3_index_info *info, int i) {
-  sqlite3_value *value;
-  if (sqlite3_vtab_rhs_value(info, i, &value) != SQLITE_OK)
-    return false;
-  int type = sqlite3_value_type(value);
-  return type == SQLITE_TEXT || type == SQLITE_BLOB;
 }
 
 /*
