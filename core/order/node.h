@@ -24,7 +24,7 @@ static inline walmap__node *walmap__order_root(const walmap__order *order) {
   return atomic_load_explicit(&order->root, memory_order_acquire);
 }
 
-/* Frees a node and all below it, or a leaf for level -1, with the separators in them. Nobody may know them. */
+/* Frees a node and all below it, or a leaf for level -1, with the separators in them. No reader may know them. */
 void walmap__node_free_all(walmap__order *order, void *node, int level);
 
 #endif

@@ -27,7 +27,7 @@ typedef struct rebuild {
   void *top;
 } rebuild;
 
-static void start(rebuild *r, walmap__order *order, const walmap__sort_bytes *key) {
+static void start_rebuild(rebuild *r, walmap__order *order, const walmap__sort_bytes *key) {
   *r = (rebuild){.order = order};
   walmap__node *node = walmap__order_root(order);
   for (int depth = 0;; depth++) {
@@ -224,7 +224,7 @@ static void free_unseen(walmap__order *order) {
 int walmap__order_make_room(walmap__order *order, const walmap__sort_bytes *key) {
   rebuild r;
   walmap__order_lock(&order->mutex);
-  start(&r, order, key);
+  start_rebuild(&r, order, key);
   walmap__leaf *leaf = r.path.leaf;
   walmap__order_lock(&leaf->mutex);
   bool has_room = atomic_load_explicit(&leaf->n, memory_order_relaxed) < WALMAP__LEAF_WORDS &&
@@ -291,7 +291,7 @@ static void merge_with_neighbour(rebuild *r) {
 void walmap__order_merge(walmap__order *order, const walmap__sort_bytes *key) {
   rebuild r;
   walmap__order_lock(&order->mutex);
-  start(&r, order, key);
+  start_rebuild(&r, order, key);
   walmap__leaf *leaf = r.path.leaf;
   walmap__order_lock(&leaf->mutex);
   bool is_empty = leaf->live == 0;

@@ -121,7 +121,7 @@ static bool grow(const wm_history *h, wm_era *era) {
   return true;
 }
 
-/* The era's state is not younger than the commit points: who collects them comes after whoever began it. */
+/* The era's state is not younger than the commit points: a reader collects them after that state was begun. */
 void wm_history_advance(wm_history *h, const wm_version *version, uint64_t written) {
   h->head = *version;
   wm_era *era = present_era(h);

@@ -26,7 +26,7 @@ static span trim(const char *at, size_t size) {
   return (span){at, (int)size};
 }
 
-static int fail(char **error, char *text) {
+static int option_error(char **error, char *text) {
   if (text == NULL)
     return SQLITE_NOMEM;
   *error = text;
@@ -184,14 +184,15 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
   span name = trim(argument, equals != NULL ? (size_t)(equals - argument) : strlen(argument));
   const struct option *option = find(name);
   if (option == NULL)
-    return fail(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
-                                       "busy_timeout=MS, auto_compact=PERCENT, ttl=SECONDS, durable=N and ordered=N",
-                                       name.size, name.at));
+    return option_error(error,
+                        sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
+                                        "busy_timeout=MS, auto_compact=PERCENT, ttl=SECONDS, durable=N and ordered=N",
+                                        name.size, name.at));
   if (equals == NULL)
-    return fail(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
+    return option_error(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
   unsigned bit = 1U << (option - known);
   if (*seen & bit)
-    return fail(error, sqlite3_mprintf("option %s is given twice", option->name));
+    return option_error(error, sqlite3_mprintf("option %s is given twice", option->name));
   *seen |= bit;
 
   span value = trim(equals + 1, strlen(equals + 1));
@@ -200,8 +201,8 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
   if (rc == SQLITE_NOMEM)
     return rc;
   if (rc != SQLITE_OK || !option->set(options, &text))
-    rc = fail(error, sqlite3_mprintf("option %s=%.*s is not allowed; allowed is %s", option->name, value.size, value.at,
-                                     option->allowed));
+    rc = option_error(error, sqlite3_mprintf("option %s=%.*s is not allowed; allowed is %s", option->name, value.size,
+                                             value.at, option->allowed));
   sqlite3_free(text);
   return rc;
 }
@@ -268,10 +269,10 @@ int wm_options_agree(const wm_options *options, const walmap_options *existing, 
   if (d.name == NULL)
     return SQLITE_OK;
   if (d.theirs == WALMAP_TIMEOUT_OF_SESSION)
-    return fail(error,
-                sqlite3_mprintf("option busy_timeout=%llu contradicts the map, which exists without one; leave it "
-                                "out, and use PRAGMA busy_timeout",
-                                (unsigned long long)d.ours));
+    return option_error(
+        error, sqlite3_mprintf("option busy_timeout=%llu contradicts the map, which exists without one; leave it "
+                               "out, and use PRAGMA busy_timeout",
+                               (unsigned long long)d.ours));
   char *ours = text_of(&d, d.ours), *theirs = text_of(&d, d.theirs);
   char *text = ours == NULL || theirs == NULL
                    ? NULL
@@ -280,7 +281,7 @@ int wm_options_agree(const wm_options *options, const walmap_options *existing, 
                                      d.name, ours, d.name, theirs);
   sqlite3_free(ours);
   sqlite3_free(theirs);
-  return fail(error, text);
+  return option_error(error, text);
 }
 
 bool wm_options_are_of(const wm_options *options, const walmap_options *existing) {

@@ -96,7 +96,7 @@ static int create(wm_attachment *attachment, walmap *map, wm_read_state **out) {
 }
 
 /* A state that is not begun, from the pool or new. A WALMAP code. */
-static int obtain(wm_attachment *attachment, wm_read_state **out) {
+static int obtain_state(wm_attachment *attachment, wm_read_state **out) {
   wm_read_state *state = attachment->pool;
   if (state == NULL)
     return create(attachment, attachment->map->map, out);
@@ -128,7 +128,7 @@ int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
   if (wm_attachment_is_begun(attachment))
     wm_attachment_statement(attachment);
   wm_read_state *state;
-  int result = obtain(attachment, &state);
+  int result = obtain_state(attachment, &state);
   if (result != WALMAP_OK)
     return result;
   if ((result = walmap_state_begin(state->state)) != WALMAP_OK) {
@@ -141,7 +141,7 @@ int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
 
 int wm_read_state_of_version(wm_attachment *attachment, const wm_version *version, wm_read_state **out) {
   wm_read_state *state;
-  int result = obtain(attachment, &state);
+  int result = obtain_state(attachment, &state);
   if (result != WALMAP_OK)
     return result;
   if ((result = wm_history_begin(attachment->map->history, version, state->state, &state->era)) != WALMAP_OK) {
@@ -183,7 +183,7 @@ int wm_read_state_acquire_own(wm_attachment *attachment, wm_read_state **out) {
     return WALMAP_OK;
   }
   wm_read_state *state;
-  int result = obtain(attachment, &state);
+  int result = obtain_state(attachment, &state);
   if (result != WALMAP_OK)
     return result;
   if ((result = walmap_txn_state_begin(attachment->txn, state->state)) != WALMAP_OK) {

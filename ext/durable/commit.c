@@ -116,7 +116,8 @@ void wm_durable_commit(wm_attachment *attachment) {
     walmap_txn_commit(attachment->txn);
     wm_history_advance(h, &h->pending, attachment->journal.size);
   } else {
-    walmap_txn_rollback(attachment->txn); /* the table was dropped, or somebody has seen more of the file already */
+    walmap_txn_rollback(
+        attachment->txn); /* the table was dropped, or another connection has seen more of the file already */
   }
   end(attachment);
   pthread_mutex_unlock(&h->mutex);

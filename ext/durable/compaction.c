@@ -64,7 +64,7 @@ uint64_t wm_compaction_cost_of_journal(wm_table *table) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* A pass                                                                                                             */
 
-static int fail(wm_table *table, int result) {
+static int compaction_failed(wm_table *table, int result) {
   return wm_log_fail(table, wm_error_code(result), wm_error_text(result, table->name, table->attachment));
 }
 
@@ -102,7 +102,7 @@ static int pass_row(void *ctx, const wm_log_row *row) {
       continue;
     int result = put_again(p, &record.entry);
     if (result != WALMAP_OK)
-      return fail(p->table, result);
+      return compaction_failed(p->table, result);
   }
   if (wrong != NULL)
     return wm_log_damaged(p->table, row->seq, wrong);
@@ -118,7 +118,7 @@ static int remove_rows(wm_table *table, uint64_t budget) {
   pass p = {.table = table, .budget = budget, .last = attachment->base.seq, .next = journal->first};
   int result = walmap_open(NULL, &p.seen);
   if (result != WALMAP_OK)
-    return fail(table, result);
+    return compaction_failed(table, result);
   int rc = wm_log_each(table, journal->first, pass_row, &p);
   if (rc == SQLITE_DONE)
     rc = SQLITE_OK;

@@ -6,7 +6,7 @@
 **
 **    the map shows it, or did so a moment ago (conn/history.h)      a state of the map
 **    the file is ahead, and has the map's row with the map's chain  the rows after it are applied to the map first
-**    nothing was loaded yet, or the map went another way            the map is loaded anew, if nobody else is hindered
+**    nothing was loaded yet, or the map went another way            the map is loaded anew, if no other connection is hindered
 **    otherwise                                                      the connection makes a copy of its own
 **
 ** A sequence number alone would not do: a file may come back to an older state and take another course from there (D4).
@@ -14,7 +14,7 @@
 **
 ** The map is moved by one connection at a time, the one that has set `catching_up`, or by a transaction that commits.
 ** That a file's row is committed before xCommit shows it in the map is common under load; then readers wait for
-** xCommit, which is on its way (`committer`). Nobody waits for a transaction that is still open: what it has not
+** xCommit, which is on its way (`committer`). No connection waits for a transaction that is still open: what it has not
 ** committed to the file is no reader's version.
 */
 #include "durable/durable.h"
@@ -124,7 +124,7 @@ static int find_continuation(wm_table *table, const wm_version *head, bool *foun
   return rc == SQLITE_NOTFOUND ? SQLITE_OK : rc;
 }
 
-/* Whether the map may be loaded anew by somebody who only reads: not when a transaction has changes in it. */
+/* Whether the map may be loaded anew by a connection that only reads: not when a transaction has changes in it. */
 static bool may_load(const wm_history *h, bool writes) { return writes || h->writers == 0; }
 
 /* Applies rows to the map, in a transaction of its own. An SQLite code. */
@@ -156,7 +156,7 @@ static int move_map(wm_table *table, const wm_version *from) {
 /* APPLY and LOAD; *copy: the map is better left alone. An SQLite code. */
 static int move(wm_table *table, way way, bool writes, bool *copy) {
   wm_history *h = table->attachment->map->history;
-  wm_version head = h->head; /* which nobody else changes now */
+  wm_version head = h->head; /* which no other connection changes now */
   bool continues = false;
   int rc = way == APPLY ? find_continuation(table, &head, &continues) : SQLITE_OK;
   if (rc != SQLITE_OK)

@@ -2,7 +2,7 @@
 ** log.c - the shadow table of a durable table: see log.h
 **
 ** Statements are prepared when they are first needed, and kept: a read of the table runs one. They have the flag
-** NO_VTAB, so that a schema that somebody else made cannot put a virtual table, and its code, in the shadow table's
+** NO_VTAB, so that a schema that a stranger made cannot put a virtual table, and its code, in the shadow table's
 ** place. They are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working.
 */
 #include "durable/log.h"
@@ -62,7 +62,7 @@ static int fail_as_sqlite(wm_table *table, int rc) {
 /* Statements                                                                                                         */
 
 /*
-** A view or a virtual table would run what somebody else has written there. These have no root page in the schema. (To
+** A view or a virtual table would run what a stranger has written there. These have no root page in the schema. (To
 ** ask SQLite about the columns of a virtual table that is not connected would be a mistake: some versions read beyond
 ** them.)
 */
@@ -123,7 +123,7 @@ static int obtain_log(wm_table *table, struct wm_log **out) {
 }
 
 /* The statement, ready to be bound and run; `reset` must follow. */
-static int obtain(wm_table *table, int which, sqlite3_stmt **out) {
+static int prepared_statement(wm_table *table, int which, sqlite3_stmt **out) {
   struct wm_log *log;
   int rc = obtain_log(table, &log);
   if (rc != SQLITE_OK)
@@ -216,7 +216,7 @@ static int read_top(wm_table *table, sqlite3_stmt *statement, wm_version *versio
 }
 
 int wm_log_begin_hold(wm_table *table, wm_log_hold *hold, wm_version *version) {
-  int rc = obtain(table, TOP, &hold->statement);
+  int rc = prepared_statement(table, TOP, &hold->statement);
   return rc == SQLITE_OK ? step_to_top(table, hold->statement, version) : rc;
 }
 
@@ -230,7 +230,7 @@ int wm_log_top(wm_table *table, wm_version *version) {
     return SQLITE_OK;
   }
   bool may_be_kept = sqlite3_txn_state(table->conn->db, table->schema) == SQLITE_TXN_READ;
-  int rc = obtain(table, TOP, &statement);
+  int rc = prepared_statement(table, TOP, &statement);
   if (rc == SQLITE_OK)
     rc = read_top(table, statement, version);
   struct wm_log *log = table->log;
@@ -254,7 +254,7 @@ static int read_row(wm_table *table, sqlite3_stmt *statement, wm_log_row *row) {
 
 int wm_log_each(wm_table *table, uint64_t seq, wm_log_row_fn each, void *ctx) {
   sqlite3_stmt *statement;
-  int step, rc = obtain(table, EACH, &statement);
+  int step, rc = prepared_statement(table, EACH, &statement);
   if (rc != SQLITE_OK)
     return rc;
   sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
@@ -270,7 +270,7 @@ int wm_log_each(wm_table *table, uint64_t seq, wm_log_row_fn each, void *ctx) {
 
 int wm_log_chain(wm_table *table, uint64_t seq, uint64_t *chain) {
   sqlite3_stmt *statement;
-  int rc = obtain(table, CHAIN, &statement);
+  int rc = prepared_statement(table, CHAIN, &statement);
   if (rc != SQLITE_OK)
     return rc;
   sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
@@ -287,7 +287,7 @@ int wm_log_chain(wm_table *table, uint64_t seq, uint64_t *chain) {
 
 int wm_log_insert(wm_table *table, const wm_log_row *row) {
   sqlite3_stmt *statement;
-  int rc = obtain(table, INSERT, &statement);
+  int rc = prepared_statement(table, INSERT, &statement);
   if (rc != SQLITE_OK)
     return rc;
   sqlite3_bind_int64(statement, 1, (sqlite3_int64)row->seq);
@@ -301,7 +301,7 @@ int wm_log_insert(wm_table *table, const wm_log_row *row) {
 
 static int remove_rows(wm_table *table, int which, uint64_t seq) {
   sqlite3_stmt *statement;
-  int rc = obtain(table, which, &statement);
+  int rc = prepared_statement(table, which, &statement);
   if (rc != SQLITE_OK)
     return rc;
   sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);

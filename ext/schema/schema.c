@@ -7,7 +7,7 @@
 **    kv in a :memory: or temp database         private to the table
 **    walmap, without CREATE                    private to the connection
 **
-** map= is refused outside temp: a database file is somebody's input, and must not reach a map that its host did not
+** map= is refused outside temp: a database file may come from a stranger, and must not reach a map that its host did not
 ** hand to it. For the same reason the default map may not be used by triggers and views (vtab.c).
 **
 ** CREATE makes an empty map, a connection finds what is there; creation.c tells which of the two a call means.
@@ -49,7 +49,7 @@ static void clear(wanted *w) {
 
 bool wm_schema_is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
-static int fail(char **err, char *text) {
+static int schema_error(char **err, char *text) {
   *err = text;
   return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
 }
@@ -59,7 +59,7 @@ static bool is_name_of_default(const char *schema, const char *name) {
 }
 
 static int refuse_name_of_default(char **err) {
-  return fail(
+  return schema_error(
       err, sqlite3_mprintf(WM_MODULE ": a table cannot be called " WM_MODULE ": that is the connection's default map"));
 }
 
@@ -103,9 +103,10 @@ static int choose_by_database(sqlite3 *db, wanted *w) {
 static int check_volatile(const wanted *w, char **err) {
   if (!w->options.has_durable || !w->options.durable)
     return SQLITE_OK;
-  return fail(err, sqlite3_mprintf(WM_MODULE ": %s: durable=1 needs a database file, and %s is none: it is in memory; "
-                                             "leave the option out",
-                                   w->table, w->schema));
+  return schema_error(err, sqlite3_mprintf(WM_MODULE
+                                           ": %s: durable=1 needs a database file, and %s is none: it is in memory; "
+                                           "leave the option out",
+                                           w->table, w->schema));
 }
 
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
@@ -125,10 +126,10 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
     return rc == SQLITE_OK && w->owner.kind != WM_FILE ? check_volatile(w, err) : rc;
   }
   if (!wm_schema_is_temp(w->schema))
-    return fail(err,
-                sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
-                                          "TABLE temp.%s",
-                                w->table, w->options.map, w->table));
+    return schema_error(err, sqlite3_mprintf(WM_MODULE
+                                             ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
+                                             "TABLE temp.%s",
+                                             w->table, w->options.map, w->table));
   w->owner = (wm_owner){.kind = WM_NAMED, .name = w->options.map};
   return check_volatile(w, err);
 }
@@ -266,7 +267,7 @@ static void purge(wm_conn *conn) {
 }
 
 /* A new table of the connection on its map. */
-static int make(wm_conn *conn, const wanted *w, wm_table **out, char **err) {
+static int make_table(wm_conn *conn, const wanted *w, wm_table **out, char **err) {
   wm_map *map = NULL;
   wm_attachment *attachment = NULL;
   bool fresh = w->created && w->owner.kind == WM_FILE;
@@ -310,7 +311,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   wm_table *table;
   if (w->created && w->owner.durable && (rc = wm_log_create(conn, w->schema, w->table, err)) != SQLITE_OK)
     return rc;
-  if ((rc = make(conn, w, &table, err)) != SQLITE_OK)
+  if ((rc = make_table(conn, w, &table, err)) != SQLITE_OK)
     return rc;
   if (before != NULL) /* of a database that was detached, or dropped by another connection */
     wm_table_unlist(before);

@@ -24,7 +24,7 @@ SQLITE_EXTENSION_INIT3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Errors                                                                                                             */
 
-static int fail(wm_vtab *vtab, int rc, char *text) {
+static int refuse_row(wm_vtab *vtab, int rc, char *text) {
   if (text == NULL)
     return SQLITE_NOMEM;
   sqlite3_free(vtab->base.zErrMsg);
@@ -33,20 +33,21 @@ static int fail(wm_vtab *vtab, int rc, char *text) {
 }
 
 static int fail_null(wm_vtab *vtab) {
-  return fail(vtab, SQLITE_CONSTRAINT_NOTNULL,
-              sqlite3_mprintf("NOT NULL constraint failed: %s.key", vtab->table->name));
+  return refuse_row(vtab, SQLITE_CONSTRAINT_NOTNULL,
+                    sqlite3_mprintf("NOT NULL constraint failed: %s.key", vtab->table->name));
 }
 
 static int fail_duplicate(wm_vtab *vtab) {
-  return fail(vtab, SQLITE_CONSTRAINT_PRIMARYKEY,
-              sqlite3_mprintf("UNIQUE constraint failed: %s.key", vtab->table->name));
+  return refuse_row(vtab, SQLITE_CONSTRAINT_PRIMARYKEY,
+                    sqlite3_mprintf("UNIQUE constraint failed: %s.key", vtab->table->name));
 }
 
 static int fail_same(wm_vtab *vtab) {
-  return fail(vtab, SQLITE_ERROR,
-              sqlite3_mprintf(WM_MODULE ": %s: several keys look the same here, for they are not valid UTF-8 and this "
-                                        "database is UTF-16; change them in a UTF-8 database",
-                              vtab->table->name));
+  return refuse_row(vtab, SQLITE_ERROR,
+                    sqlite3_mprintf(WM_MODULE
+                                    ": %s: several keys look the same here, for they are not valid UTF-8 and this "
+                                    "database is UTF-16; change them in a UTF-8 database",
+                                    vtab->table->name));
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -56,7 +57,7 @@ static int fail_same(wm_vtab *vtab) {
 ** Makes sure that the transaction on the map has begun. SQLite calls xBegin before xUpdate, but not for a table that
 ** the transaction has created: nor does it announce the savepoints that are open then.
 */
-static int begin(wm_table *table) {
+static int begin_on_map(wm_table *table) {
   wm_attachment *attachment = table->attachment;
   if (wm_attachment_is_begun(attachment))
     return WALMAP_OK;
@@ -191,10 +192,11 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
 
 static int fail_expires(wm_vtab *vtab, sqlite3_value *value) {
   const char *type = sqlite3_value_type(value) == SQLITE_TEXT ? "TEXT" : "BLOB";
-  return fail(vtab, SQLITE_CONSTRAINT_DATATYPE,
-              sqlite3_mprintf("cannot store %s value in column %s.expires: allowed is a Unix time in seconds, or NULL "
-                              "for never",
-                              type, vtab->table->name));
+  return refuse_row(
+      vtab, SQLITE_CONSTRAINT_DATATYPE,
+      sqlite3_mprintf("cannot store %s value in column %s.expires: allowed is a Unix time in seconds, or NULL "
+                      "for never",
+                      type, vtab->table->name));
 }
 
 /*
@@ -275,7 +277,7 @@ static bool is_update_of_nothing(sqlite3_value **argv) {
 /* DELETE: old key. INSERT: NULL, NULL, key, value, expires. UPDATE: old key, new key, new key, value, expires. */
 int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
-  int rc = wm_error_table(base, begin(vtab->table), vtab->table);
+  int rc = wm_error_table(base, begin_on_map(vtab->table), vtab->table);
   if (rc != SQLITE_OK)
     return rc;
   wm_attachment_statement(vtab->table->attachment);
