@@ -303,6 +303,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   if (before != NULL && !w->created && is_same(before, w)) {
     rc = wm_options_agree(&w->options, walmap_get_options(before->attachment->map->map), err);
     if (rc == SQLITE_OK) {
+      wm_log_forget(before); /* the file may have been detached and attached again, and changed meanwhile */
       wm_table_retain(out->table = before);
       wm_schema_note_database(before);
     }
