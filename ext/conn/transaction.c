@@ -34,11 +34,23 @@ void wm_attachment_statement(wm_attachment *attachment) {
   walmap_txn_statement(attachment->txn);
 }
 
+/* Whether a statement that may write runs now: SAVEPOINT is none, and cannot run beside one. */
+static bool is_writing(sqlite3 *db) {
+  sqlite3_stmt *statement = NULL;
+  while ((statement = sqlite3_next_stmt(db, statement)) != NULL) {
+    if (sqlite3_stmt_busy(statement) && !sqlite3_stmt_readonly(statement))
+      return true;
+  }
+  return false;
+}
+
 void wm_attachment_note_savepoint(wm_attachment *attachment) {
   attachment->after_savepoint = false;
   wm_attachment_statement(attachment);
-  attachment->after_savepoint = true;
+  attachment->after_savepoint = is_writing(attachment->conn->db);
 }
+
+void wm_attachment_note_release(wm_attachment *attachment) { attachment->after_savepoint = false; }
 
 void wm_attachment_begin(wm_attachment *attachment) {
   if (wm_attachment_is_begun(attachment))

@@ -29,13 +29,14 @@ int wm_attachment_reserve_change(wm_attachment *attachment, wm_change change, si
 ** transaction's time is read anew. It is the same one
 **   - in autocommit, where the transaction is the statement;
 **   - while a read of it is open, which every UPDATE and DELETE has;
-**   - after a savepoint, which SQLite makes around a statement that may write several rows, as long as
-**     sqlite3_total_changes, which moves at the end of a statement that has changed something, does not move.
-** After a SAVEPOINT of the user's own several statements that change nothing count as one; and a trigger's statements
-** may have a time each.
+**   - between a savepoint that SQLite makes around a statement that may write several rows, and its release, as long as
+**     sqlite3_total_changes does not move: it does at the end of a statement that has changed something. A SAVEPOINT of
+**     the user's own is told apart by there being no statement that writes.
+** A trigger's statements may have a time each.
 */
 void wm_attachment_statement(wm_attachment *attachment);
 void wm_attachment_note_savepoint(wm_attachment *attachment);
+void wm_attachment_note_release(wm_attachment *attachment);
 
 /*
 ** The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event.

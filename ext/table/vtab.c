@@ -185,6 +185,7 @@ static int vtab_savepoint(sqlite3_vtab *base, int n) {
 static int vtab_release(sqlite3_vtab *base, int n) {
   wm_vtab *vtab = (wm_vtab *)base;
   enter(vtab, vtab->phase != OUTSIDE, vtab->phase);
+  wm_attachment_note_release(vtab->table->attachment);
   wm_attachment_release_to(vtab->table->attachment, n);
   return SQLITE_OK;
 }
