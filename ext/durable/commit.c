@@ -70,6 +70,8 @@ int wm_durable_sync(wm_table *table) {
   wm_version version;
   if (h == NULL || !wm_attachment_is_begun(attachment) || is_unchanged(attachment))
     return WALMAP_OK;
+  if (!table->listed)
+    return WALMAP_OK; /* it was dropped, which SQLite does not tell older objects of it; another may have its name */
   int rc = attachment->synced ? wm_log_remove_after(table, attachment->base.seq) : SQLITE_OK;
   if (rc == SQLITE_OK)
     rc = wm_compaction_some(table);
