@@ -48,9 +48,12 @@ typedef struct patience {
   uint32_t left; /* ms */
 } patience;
 
+/* At least the default: others are between two steps of theirs here, and hold no lock in an open transaction. */
 static uint32_t timeout_of(const wm_attachment *attachment) {
   uint32_t timeout = walmap_get_options(attachment->map->map)->busy_timeout;
-  return timeout == WALMAP_TIMEOUT_OF_SESSION ? wm_conn_busy_timeout(attachment->conn) : timeout;
+  if (timeout == WALMAP_TIMEOUT_OF_SESSION)
+    timeout = wm_conn_busy_timeout(attachment->conn);
+  return timeout > WALMAP_DEFAULT_BUSY_TIMEOUT ? timeout : WALMAP_DEFAULT_BUSY_TIMEOUT;
 }
 
 /* Under the mutex. Some ms, or less if something changes. WALMAP_OK, BUSY or INTERRUPT. */
@@ -104,8 +107,9 @@ static int choose_way(wm_attachment *attachment, const wm_version *version, bool
       return WALMAP_OK;
     }
     int result = wait_a_little(attachment, h, &patience);
-    if (result != WALMAP_OK)
-      return result;
+    *way = COPY;
+    if (result != WALMAP_OK) /* a reader that has waited in vain need not fail */
+      return result == WALMAP_BUSY && !writes ? WALMAP_OK : result;
   }
   *way = LOAD;
   if (h->head.seq > 0 && version->seq > h->head.seq)
@@ -225,6 +229,7 @@ static int acquire_any(wm_table *table, const wm_version *version, wm_read_state
   bool copy = false;
   for (int i = 0; i < TRIES && !copy; i++) {
     int result = catch_up(table, version, false, &copy);
+    copy |= result == -SQLITE_BUSY; /* a part of the map stayed locked, by a compaction perhaps */
     if (result == WALMAP_OK && !copy)
       result = acquire_known(table->attachment, version, out);
     if (result != WALMAP_NOTFOUND && !copy)

@@ -594,6 +594,72 @@ static void creations_of_others(void) {
   remove_file();
 }
 
+/* A module whose xCommit looks at a durable table through another connection: the file is committed, the map not yet. */
+static struct gap {
+  sqlite3 *reader;
+  bool waits; /* for the reader's result, in vain: it comes from this thread */
+  pthread_t thread;
+  int rc;
+} gap;
+
+static void *read_in_gap(void *unused) {
+  (void)unused;
+  gap.rc = sqlite3_exec(gap.reader, "SELECT * FROM kv", NULL, NULL, NULL);
+  return NULL;
+}
+
+static int gap_commit(sqlite3_vtab *vtab) {
+  (void)vtab;
+  if (gap.waits) {
+    read_in_gap(NULL);
+  } else {
+    gap.thread = start(read_in_gap, NULL);
+    sqlite3_sleep(50);
+  }
+  return SQLITE_OK;
+}
+
+static int gap_begin(sqlite3_vtab *vtab) {
+  (void)vtab;
+  return SQLITE_OK;
+}
+
+static int gap_update(sqlite3_vtab *vtab, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
+  (void)vtab, (void)argc, (void)argv, (void)rowid;
+  return SQLITE_OK;
+}
+
+/* Who reads a durable table gets no error between the commit of the file and that of the map. */
+static void reads_between_commits(void) {
+  static const sqlite3_module module = {
+      .xConnect = runner_connect,
+      .xCreate = runner_connect,
+      .xDisconnect = runner_disconnect,
+      .xDestroy = runner_disconnect,
+      .xUpdate = gap_update,
+      .xBegin = gap_begin,
+      .xCommit = gap_commit,
+  };
+  const char *file = make_file();
+  sqlite3 *db = connect(file);
+  must(db,
+       "PRAGMA journal_mode=wal; CREATE VIRTUAL TABLE kv USING walmap(busy_timeout=0); INSERT INTO kv VALUES(1, 0)");
+  expect("sqlite3_create_module", SQLITE_OK, sqlite3_create_module(db, "gap", &module, NULL));
+  must(db, "CREATE VIRTUAL TABLE temp.first USING gap");
+  for (int i = 1; i <= 2; i++) {
+    gap = (struct gap){.reader = connect(file), .waits = i == 2, .rc = -1};
+    must(db, "BEGIN; INSERT INTO first VALUES(1); UPDATE kv SET value = value + 1; COMMIT");
+    if (!gap.waits) {
+      pthread_join(gap.thread, NULL);
+    }
+    expect("a read between two commits", SQLITE_OK, gap.rc);
+    expect("the value", i, ask(gap.reader, "SELECT value FROM kv"));
+    must_close(gap.reader);
+  }
+  must_close(db);
+  remove_file();
+}
+
 /* A CREATE that waits for the file has not begun, and a table that another connection made meanwhile is not its own. */
 static void creation_that_waits(void) {
   const char *file = make_file();
@@ -794,6 +860,7 @@ static const struct {
     {"stray writes", integrity},
     {"creations of other modules' tables", creations_of_others},
     {"a creation that waits", creation_that_waits},
+    {"reads between the commits of file and map", reads_between_commits},
     {"a main database by another name", main_by_another_name},
     {"a control table by another", control_by_another},
     {"tables that are made anew beside readers", tables_made_anew},
