@@ -92,7 +92,11 @@ int wm_durable_sync_attachment(wm_attachment *attachment) {
   wm_table *table = attachment->conn->tables;
   while (table != NULL && table->attachment != attachment)
     table = table->next;
-  return table != NULL ? wm_durable_sync(table) : WALMAP_OK;
+  if (table == NULL)
+    return WALMAP_OK;
+  int result = wm_durable_sync(table);
+  wm_log_forget(table); /* it may have no sqlite3_vtab object, whose end would finalize the statements */
+  return result;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

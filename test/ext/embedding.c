@@ -739,6 +739,21 @@ static void control_by_another(void) {
   }
 }
 
+/* The same for a durable table that COMMIT finds without an object: sqlite3_close finds no statement of it either. */
+static void closing_after_rollback_to(void) {
+  const char *file = make_file();
+  sqlite3 *db = connect(file);
+  must(db, "CREATE TABLE walmap_control(a); CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1)");
+  must_close(db);
+  db = connect(file);
+  must(db, "BEGIN; INSERT INTO kv VALUES(2, 2); SAVEPOINT s; DROP TABLE kv; ROLLBACK TO s; COMMIT");
+  must_close(db);
+  db = connect(file);
+  expect("rows", 2, ask(db, "SELECT count(*) FROM kv"));
+  must_close(db);
+  remove_file();
+}
+
 /* Each transaction makes the file's table anew, in one of several ways, with the number of the change in it. */
 enum { CHANGES = 300 };
 static atomic_int changes_begun, changes_done;
@@ -863,6 +878,7 @@ static const struct {
     {"reads between the commits of file and map", reads_between_commits},
     {"a main database by another name", main_by_another_name},
     {"a control table by another", control_by_another},
+    {"closing after ROLLBACK TO", closing_after_rollback_to},
     {"tables that are made anew beside readers", tables_made_anew},
     {"waits that are interrupted", interrupted_waits},
 };
