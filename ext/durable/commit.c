@@ -24,6 +24,8 @@ SQLITE_EXTENSION_INIT3
 
 /* Writes one row after *version, which is that row then. */
 static int write_row(wm_table *table, const uint8_t *records, size_t size, bool more, wm_version *version) {
+  if (version->seq >= INT64_MAX) /* no transaction of ours has counted so far */
+    return wm_log_damaged(table, version->seq, "no row can come after it");
   uint8_t *block = sqlite3_malloc64(WM_BLOCK_HEAD + size);
   if (block == NULL)
     return wm_log_fail(table, SQLITE_NOMEM, NULL);
