@@ -262,7 +262,8 @@ static int start_write_at(walmap_txn *txn, walmap__write *w, walmap__shard *shar
                           size_t key_len) {
   walmap__deferred_flush(txn->deferred);
   int result = walmap__write_start(w, shard, hash, key, key_len, false);
-  w->now = needs_time(txn, w) ? walmap__txn_now(txn) : 0;
+  if (result == WALMAP_OK)
+    w->now = needs_time(txn, w) ? walmap__txn_now(txn) : 0;
   return result;
 }
 

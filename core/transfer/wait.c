@@ -54,7 +54,7 @@ static int newest_position(walmap *map, void **position, size_t *size) {
 
 int walmap_wait(walmap *map, const void *since, size_t since_size, uint32_t ms, bool (*interrupt)(void *ctx), void *ctx,
                 void **position, size_t *size, walmap_why *why) {
-  const uint8_t *commit_points;
+  const uint8_t *commit_points = NULL;
   int result = walmap__changes_read_since(map, since, since_size, &commit_points, why);
   if (result != WALMAP_OK)
     return result;

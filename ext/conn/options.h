@@ -9,7 +9,7 @@
 **    capacity=N          expected entries, 0 to WM_CAPACITY_MAX
 **    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX; not given: WALMAP_TIMEOUT_OF_SESSION, see wm_conn_busy_timeout
 **    auto_compact=PCT    0 (off) to 99
-**    ttl=SECONDS         above 0 to WM_TTL_MAX, with up to three decimals: how long an entry lives, where a write says nothing
+**    ttl=SECONDS         above 0 to WM_TTL_MAX, with up to three decimals: how long entries live by default
 **    durable=0|1         whether the table's rows are kept in its database file; only a table in a file can do so
 **    ordered=0|1         whether the map keeps its keys in order
 */

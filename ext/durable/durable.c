@@ -6,7 +6,7 @@
 **
 **    the map shows it, or did so a moment ago (conn/history.h)      a state of the map
 **    the file is ahead, and has the map's row with the map's chain  the rows after it are applied to the map first
-**    nothing was loaded yet, or the map went another way            the map is loaded anew, if no other connection is hindered
+**    nothing was loaded yet, or the map went another way            the map is loaded anew, if that hinders no other
 **    otherwise                                                      the connection makes a copy of its own
 **
 ** A sequence number alone would not do: a file may come back to an older state and take another course from there (D4).

@@ -7,8 +7,8 @@
 **    kv in a :memory: or temp database         private to the table
 **    walmap, without CREATE                    private to the connection
 **
-** map= is refused outside temp: a database file may come from a stranger, and must not reach a map that its host did not
-** hand to it. For the same reason the default map may not be used by triggers and views (vtab.c).
+** map= is refused outside temp: a database file may come from a stranger, and must not reach a map that its host did
+** not hand to it. For the same reason the default map may not be used by triggers and views (vtab.c).
 **
 ** CREATE makes an empty map, a connection finds what is there; creation.c tells which of the two a call means.
 */

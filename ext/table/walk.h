@@ -6,7 +6,7 @@
 **    the bounds      from the lower to the upper bound
 **    look-alikes     text behind the upper bound, and behind the lower one, that looks like a number: where the other
 **                    side has numeric affinity, SQL compares it as that number, which is less than any text
-**    blobs           those between the bounds that SQLite made of LIKE or GLOB, taken as blobs: both take blobs for text
+**    blobs           those between the bounds that SQLite made of LIKE or GLOB, taken as blobs: both match blobs
 **
 ** Text that looks like a number begins with a character before ':', so the second span ends there. It is left out where
 ** the map has no such text; where the bound is exact, a literal or parameter that is text or a blob; and where the
