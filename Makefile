@@ -85,9 +85,10 @@ $(FUZZERS): $(BUILD)/test/fuzz/%: test/fuzz/%.c $(FUZZ_OBJECTS)
 	@mkdir -p $(@D)
 	clang $(ALL_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_OBJECTS) -lsqlite3
 
+# The library is optimized as a whole for each benchmark, but not for tests, whose linking would take minutes
 $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) -o $@ $< $(LIBRARY) $(LDFLAGS) $(LDLIBS) -lsqlite3 -lm
+	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) $(if $(findstring /bench/,$@),,$(if $(LTO),-fno-lto)) -o $@ $< $(LIBRARY) $(LDFLAGS) $(LDLIBS) -lsqlite3 -lm
 
 # These need the core with its yields (core/base/yield.h), whatever the build
 YIELDING     := $(addprefix $(BUILD)/test/core/,test_races ordered/test_races test_linearizable test_retry_token)
