@@ -56,8 +56,8 @@ static walmap__slot *enter_circle(walmap__epoch *e, const walmap__slot *last) {
     return enter_blocks(e, newest, NULL);
   walmap__more_slots *block = last->block;
   walmap__slot *slot = enter_one_of(e, block->slots, WALMAP__MORE_SLOTS, (unsigned)(last - block->slots) + 1);
-  if (!slot)
-    slot = enter_blocks(e, block->next, NULL);
+  if (!slot)                                   /* a last slot is always one of a block */
+    slot = enter_blocks(e, block->next, NULL); /* NOLINT(clang-analyzer-core.NullDereference) */
   return slot ? slot : enter_blocks(e, newest, block);
 }
 

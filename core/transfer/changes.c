@@ -5,6 +5,7 @@
 #include "image/image.h"
 #include "mvcc/undo.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -184,6 +185,7 @@ int walmap_state_changes(walmap_state *state, const void *since, size_t since_si
   uint32_t content = state->map->options.content;
   const uint8_t *commit_points = NULL;
   int result = walmap__changes_read_since(state->map, since, since_size, &commit_points, why);
+  assert(result != WALMAP_OK || commit_points != NULL);
   if (result == WALMAP_OK)
     result = walmap__image_writer_new(content, NULL, NULL, 0, &c.set);
   if (result == WALMAP_OK)

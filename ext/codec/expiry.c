@@ -5,13 +5,13 @@
 
 SQLITE_EXTENSION_INIT3
 
-#define MOST_SECONDS ((double)(WALMAP_MAX_TIME / 1000))
+static const uint64_t most_seconds = WALMAP_MAX_TIME / 1000;
 
 /* Milliseconds of a number of seconds, rounded to the nearest one. Times before 1970 are past as well as 1 ms after. */
 static uint64_t milliseconds(double seconds) {
   if (!(seconds > 0.0005))
     return 1;
-  return seconds < MOST_SECONDS ? (uint64_t)(seconds * 1000 + 0.5) : WALMAP_MAX_TIME;
+  return seconds < (double)most_seconds ? (uint64_t)(seconds * 1000 + 0.5) : WALMAP_MAX_TIME;
 }
 
 bool wm_expiry_read(sqlite3_value *value, uint64_t *expires) {

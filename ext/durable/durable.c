@@ -258,7 +258,7 @@ int wm_durable_acquire(wm_attachment *attachment, wm_read_state **out) {
 }
 
 int wm_durable_refresh(wm_table *table) {
-  wm_read_state *state;
+  wm_read_state *state = NULL;
   if (!wm_durable_is(table) || wm_attachment_is_begun(table->attachment))
     return WALMAP_OK;
   int result = wm_durable_acquire(table->attachment, &state);

@@ -594,7 +594,9 @@ static void creations_of_others(void) {
   remove_file();
 }
 
-/* A module whose xCommit looks at a durable table through another connection: the file is committed, the map not yet. */
+/*
+** A module whose xCommit looks at a durable table through another connection: the file is committed, the map not yet.
+*/
 static struct gap {
   sqlite3 *reader;
   bool waits; /* for the reader's result, in vain: it comes from this thread */
