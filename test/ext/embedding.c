@@ -612,6 +612,8 @@ static void *read_in_gap(void *unused) {
 
 static int gap_commit(sqlite3_vtab *vtab) {
   (void)vtab;
+  if (!gap.reader)
+    return SQLITE_OK; /* CREATE commits as well */
   if (gap.waits) {
     read_in_gap(NULL);
   } else {
