@@ -182,7 +182,8 @@ static inline uint32_t walmap__record_prev(const walmap__record *r, uint32_t met
 }
 
 /* Writes the tail's words that the flags ask for, before `end`; returns where the tail begins. */
-static inline uint8_t *walmap__record_put_tail(uint8_t *end, uint32_t flags, const walmap__record_tail *tail) {
+static WALMAP__ALWAYS_INLINE uint8_t *walmap__record_put_tail(uint8_t *end, uint32_t flags,
+                                                              const walmap__record_tail *tail) {
   const uint32_t prev = WALMAP__LE32(tail->prev), tag = WALMAP__LE32(tail->tag);
   if (flags & WALMAP__PREV)
     memcpy(end -= 4, &prev, 4);
@@ -198,8 +199,9 @@ static inline uint8_t *walmap__record_put_tail(uint8_t *end, uint32_t flags, con
 ** the record, `flags` are meta's flag bits, which say what of the tail is written. The record is not yet reachable, so
 ** plain stores will do.
 */
-static inline uint8_t *walmap__record_write(void *to, size_t size, const void *key, size_t key_len, size_t value_len,
-                                            uint32_t flags, const walmap__record_tail *tail) {
+static WALMAP__ALWAYS_INLINE uint8_t *walmap__record_write(void *to, size_t size, const void *key, size_t key_len,
+                                                           size_t value_len, uint32_t flags,
+                                                           const walmap__record_tail *tail) {
   walmap__record *r = to;
   uint8_t *at = (uint8_t *)to + WALMAP__RECORD_HEAD;
   uint8_t *end = walmap__record_put_tail((uint8_t *)to + size, flags, tail);

@@ -68,9 +68,7 @@ int wm_error_vtab(sqlite3_vtab *vtab, int rc, char *text) {
   return rc;
 }
 
-int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table) {
-  if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
-    return SQLITE_OK;
+int wm_error_table_failed(sqlite3_vtab *vtab, int result, const wm_table *table) {
   return wm_error_vtab(vtab, wm_error_code(result), wm_error_text(result, table->name, table->attachment));
 }
 

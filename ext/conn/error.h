@@ -28,8 +28,16 @@ char *wm_error_text(int result, const char *table, const wm_attachment *attachme
 */
 int wm_error_vtab(sqlite3_vtab *vtab, int rc, char *text);
 
-/* The same for a WALMAP_* code: returns the SQLite code. WALMAP_OK and NOTFOUND are no errors. */
-int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table);
+/*
+** The same for a WALMAP_* code: returns the SQLite code. WALMAP_OK and NOTFOUND are no errors: that part is inline, for
+** each call of a table's method ends here.
+*/
+int wm_error_table_failed(sqlite3_vtab *vtab, int result, const wm_table *table);
+static inline int wm_error_table(sqlite3_vtab *vtab, int result, const wm_table *table) {
+  if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
+    return SQLITE_OK;
+  return wm_error_table_failed(vtab, result, table);
+}
 
 /* Makes the function fail. */
 void wm_error_result(sqlite3_context *context, int result, const wm_table *table);

@@ -24,9 +24,10 @@ static void next_generation(wm_attachment *attachment) {
 
 void wm_attachment_statement(wm_attachment *attachment) {
   sqlite3 *db = attachment->conn->db;
+  if (attachment->current != NULL || attachment->own != NULL) /* a statement that reads is on its way: this one */
+    return;
   int changes = sqlite3_total_changes(db);
-  bool is_same = sqlite3_get_autocommit(db) || attachment->current != NULL || attachment->own != NULL ||
-                 (attachment->after_savepoint && changes == attachment->changes);
+  bool is_same = sqlite3_get_autocommit(db) || (attachment->after_savepoint && changes == attachment->changes);
   attachment->changes = changes;
   if (is_same)
     return;

@@ -207,11 +207,10 @@ static int read_expires(wm_vtab *vtab, sqlite3_value *value, bool is_update, con
   from->expires = WALMAP_KEEP;
   if (is_update && sqlite3_value_nochange(value))
     return SQLITE_OK;
-  if (!wm_expiry_read(value, &from->expires))
-    return fail_expires(vtab, value);
-  if (!is_update && from->expires == WALMAP_NEVER)
-    from->expires = WALMAP_BY_TTL;
-  return SQLITE_OK;
+  from->expires = is_update ? WALMAP_NEVER : WALMAP_BY_TTL;
+  if (sqlite3_value_type(value) == SQLITE_NULL)
+    return SQLITE_OK;
+  return wm_expiry_read(value, &from->expires) ? SQLITE_OK : fail_expires(vtab, value);
 }
 
 /* The new value, unless the statement does not set it: then the entry has it. */
