@@ -144,7 +144,9 @@ EXPORT int sqlite3_walmap_init(sqlite3 *db, char **err, const sqlite3_api_routin
   if (first != NULL)
     return first(db, err, api);
   if (!set_api(api)) {
-    *err = api->mprintf(WM_MODULE ": another SQLite library of this process has loaded it already");
+    *err = api->mprintf(WM_MODULE ": another SQLite library of this process has loaded it already; connections of one "
+                                  "SQLite library alone can use it: open them all by the same binding, or in another "
+                                  "process");
     return SQLITE_ERROR;
   }
   if (sqlite3_libversion_number() < OLDEST_SQLITE) {

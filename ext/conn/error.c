@@ -45,6 +45,17 @@ static char *deadlock_text(const char *table, const wm_attachment *attachment) {
                          table, *blocker != 0 ? ": the other is that of " : "", blocker);
 }
 
+/* A key or value of SQLite's is never too long for a map, but a row may be for the shadow table (wm_row_is_too_big). */
+static char *toobig_text(const char *table, const wm_attachment *attachment) {
+  if (attachment->map->history != NULL)
+    return sqlite3_mprintf(WM_MODULE ": %s: the row is too long for a durable table, which takes some hundred bytes "
+                                     "less than SQLITE_LIMIT_LENGTH",
+                           table);
+  return sqlite3_mprintf(WM_MODULE ": %s: this part of the map is full: its log has 16 GiB; remove entries and call "
+                                   "walmap_reclaim, or make the map with more shards",
+                         table);
+}
+
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment) {
   if (result < 0)
     return attachment->failure != NULL ? sqlite3_mprintf("%s", attachment->failure) : NULL;
@@ -53,9 +64,10 @@ char *wm_error_text(int result, const char *table, const wm_attachment *attachme
     return busy_text(table, attachment);
   case WALMAP_DEADLOCK:
     return deadlock_text(table, attachment);
+  case WALMAP_TOOBIG:
+    return toobig_text(table, attachment);
   case WALMAP_NOMEM:
   case WALMAP_INTERRUPT:
-  case WALMAP_TOOBIG:
     return NULL;
   default:
     return sqlite3_mprintf(WM_MODULE ": %s: %s", table, walmap_result_text(result));

@@ -209,7 +209,7 @@ static int acquire_copy(wm_table *table, const wm_version *version, wm_read_stat
 
 static int fail_dropped(wm_attachment *attachment) {
   sqlite3_free(attachment->failure);
-  attachment->failure = sqlite3_mprintf(WM_MODULE ": the table is not there any more");
+  attachment->failure = sqlite3_mprintf(WM_MODULE ": the durable table of this statement was dropped");
   return -SQLITE_SCHEMA;
 }
 
