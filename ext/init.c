@@ -10,14 +10,13 @@
 **
 ** Needs SQLite 3.40.0 or later.
 */
-#define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
-
 #include "conn/conn.h"
 #include "durable/durable.h"
 #include "durable/log.h"
 #include "functions/functions.h"
 #include "functions/read.h"
 #include "functions/upsert.h"
+#include "platform/library.h"
 #include "schema/control.h"
 #include "schema/ddl.h"
 #include "schema/resolve.h"
@@ -25,11 +24,7 @@
 #include "table/vtab.h"
 #include "walmap_sqlite.h"
 
-#ifndef SQLITE_CORE
-#include <dlfcn.h>
-#endif
 #include <pthread.h>
-#include <string.h>
 
 SQLITE_EXTENSION_INIT1
 
@@ -43,21 +38,17 @@ typedef int init_function(sqlite3 *db, char **err, const sqlite3_api_routines *a
 
 /*
 ** The entry point of the walmap library that this process loaded first, from another path; NULL when this library is
-** the first, or has served already. SQLite makes the symbols of a loaded library known to the whole process, so the
-** name leads to the first one.
+** the first, or has served already.
 */
 static init_function *first_of_process(void) {
-  init_function *first = NULL;
-#ifndef SQLITE_CORE
-  static const char here;
-  Dl_info mine, its;
+#ifdef SQLITE_CORE
+  return NULL;
+#else
   pthread_mutex_lock(&loading);
-  void *symbol = sqlite3_api == NULL ? dlsym(RTLD_DEFAULT, "sqlite3_" WM_MODULE "_init") : NULL;
+  bool serves = sqlite3_api != NULL;
   pthread_mutex_unlock(&loading);
-  if (symbol != NULL && dladdr(symbol, &its) != 0 && dladdr(&here, &mine) != 0 && its.dli_fbase != mine.dli_fbase)
-    memcpy(&first, &symbol, sizeof first); /* C has no conversion from an object's address to a function's */
+  return serves ? NULL : (init_function *)wm_library_first("sqlite3_" WM_MODULE "_init");
 #endif
-  return first;
 }
 
 /*
@@ -84,12 +75,10 @@ static bool set_api(const sqlite3_api_routines *api) {
 ** registered before the failure stay registered, and their destructors are called when the connection closes.
 */
 static bool keep_library(void) {
-#ifndef SQLITE_CORE
-  static const char here;
-  Dl_info library;
-  return dladdr(&here, &library) != 0 && dlopen(library.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE) != NULL;
-#else
+#ifdef SQLITE_CORE
   return true;
+#else
+  return wm_library_keep();
 #endif
 }
 

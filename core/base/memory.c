@@ -1,8 +1,7 @@
 /* memory.c - where a map's memory comes from (memory.h has the picture) */
-#define _GNU_SOURCE
 #include "base/memory.h"
 
-#include "base/map_aligned.h"
+#include "platform/platform.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,17 +27,16 @@ static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * u
 static void *default_alloc(void *ctx, size_t size, size_t align) {
   (void)ctx;
   if (align >= WALMAP__REGION)
-    return walmap__map_aligned(round_up(size, WALMAP__PAGE), align, 0);
-  void *block = NULL;
-  return posix_memalign(&block, align, size) == 0 ? block : NULL;
+    return walmap__map_pages(round_up(size, WALMAP__PAGE), align);
+  return walmap__alloc_aligned(size, align);
 }
 
 static void default_free(void *ctx, void *block, size_t size, size_t align) {
   (void)ctx;
   if (align >= WALMAP__REGION) {
-    munmap(block, round_up(size, WALMAP__PAGE));
+    walmap__unmap_pages(block, round_up(size, WALMAP__PAGE));
   } else {
-    free(block);
+    walmap__free_aligned(block);
   }
 }
 
@@ -61,12 +59,8 @@ static void free_counted(walmap__memory *m, void *block, size_t size, size_t ali
 
 /* Huge pages are asked for, never required; a custom allocator decides for itself. */
 static void ask_for_huge_pages(const walmap__memory *m, void *block, size_t size) {
-#ifdef MADV_HUGEPAGE
   if (m->own_allocator)
-    (void)madvise(block, size, MADV_HUGEPAGE);
-#else
-  (void)m, (void)block, (void)size;
-#endif
+    walmap__want_huge_pages(block, size);
 }
 
 static void unlink_region(walmap__memory *m, walmap__region *region) {
@@ -186,13 +180,8 @@ static unsigned longest_run(const walmap__region *region) {
   return longest;
 }
 
-/* Gives free pages to the kernel, which supplies zeroed ones when they are touched again. */
 static void drop_pages(walmap__region *region, unsigned first, unsigned n) {
-#ifdef MADV_DONTNEED
-  (void)madvise(region->base + first * WALMAP__PAGE, n * WALMAP__PAGE, MADV_DONTNEED);
-#else
-  (void)region, (void)first, (void)n;
-#endif
+  walmap__drop_pages(region->base + first * WALMAP__PAGE, n * WALMAP__PAGE);
 }
 
 static void make_sparse(walmap__memory *m, walmap__region *region) {
@@ -230,19 +219,9 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
   return block;
 }
 
-/*
-** One system call instead of a page fault for each of the block's whole pages. Kernels before Linux 5.14 refuse the
-** call.
-*/
 static void touch_pages(const walmap__memory *m, uint8_t *block, size_t size) {
-#ifdef MADV_POPULATE_WRITE
-  enum { SYSTEM_PAGE = 4096 };
-  size_t before = (SYSTEM_PAGE - (uintptr_t)block % SYSTEM_PAGE) % SYSTEM_PAGE;
   if (m->own_allocator)
-    (void)madvise(block + before, (size - before) / SYSTEM_PAGE * SYSTEM_PAGE, MADV_POPULATE_WRITE);
-#else
-  (void)m, (void)block, (void)size;
-#endif
+    walmap__populate_pages(block, size);
 }
 
 void walmap__memory_expect(walmap__memory *m, uint64_t bytes) {

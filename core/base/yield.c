@@ -1,12 +1,10 @@
 /* yield.c - stopping at named points, in builds with WALMAP_DEBUG (yield.h) */
-#define _GNU_SOURCE
 #include "base/yield.h"
+#include "platform/platform.h"
 
 #ifdef WALMAP_DEBUG
-#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 
 _Atomic(walmap__yield_fn) walmap__yield_hook;
 
@@ -30,9 +28,9 @@ void walmap__yield_at_random(const char *point) {
   (void)point;
   uint64_t random = next_random(), amount = random >> 32;
   if (random % REST_OF == 0) {
-    nanosleep(&(struct timespec){.tv_nsec = (long)(amount % MOST_REST_NS)}, NULL);
+    walmap__sleep((int64_t)(amount % MOST_REST_NS));
   } else if (random % ASIDE_OF == 0) {
-    sched_yield();
+    walmap__give_way();
   } else if (random % SPIN_OF == 0) {
     for (uint64_t n = amount % MOST_SPINS; n > 0; n--)
       atomic_signal_fence(memory_order_seq_cst);

@@ -1,15 +1,8 @@
 /* map.c - making and closing maps, commit points and stats (map.h has the argument) */
-#define _GNU_SOURCE
 #include "mvcc/map.h"
-#include "sync/condition.h"
+#include "platform/platform.h"
 
 #include <stdlib.h>
-#include <time.h>
-#if defined(__APPLE__)
-#include <sys/random.h> /* getentropy */
-#else
-#include <unistd.h> /* getentropy */
-#endif
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -30,9 +23,7 @@ WALMAP__FLATTEN uint64_t walmap_xxh3(const void *key, size_t key_len, uint64_t s
 
 uint64_t walmap_system_clock(void *ctx) {
   (void)ctx;
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  return t.tv_sec < 0 ? 0 : (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+  return walmap__wall_clock_now();
 }
 
 void walmap_options_init(walmap_options *o) {
@@ -49,11 +40,9 @@ void walmap_options_init(walmap_options *o) {
 /* A random seed keeps strangers from choosing keys that collide. */
 static uint64_t random_number(void) {
   uint64_t seed;
-  if (getentropy(&seed, sizeof seed) == 0)
+  if (walmap__random_bytes(&seed, sizeof seed))
     return seed;
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  seed = (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)(uintptr_t)&seed;
+  seed = (uint64_t)walmap__monotonic_now() ^ (uint64_t)(uintptr_t)&seed << 32;
   return XXH3_64bits(&seed, sizeof seed);
 }
 

@@ -1,14 +1,11 @@
 /* lock.c - waiting for shard locks, and deadlocks (lock.h has the argument) */
-#define _GNU_SOURCE
 #include "sync/lock.h"
-#include "sync/condition.h"
+#include "platform/platform.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SPINS 200       /* before queueing: some microseconds, as long as an operation may take */
 #define MORE_SPINS 2000 /* in the queue, before falling asleep: as long as a short transaction may take */
@@ -151,7 +148,7 @@ static bool spin(walmap__lock *lock, walmap_session *session, const walmap__wait
     if (atomic_load_explicit(&lock->session, memory_order_relaxed) == NULL && walmap__lock_try(lock, session))
       return true;
     if (w && i % UNTIL_YIELD == 0) {
-      sched_yield();
+      walmap__give_way();
     } else {
       pause_cpu();
     }

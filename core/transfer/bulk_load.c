@@ -1,12 +1,10 @@
 /* bulk_load.c - from an image to new generations of all shards (bulk_load.h) */
-#define _GNU_SOURCE
 #include "transfer/bulk_load.h"
 
 #include "base/why.h"
+#include "platform/platform.h"
 
-#include <sched.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define MAX_WORKERS 4
 #define WORTH_A_THREAD ((size_t)1 << 20) /* bytes of image: a ms of work, beside 50 us to start a thread */
@@ -306,19 +304,8 @@ int walmap__bulk_load_nothing(walmap__bulk_load *b) {
   return result;
 }
 
-/* The processors that this thread may run on: a container or taskset may allow fewer than there are. */
-static size_t processors(void) {
-#ifdef CPU_COUNT
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
-    return (size_t)CPU_COUNT(&allowed);
-#endif
-  long n = sysconf(_SC_NPROCESSORS_ONLN);
-  return n > 0 ? (size_t)n : 1;
-}
-
 int walmap__bulk_load_from_memory(walmap__bulk_load *b, const void *image, size_t size, walmap_why *why) {
-  size_t n = size / WORTH_A_THREAD, most = processors();
+  size_t n = size / WORTH_A_THREAD, most = walmap__processors();
   if (n > MAX_WORKERS)
     n = MAX_WORKERS;
   if (n > most)

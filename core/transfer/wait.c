@@ -10,8 +10,7 @@
 ** A waiter has no slot and no lock meanwhile, only the mutex when it looks. Writers pay a load of a line that they read
 ** anyway, as long as there is no waiter.
 */
-#define _GNU_SOURCE /* pthread_condattr_setclock */
-#include "sync/condition.h"
+#include "platform/platform.h"
 #include "transfer/changes.h"
 
 static bool has_moved(walmap *map, const uint8_t *since) {

@@ -3,6 +3,8 @@
 */
 #include "conn/history.h"
 
+#include "platform/platform.h"
+
 #include <sqlite3ext.h>
 #include <string.h>
 
@@ -41,7 +43,7 @@ int wm_history_new(walmap *map, wm_history **out) {
   }
   h->map = map;
   pthread_mutex_init(&h->mutex, NULL);
-  pthread_cond_init(&h->changed, NULL);
+  walmap__condition_init(&h->changed);
   *out = h;
   return WALMAP_OK;
 }

@@ -6,10 +6,11 @@
 */
 #include "conn/registry.h"
 
+#include "platform/platform.h"
+
 #include <limits.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -247,9 +248,8 @@ bool wm_registry_is_changing(const wm_owner *owner, const void *committer) {
 
 /* The committer is between the file's commit and the map's: microseconds, if its thread runs. */
 void wm_registry_await(const wm_owner *owner, const void *committer, int schema_version) {
-  const struct timespec pause = {.tv_nsec = 100000};
   for (int i = 0; i < 10000 && is_announced(owner, committer, &schema_version); i++)
-    nanosleep(&pause, NULL);
+    walmap__sleep(100000);
 }
 
 bool wm_registry_is_older(int schema_version, const wm_map *map) {

@@ -24,9 +24,9 @@
 #include "durable/log.h"
 #include "durable/replay.h"
 #include "durable/replica.h"
+#include "platform/platform.h"
 
 #include <string.h>
-#include <time.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -59,7 +59,6 @@ static uint32_t timeout_of(const wm_attachment *attachment) {
 /* Under the mutex. Some ms, or less if something changes. WALMAP_OK, BUSY or INTERRUPT. */
 static int wait_a_little(const wm_attachment *attachment, wm_history *h, patience *patience) {
   enum { SLICE = 5 };
-  struct timespec until;
   if (!patience->known) { /* the question runs a statement */
     pthread_mutex_unlock(&h->mutex);
     *patience = (struct patience){true, timeout_of(attachment)};
@@ -69,13 +68,7 @@ static int wait_a_little(const wm_attachment *attachment, wm_history *h, patienc
   if (patience->left == 0)
     return WALMAP_BUSY;
   patience->left -= patience->left < SLICE ? patience->left : SLICE;
-  clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_nsec += SLICE * 1000000;
-  if (until.tv_nsec >= 1000000000) {
-    until.tv_sec++;
-    until.tv_nsec -= 1000000000;
-  }
-  pthread_cond_timedwait(&h->changed, &h->mutex, &until);
+  walmap__condition_wait(&h->changed, &h->mutex, walmap__monotonic_now() + SLICE * INT64_C(1000000));
   pthread_mutex_unlock(&h->mutex); /* the question may run a statement */
   bool interrupted = wm_conn_is_interrupted(attachment->conn);
   pthread_mutex_lock(&h->mutex);

@@ -1,11 +1,8 @@
 /*
 ** file.c - images in files: walmap_snapshot_file([t,] path) and walmap_restore_file([t,] path)
 **
-** Neither function holds an image in memory, so they work for maps of any size.
-**
-** The path never leads to half an image: the image is written to a new file in the same directory, synced, and then
-** renamed, which replaces the old file in one step. The directory is synced too, so that the name survives a crash. A
-** failure before the rename removes the new file and leaves the old one as it was.
+** Neither function holds an image in memory, so they work for maps of any size. platform/file.h says what a new file
+** promises: the path never leads to half an image.
 **
 ** Restoring reads the file and does not map it: a process that makes a mapped file shorter would end the host process
 ** by a SIGBUS, and one that changes it could do so between the check of a length and its use.
@@ -14,45 +11,33 @@
 ** host that has refused that, by SQLITE_LIMIT_ATTACHED, by an authorizer, or for writing by
 ** SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE or _CREATE, has refused these as well, with SQLITE_AUTH.
 **
-** A symbolic link leads to the file that it names, as it does for a database.
-**
 ** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction. Both
 ** functions can be interrupted at every MiB.
 */
-#define _XOPEN_SOURCE 700 /* POSIX of 2008, and realpath */
+#include "platform/file.h"
 #include "conn/error.h"
 #include "functions/functions.h"
 #include "functions/read.h"
 #include "table/call.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 SQLITE_EXTENSION_INIT3
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Paths and errors                                                                                                   */
 
-/* Sets the error: the function, the path, and why; `error` is an errno. */
+/* Sets the error: the function, the path, and why; `error` is one of platform/file.h. */
 static void fail_path(sqlite3_context *context, const char *function, const char *path, int error) {
-  char reason[128];
+  char reason[WM_FILE_TEXT_SIZE] = "not a regular file";
   if (error == ENOMEM) {
     sqlite3_result_error_nomem(context);
     return;
   }
-  if (strerror_r(error, reason, sizeof reason) != 0)
-    snprintf(reason, sizeof reason, "error %d", error);
+  if (error != WM_FILE_IRREGULAR)
+    wm_file_explain(error, reason);
   wm_functions_fail(context, SQLITE_CANTOPEN, sqlite3_mprintf("%s: %s: %s", function, path, reason));
-}
-
-static void fail_irregular(sqlite3_context *context, const char *function, const char *path) {
-  wm_functions_fail(context, SQLITE_CANTOPEN, sqlite3_mprintf("%s: %s: not a regular file", function, path));
 }
 
 /* The path argument. NULL: the error is set. */
@@ -145,107 +130,20 @@ static bool is_interrupted(poll *poll, size_t bytes) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_snapshot_file([t,] path)                                                                                    */
 
-#define TEMPORARY ".walmap-%016llx.tmp"
-#define TEMPORARY_SIZE (sizeof TEMPORARY + 16)
-
 typedef struct output {
-  int directory, file;
-  const char *name;               /* in the directory */
-  char temporary[TEMPORARY_SIZE]; /* beside it */
+  wm_new_file *file;
   sqlite3_int64 bytes;
   poll poll;
-  int error; /* errno of what failed */
+  int error; /* of what failed: see platform/file.h */
 } output;
-
-/* The path that a symbolic link at the end of this path leads to, to be freed with free; otherwise NULL. */
-static char *resolve_link(const char *path) {
-  struct stat about;
-  return lstat(path, &about) == 0 && S_ISLNK(about.st_mode) ? realpath(path, NULL) : NULL;
-}
-
-/* Opens the directory of the path, so that a rename of it meanwhile does no harm. An errno. */
-static int open_directory(output *out, const char *path) {
-  const char *slash = strrchr(path, '/');
-  out->name = slash != NULL ? slash + 1 : path;
-  if (*out->name == 0)
-    return EISDIR;
-  size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-  char *parent = sqlite3_mprintf("%.*s", (int)length, length > 0 ? path : "");
-  if (parent == NULL)
-    return ENOMEM;
-  out->directory = open(length > 0 ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  int error = errno;
-  sqlite3_free(parent);
-  return out->directory >= 0 ? 0 : error;
-}
-
-/*
-** A new file beside the target. Its mode is the one of the file that it will replace, or what the umask leaves. An
-** errno. *irregular: the target is a directory, a device, a link that leads nowhere or the like, which a rename would
-** replace.
-*/
-static int create_temporary(output *out, bool *irregular) {
-  enum { TRIES = 8 };
-  struct stat old;
-  bool exists = fstatat(out->directory, out->name, &old, AT_SYMLINK_NOFOLLOW) == 0;
-  *irregular = exists && !S_ISREG(old.st_mode);
-  if (*irregular)
-    return EEXIST;
-  for (int tries = 0; out->file < 0 && tries < TRIES; tries++) {
-    sqlite3_uint64 number;
-    sqlite3_randomness(sizeof number, &number);
-    snprintf(out->temporary, sizeof out->temporary, TEMPORARY, (unsigned long long)number);
-    out->file = openat(out->directory, out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                       exists ? S_IRUSR | S_IWUSR : 0666);
-    if (out->file < 0 && errno != EEXIST)
-      return errno;
-  }
-  if (out->file < 0)
-    return EEXIST;
-  return exists && fchmod(out->file, old.st_mode & 0777) != 0 ? errno : 0;
-}
 
 static int write_piece(void *ctx, const void *data, size_t size) {
   output *out = ctx;
-  const char *at = data;
   if (is_interrupted(&out->poll, size))
     return 1;
-  while (size > 0) {
-    ssize_t n = write(out->file, at, size);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0) {
-      out->error = n < 0 ? errno : EIO;
-      return 1;
-    }
-    at += n;
-    size -= (size_t)n;
-    out->bytes += n;
-  }
-  return 0;
-}
-
-/* Syncs the file, renames it, and syncs the directory. An errno. */
-static int put_in_place(output *out) {
-  if (fsync(out->file) != 0)
-    return errno;
-  int closed = close(out->file);
-  out->file = -1;
-  if (closed != 0 || renameat(out->directory, out->temporary, out->directory, out->name) != 0)
-    return errno;
-  out->temporary[0] = 0;
-  return fsync(out->directory) == 0 || errno == EINVAL ? 0
-                                                       : errno; /* EINVAL: the file system cannot sync a directory */
-}
-
-/* Closes the files, and removes a temporary file that was not renamed. */
-static void close_output(output *out) {
-  if (out->file >= 0)
-    close(out->file);
-  if (out->directory >= 0 && out->temporary[0] != 0)
-    unlinkat(out->directory, out->temporary, 0);
-  if (out->directory >= 0)
-    close(out->directory);
+  out->error = wm_new_file_write(out->file, data, size);
+  out->bytes += (sqlite3_int64)size;
+  return out->error != 0;
 }
 
 /* One state, as walmap_snapshot takes it (T6). A WALMAP code; IO with out->error. */
@@ -258,7 +156,7 @@ static int write_image(sqlite3_context *context, output *out, wm_attachment *att
   wm_read_state_release(state);
   if (out->poll.is_interrupted)
     return WALMAP_INTERRUPT;
-  if (result == WALMAP_OK && (out->error = put_in_place(out)) != 0)
+  if (result == WALMAP_OK && (out->error = wm_new_file_commit(out->file)) != 0)
     result = WALMAP_IO;
   return result;
 }
@@ -269,19 +167,12 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
   if (path == NULL || !is_allowed(context, function, path, true))
     return;
-  char *target = resolve_link(path);
-  output out = {.directory = -1, .file = -1, .poll.db = sqlite3_context_db_handle(context)};
-  bool irregular = false;
-  int result = WALMAP_IO;
-  if ((out.error = open_directory(&out, target != NULL ? target : path)) == 0 &&
-      (out.error = create_temporary(&out, &irregular)) == 0)
-    result = write_image(context, &out, table->attachment);
-  close_output(&out);
-  free(target);
+  output out = {.poll.db = sqlite3_context_db_handle(context)};
+  out.error = wm_new_file_create(path, &out.file);
+  int result = out.error == 0 ? write_image(context, &out, table->attachment) : WALMAP_IO;
+  wm_new_file_end(out.file);
   if (result == WALMAP_OK)
     sqlite3_result_int64(context, out.bytes);
-  else if (irregular)
-    fail_irregular(context, function, path);
   else if (result == WALMAP_IO)
     fail_path(context, function, path, out.error);
   else
@@ -292,22 +183,18 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
 /* walmap_restore_file([t,] path)                                                                                     */
 
 typedef struct input {
-  int file;
+  wm_input_file *file;
   poll poll;
-  int error; /* errno of what failed */
+  int error; /* of what failed: see platform/file.h */
 } input;
 
 static ptrdiff_t read_piece(void *ctx, void *buffer, size_t size) {
   input *in = ctx;
-  ssize_t n;
+  size_t got = 0;
   if (is_interrupted(&in->poll, size))
     return -1;
-  do
-    n = read(in->file, buffer, size < SSIZE_MAX ? size : SSIZE_MAX);
-  while (n < 0 && errno == EINTR);
-  if (n < 0)
-    in->error = errno;
-  return n;
+  in->error = wm_file_read(in->file, buffer, size, &got);
+  return in->error != 0 ? -1 : (ptrdiff_t)got;
 }
 
 void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value **argv) {
@@ -316,24 +203,15 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
   if (path == NULL || !is_allowed(context, function, path, false))
     return;
-  struct stat about;
-  input in = {.file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), /* the open of a pipe must not wait */
-              .poll.db = sqlite3_context_db_handle(context)};
-  if (in.file < 0) {
-    fail_path(context, function, path, errno);
-    return;
-  }
-  if (fstat(in.file, &about) != 0) {
-    fail_path(context, function, path, errno);
-  } else if (!S_ISREG(about.st_mode)) {
-    fail_irregular(context, function, path);
-  } else {
+  input in = {.poll.db = sqlite3_context_db_handle(context)};
+  in.error = wm_file_open(path, &in.file);
+  if (in.error == 0) {
     wm_restoration restoration = {.function = function, .path = path, .read = read_piece, .read_ctx = &in};
     wm_functions_restore(context, table, &restoration);
-    if (in.error != 0)
-      fail_path(context, function, path, in.error);
-    if (in.poll.is_interrupted)
-      wm_functions_fail(context, SQLITE_INTERRUPT, NULL);
+    wm_file_close(in.file);
   }
-  close(in.file);
+  if (in.error != 0)
+    fail_path(context, function, path, in.error);
+  if (in.poll.is_interrupted)
+    wm_functions_fail(context, SQLITE_INTERRUPT, NULL);
 }

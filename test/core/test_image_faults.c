@@ -88,6 +88,8 @@ static void *fault_mremap(void *at, size_t from_size, size_t to_size, int flags,
 #define free fault_free
 #define mmap fault_mmap
 #define munmap fault_munmap
+#include "platform/platform_posix.c"
+
 #include "image/block.c"
 #include "image/image.c"
 #include "image/reader.c"

@@ -2,12 +2,12 @@
 # may not use, and exits with 1 if there is one. The files are named from the top folder, and `ls` is one of them when
 # an #include could mean it.
 #
-# A folder may use itself and those of a lower level; core/walmap.h, the public header, is level 0. An image is a string
+# A folder may use itself and those of a lower level; core/walmap.h, the public header, is level 0, as is core/platform/, the operating system. An image is a string
 # of bytes that needs no map, so core/image/ may use of shard/ the layout of a record alone. The extension is a user
-# of walmap.h; of the core's own folders it may use base/ alone. A folder that has no level here may not be there.
+# of walmap.h; of the core's own folders it may use base/ and platform/ alone. A folder that has no level here may not be there.
 BEGIN {
-  split("core:0 core/base:0 core/sync:1 core/order:2 core/shard:3 core/mvcc:4 core/image:4 core/transfer:5 core/verify:5 " \
-        "ext/codec:10 ext/conn:11 ext/durable:12 ext/schema:13 ext/table:14 ext/functions:15 ext:16", entries, " ")
+  split("core:0 core/platform:0 core/base:1 core/sync:2 core/order:3 core/shard:4 core/mvcc:5 core/image:5 core/transfer:6 core/verify:6 " \
+        "ext/platform:9 ext/codec:10 ext/conn:11 ext/durable:12 ext/schema:13 ext/table:14 ext/functions:15 ext:16", entries, " ")
   for (i in entries) { split(entries[i], entry, ":"); level[entry[1]] = entry[2] }
   for (i = 1; i < ARGC; i++) there[ARGV[i]] = 1
 }
@@ -37,7 +37,8 @@ FNR == 1 {
   else if (level[to] >= level[from]) complain(from "/ may not use " to "/")
   else if (from == "core/image" && to == "core/shard" && file != "core/shard/record.h") complain("core/image/ may use record.h alone of core/shard/")
   else if (from == "core/image" && to == "core/sync") complain("core/image/ may not use core/sync/")
-  else if (from ~ /^ext/ && to ~ /^core/ && to != "core/base") complain("the extension may use walmap.h and base/ alone of core/")
+  else if (from ~ /^ext/ && to ~ /^core\// && to !~ /^core\/(base|platform)$/)
+    complain("the extension may use walmap.h, base/ and platform/ alone of core/")
 }
 
 END { exit bad }
