@@ -459,6 +459,16 @@ void walmap_txn_rollback_to(walmap_txn *txn, int n);
 ** call, until that state ends.
 */
 int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry); /* NOTFOUND */
+
+/*
+** A tag is a number of the caller's that an entry carries, for 4 bytes: which write, or which place elsewhere, it came
+** from. All entries that the transaction sets from here on get it, until the next call or the transaction's end; 0,
+** with which a transaction begins, is none. Images and changes do not have it, so what is restored has none.
+** walmap_txn_get_tagged is as walmap_txn_get, and tells the tag. Setting cannot fail.
+*/
+void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag);
+int walmap_txn_get_tagged(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry, uint32_t *tag);
+
 int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, void *ctx);
 int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len);
 int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTFOUND */

@@ -295,6 +295,8 @@ static void copy_record(walmap__generation *g, const candidate *c) {
   size_t size = walmap__record_bytes(e->key_len, e->value_len, flags);
   uint8_t *value = walmap__record_write(copy->base + used, size, e->key, e->key_len, e->value_len, flags, &tail);
   walmap__copy_bytes(value, e->value, e->value_len);
+  if (flags & WALMAP__TAGGED)
+    atomic_store_explicit(&copy->tagged, true, memory_order_relaxed); /* it is not listed yet */
   if (e->expires != 0)
     walmap__segment_note_expires(copy, e->expires);
   uint32_t to = walmap__address(copy, used);

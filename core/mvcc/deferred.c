@@ -33,14 +33,14 @@ static int reserve_write(const walmap__deferred *deferred, walmap__generation *g
   return result;
 }
 
-static size_t record_bytes(size_t key_len, size_t value_len, uint64_t expires) {
-  return walmap__record_bytes(key_len, value_len, WALMAP__PREV | (expires != 0 ? WALMAP__EXPIRES : 0));
+static size_t record_bytes(size_t key_len, size_t value_len, uint64_t expires, uint32_t tag) {
+  return walmap__record_bytes(key_len, value_len, WALMAP__PREV | walmap__tail_flags(expires, tag));
 }
 
 int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, size_t key_len,
-                             size_t value_len, uint64_t expires) {
+                             size_t value_len, uint64_t expires, uint32_t tag) {
   walmap__generation *g = walmap__shard_generation(shard);
-  size_t record = record_bytes(key_len, value_len, expires);
+  size_t record = record_bytes(key_len, value_len, expires, tag);
   if (deferred->n == WALMAP__MAX_DEFERRED || WALMAP__STAGING - deferred->staged < key_len + value_len ||
       !record_fits(deferred, &g->log, record))
     walmap__deferred_flush(deferred);
@@ -48,13 +48,13 @@ int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, u
 }
 
 void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, const void *key,
-                           size_t key_len, size_t value_len, uint64_t expires) {
+                           size_t key_len, size_t value_len, uint64_t expires, uint32_t tag) {
   walmap__index_prefetch(&walmap__shard_generation(shard)->index, hash);
   uint8_t *to = deferred->staging + deferred->staged;
   deferred->writes[deferred->n++] =
-      (walmap__deferred_write){shard, hash, expires, (uint32_t)key_len, (uint32_t)value_len, deferred->staged};
+      (walmap__deferred_write){shard, hash, expires, (uint32_t)key_len, (uint32_t)value_len, deferred->staged, tag};
   deferred->staged += (uint32_t)(key_len + value_len);
-  deferred->records += (uint32_t)record_bytes(key_len, value_len, expires);
+  deferred->records += (uint32_t)record_bytes(key_len, value_len, expires, tag);
   walmap__copy_bytes(to, key, key_len);
   return to + key_len;
 }
@@ -63,6 +63,7 @@ static void make_write(const walmap__deferred *deferred, const walmap__deferred_
   const uint8_t *key = deferred->staging + p->at;
   walmap__write w;
   int result = walmap__write_start(&w, p->shard, p->hash, key, p->key_len, false);
+  w.tag = p->tag;
   if (result == WALMAP_OK)
     result = walmap__write_prepare(&w, p->value_len, p->expires, false);
   assert(result == WALMAP_OK); /* all was reserved */

@@ -30,6 +30,7 @@ typedef struct walmap__deferred_write {
   uint64_t expires;
   uint32_t key_len, value_len;
   uint32_t at; /* in the staging area: the key, then the value */
+  uint32_t tag;
 } walmap__deferred_write;
 
 typedef struct walmap__deferred {
@@ -61,11 +62,11 @@ void walmap__deferred_free(walmap__memory *memory, walmap__deferred *deferred);
 
 /* Reserves all that one more write can need, and may flush for it: OK, NOMEM, TOOBIG. The shard must be locked. */
 int walmap__deferred_reserve(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, size_t key_len,
-                             size_t value_len, uint64_t expires);
+                             size_t value_len, uint64_t expires, uint32_t tag);
 
 /* Adds the write that was reserved. Returns where its value's bytes go, before the next call. */
 void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uint64_t hash, const void *key,
-                           size_t key_len, size_t value_len, uint64_t expires);
+                           size_t key_len, size_t value_len, uint64_t expires, uint32_t tag);
 
 void walmap__deferred_apply(walmap__deferred *deferred);
 

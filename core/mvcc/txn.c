@@ -43,7 +43,11 @@ void walmap_txn_begin(walmap_txn *txn) {
   txn->begun = true;
   txn->level = 0;
   txn->now = 0;
+  txn->tag = 0;
 }
+
+/* Deferred writes have the tag that was set when they came. */
+void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag) { txn->tag = tag; }
 
 /* Deferred writes know when their entries expire, and ask for nothing else. */
 void walmap_txn_statement(walmap_txn *txn) {
@@ -161,6 +165,13 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   found->hash = hash;
   walmap__record_entry(found->old.record, found->old.meta, entry);
   return WALMAP_OK;
+}
+
+int walmap_txn_get_tagged(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry, uint32_t *tag) {
+  int result = walmap_txn_get(txn, key, key_len, entry);
+  if (result == WALMAP_OK)
+    *tag = walmap__record_tag(txn->found.old.record, txn->found.old.meta);
+  return result;
 }
 
 int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, void *ctx) {
@@ -284,6 +295,7 @@ static int start_write(walmap_txn *txn, walmap__write *w, const void *key, size_
 /* Makes the mark first: after the write is prepared no step may fail (write.h). A mark without a write does no harm. */
 static int prepare_write(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires, bool remove) {
   walmap__txn_forget_found(txn);
+  w->tag = remove ? 0 : txn->tag;
   int result = walmap__txn_mark(txn, w->shard);
   if (result == WALMAP_OK)
     result = walmap__write_prepare(w, value_len, expires, remove);
@@ -299,11 +311,11 @@ static int defer_write(walmap_txn *txn, walmap__shard *shard, uint64_t hash, con
     return WALMAP_NOMEM;
   int result = walmap__txn_mark(txn, shard);
   if (result == WALMAP_OK)
-    result = walmap__deferred_reserve(txn->deferred, shard, hash, key_len, value_len, expires);
+    result = walmap__deferred_reserve(txn->deferred, shard, hash, key_len, value_len, expires, txn->tag);
   if (result != WALMAP_OK)
     return result;
   txn->txn_shards[shard->id].written++;
-  *value = walmap__deferred_add(txn->deferred, shard, hash, key, key_len, value_len, expires);
+  *value = walmap__deferred_add(txn->deferred, shard, hash, key, key_len, value_len, expires, txn->tag);
   return WALMAP_OK;
 }
 

@@ -23,6 +23,7 @@ typedef struct walmap__write {
   walmap__version old;     /* newest version of the key, a tombstone too */
   size_t value_len, bytes; /* of the record that replaces it */
   uint64_t expires;        /* its; 0: never */
+  uint32_t tag;            /* its; 0: none */
   uint64_t now;            /* the time at which entries are absent; 0: the clock was not read yet */
   bool remove;
   walmap__place place; /* in the tree of an ordered map, for a key without a record */
@@ -32,6 +33,7 @@ typedef struct walmap__write {
 static WALMAP__ALWAYS_INLINE int walmap__write_start(walmap__write *w, walmap__shard *shard, uint64_t hash,
                                                      const void *key, size_t key_len, bool rest) {
   w->now = 0;
+  w->tag = 0;
   walmap__generation *g = walmap__shard_generation(shard);
   if (WALMAP__UNLIKELY(!g) && !(g = walmap__generation_first(shard)))
     return WALMAP_NOMEM;
@@ -94,7 +96,7 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   w->remove = remove;
   w->value_len = value_len;
   w->expires = walmap__write_expires(w, expires);
-  uint32_t flags = (w->old.record ? WALMAP__PREV : 0) | (w->expires != 0 ? WALMAP__EXPIRES : 0);
+  uint32_t flags = (w->old.record ? WALMAP__PREV : 0) | walmap__tail_flags(w->expires, w->tag);
   w->bytes = walmap__record_bytes(w->key_len, value_len, flags);
   int result = WALMAP_OK;
   if (WALMAP__UNLIKELY(w->expires != 0) && walmap__write_prepare_expiry(w) != WALMAP_OK)
@@ -139,12 +141,16 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
   uint32_t address;
   if (flags != 0)
     walmap__segment_set_dirty(g->log.active);
+  if (WALMAP__UNLIKELY(w->tag != 0)) {
+    flags |= WALMAP__TAGGED;
+    atomic_store_explicit(&g->log.active->tagged, true, memory_order_release);
+  }
   if (WALMAP__UNLIKELY(w->expires != 0)) {
     flags |= WALMAP__EXPIRES;
     walmap__segment_note_expires(g->log.active, w->expires);
   }
   void *record = walmap__log_append(&g->log, w->bytes, &address);
-  const walmap__record_tail tail = {.expires = w->expires, .prev = w->old.address};
+  const walmap__record_tail tail = {w->expires, w->tag, w->old.address};
   void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, &tail);
   if (prev) {
     walmap__write_supersede(w, address);

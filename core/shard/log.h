@@ -63,6 +63,7 @@ typedef struct walmap__segment {
   struct walmap__segment *previous; /* for the holder of the lock only */
   uint32_t id;
   _Atomic bool dirty;  /* a record in it has a PREV, is a TOMB, or was superseded: its bytes are no image */
+  _Atomic bool tagged; /* a record in it has a tag: its bytes are no image either, but compaction gains nothing */
   uint64_t dead_bytes; /* superseded, also by the running transaction: a hint for compaction; lock's holder only */
   _Atomic uint64_t least_expires; /* no record in it expires before that; 0: none does */
   uint64_t

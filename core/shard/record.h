@@ -14,7 +14,7 @@
 **                                              31  DEAD     no reader can see the record any more
 **   next     address of the record that superseded this one (or of its copy, if MOVED); 0 while there is none
 **   expires  Unix time in milliseconds, not 0
-**   tag      the row of a durable table's log that holds the record
+**   tag      a number of the caller's, not 0 (walmap_txn_set_tag)
 **   prev     address of the record that this one superseded
 **
 ** The offsets of key and value do not depend on flags. The parts that images leave out (tag, prev) come last. All
@@ -97,6 +97,11 @@ typedef struct walmap__record_tail {
 /* Bytes of the tail of a record with these flags. */
 static inline size_t walmap__tail_bytes(uint32_t meta) {
   return (meta >> 24 & 12) + (meta >> 26 & 4); /* TAGGED is worth 4, EXPIRES 8; PREV 4 */
+}
+
+/* The flags for an expiry and a tag; 0 is none. */
+static inline uint32_t walmap__tail_flags(uint64_t expires, uint32_t tag) {
+  return (expires != 0 ? WALMAP__EXPIRES : 0) | (tag != 0 ? WALMAP__TAGGED : 0);
 }
 
 /* Bytes of a record with these lengths and flags. */

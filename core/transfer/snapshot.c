@@ -31,7 +31,10 @@ static void copy_words(uint8_t *to, const uint8_t *from, size_t bytes) {
 }
 #endif
 
-static bool is_dirty(const walmap__segment *s) { return atomic_load_explicit(&s->dirty, memory_order_acquire); }
+static bool is_dirty(const walmap__segment *s) {
+  return atomic_load_explicit(&s->dirty, memory_order_acquire) ||
+         atomic_load_explicit(&s->tagged, memory_order_acquire);
+}
 
 /* The head of a record in an image: flags and next are 0. */
 static inline void put_head(uint8_t *to, uint32_t meta) {

@@ -196,7 +196,7 @@ static bool is_padded(const visit *v) {
 }
 
 static bool check_record(walmap__inspection *in, const visit *v) {
-  bool clean = !atomic_load(&v->segment->dirty);
+  bool clean = !atomic_load(&v->segment->dirty) && !atomic_load(&v->segment->tagged);
   const uint32_t no_image = WALMAP__TAGGED | WALMAP__PREV | WALMAP__TOMB | WALMAP__MOVED | WALMAP__DEAD;
   if (clean && (v->next != 0 || v->meta & no_image))
     return fault_here(in, v, "the record is in a segment that counts as an image");

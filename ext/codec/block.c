@@ -92,18 +92,23 @@ void wm_block_write_head(uint8_t *to, const wm_block_head *head, size_t size) {
   store(to + 16, head->previous, 8);
   store(to + 24, head->bytes, 8);
   store(to + 32, size, 4);
-  store(to + 36, 0, 4);
+  store(to + 36, head->index, 4);
 }
 
 uint64_t wm_block_chain(uint64_t seq, const void *block, size_t size) { return walmap_xxh3(block, size, seq); }
 
-/* SQLite's table leaves: so many rows of a size fit into a page; what does not fit into one takes pages of its own. */
+/*
+** SQLite's table leaves: so many rows of a size fit into a page. Of a row that does not fit into one, what a number of
+** overflow pages leaves over is in the leaf, if that much is allowed there, and LEAST otherwise.
+*/
 uint64_t wm_block_cost(size_t size) {
-  enum { PAGE = 4096, USABLE = 4088, LARGEST = 4061, OVERFLOW = 4092, ROW = 24 };
-  uint64_t row = (uint64_t)size + ROW;
-  if (row <= LARGEST)
-    return PAGE / (USABLE / row);
-  return PAGE * (1 + (row + OVERFLOW - 1) / OVERFLOW);
+  enum { PAGE = 4096, USABLE = 4088, LEAST = 489, LARGEST = 4061, OVERFLOW = 4092, ROW = 24 };
+  uint64_t row = (uint64_t)size + ROW, local = row;
+  if (row > LARGEST)
+    local = LEAST + (row - LEAST) % OVERFLOW;
+  if (local > LARGEST)
+    local = LEAST;
+  return PAGE * ((row - local + OVERFLOW - 1) / OVERFLOW) + PAGE / (USABLE / local);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -120,12 +125,14 @@ const char *wm_block_open(wm_block *block, uint64_t seq, uint64_t chain, const v
   if (wm_block_chain(seq, bytes, size) != chain)
     return "the block's checksum is wrong";
   uint64_t flags = load(at + 6, 2);
-  block->head = (wm_block_head){(flags & WM_BLOCK_MORE) != 0, load(at + 8, 8), load(at + 16, 8), load(at + 24, 8)};
-  if ((flags & ~(uint64_t)WM_BLOCK_MORE) != 0 || load(at + 36, 4) != 0)
+  block->head = (wm_block_head){(flags & WM_BLOCK_MORE) != 0, load(at + 8, 8), load(at + 16, 8), load(at + 24, 8),
+                                (uint32_t)load(at + 36, 4)};
+  if ((flags & ~(uint64_t)WM_BLOCK_MORE) != 0)
     return "the block has flags that this library does not know";
   if (load(at + 32, 4) != size - WM_BLOCK_HEAD)
     return "the block has another size than its head says";
-  if (block->head.first == 0 || block->head.first > seq || (seq == 1 && block->head.previous != 0))
+  if (block->head.first == 0 || block->head.first > seq || (seq == 1 && block->head.previous != 0) ||
+      block->head.index >= seq)
     return "the block's head contradicts its row";
   block->at = at + WM_BLOCK_HEAD;
   block->end = at + size;

@@ -33,6 +33,7 @@ typedef struct wm_block_head {
   uint64_t first;    /* seq of the oldest row of the log, once this block is committed */
   uint64_t previous; /* chain of the row before this one; 0 for row 1 */
   uint64_t bytes;    /* what the rows from `first` to this one take in the file: wm_block_cost of each */
+  uint32_t index;    /* rows that the transaction has before this one */
 } wm_block_head;
 
 typedef struct wm_record {

@@ -49,6 +49,7 @@ struct wm_attachment {
   /* Of a durable table's map (durable.c). */
   wm_journal journal;         /* the transaction's changes */
   wm_version base;            /* the version that the transaction began with */
+  uint32_t tag;               /* of what the transaction sets (walmap_txn_set_tag) */
   bool counted;               /* among the history's writers */
   bool synced;                /* its rows are written, perhaps not all that it has now */
   unsigned synced_writes;     /* `writes` then */

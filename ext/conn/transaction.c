@@ -57,6 +57,7 @@ void wm_attachment_begin(wm_attachment *attachment) {
   if (wm_attachment_is_begun(attachment))
     return;
   walmap_txn_begin(attachment->txn);
+  walmap_txn_set_tag(attachment->txn, attachment->tag);
   attachment->levels = 0;
   next_generation(attachment);
 }

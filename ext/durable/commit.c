@@ -22,7 +22,7 @@ SQLITE_EXTENSION_INIT3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* xSync                                                                                                              */
 
-/* Writes one row after *version, which is that row then. */
+/* Writes one row of the transaction after *version, which is that row then. */
 static int write_row(wm_table *table, const uint8_t *records, size_t size, bool more, wm_version *version) {
   if (version->seq >= INT64_MAX) /* no transaction of ours has counted so far */
     return wm_log_damaged(table, version->seq, "no row can come after it");
@@ -30,7 +30,8 @@ static int write_row(wm_table *table, const uint8_t *records, size_t size, bool 
   if (block == NULL)
     return wm_log_fail(table, SQLITE_NOMEM, NULL);
   uint64_t bytes = version->bytes + wm_block_cost(WM_BLOCK_HEAD + size);
-  const wm_block_head head = {more, version->first, version->chain, bytes};
+  const wm_block_head head = {more, version->first, version->chain, bytes,
+                              (uint32_t)(version->seq - table->attachment->base.seq)};
   wm_block_write_head(block, &head, size);
   if (size > 0)
     memcpy(block + WM_BLOCK_HEAD, records, size);

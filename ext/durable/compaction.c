@@ -6,10 +6,10 @@
 ** no care (what came before its removal went before it), and ROLLBACK undoes everything together (I3). It happens in
 ** transactions that write, which have found the map equal to the file (I4), in pieces (I5).
 **
-** A put is alive if the map has that value for its key (I2). So an old put whose value has come back counts as alive,
-** and is put again; that is right, and costs space only. Within one pass each key is put again once. Where values come
-** and go, as those of a state that is busy for a while and then idle again, such copies pile up, and passes over a part
-** of the log cannot tell them from the one that counts. Then, rarely, one pass goes over all rows (I6).
+** A put is alive if the map's entry of its key carries the tag of the row's transaction, and has that value (I2): so
+** an old put whose value has come back is dead. An entry that was restored from an image has no tag until it is put
+** again, which is through the map: there the value decides alone. The tag has 32 bits, so once in 2^32 rows a dead put
+** counts as alive, and is put again; never the other way, for what is put again gets its new row's tag.
 **
 ** Nothing here depends on the map's order: the same rows give the same rows on every machine.
 */
@@ -19,6 +19,7 @@
 #include "conn/error.h"
 #include "conn/transaction.h"
 #include "durable/log.h"
+#include "durable/replay.h"
 
 #include <string.h>
 
@@ -29,12 +30,10 @@ enum {
   LEAST = 64 << 10,  /* bytes that one pass removes */
   MOST = 1 << 20,
   FACTOR = 4, /* of what the transaction writes */
-  FOLD = 4,   /* times the live bytes, and MOST: all rows are gone over */
 };
 
 typedef struct pass {
   wm_table *table;
-  walmap *seen; /* keys that were put again */
   uint64_t budget, removed;
   uint64_t last; /* seq of the last row that may go */
   uint64_t next; /* seq of the first row that stays */
@@ -68,24 +67,32 @@ static int compaction_failed(wm_table *table, int result) {
   return wm_log_fail(table, wm_error_code(result), wm_error_text(result, table->name, table->attachment));
 }
 
-static int put_again(pass *p, const walmap_entry *entry) {
+static bool is_alive(const walmap_entry *now, uint32_t tag, const walmap_entry *put, uint32_t tag_of_row) {
+  return (tag == 0 || tag == tag_of_row) && now->value_len == put->value_len && now->expires == put->expires &&
+         memcmp(now->value, put->value, put->value_len) == 0;
+}
+
+/* Through the map, whose entry gets the transaction's tag: further puts of the key are dead then. */
+static int put_again(const pass *p, const walmap_entry *put, uint32_t tag_of_row) {
   wm_attachment *attachment = p->table->attachment;
   walmap_entry now;
-  bool fresh = false;
-  int result = walmap_txn_get(attachment->txn, entry->key, entry->key_len, &now);
-  if (result == WALMAP_NOTFOUND ||
-      (result == WALMAP_OK && (now.value_len != entry->value_len || now.expires != entry->expires ||
-                               memcmp(now.value, entry->value, now.value_len) != 0)))
+  uint32_t tag;
+  void *to;
+  int result = walmap_txn_get_tagged(attachment->txn, put->key, put->key_len, &now, &tag);
+  if (result == WALMAP_NOTFOUND || (result == WALMAP_OK && !is_alive(&now, tag, put, tag_of_row)))
     return WALMAP_OK;
   if (result == WALMAP_OK)
-    result = walmap_set_if_absent(p->seen, entry->key, entry->key_len, NULL, 0, &fresh);
-  if (result != WALMAP_OK || !fresh)
-    return result;
-  result = wm_journal_reserve(&attachment->journal,
-                              wm_record_size(WM_CHANGE_PUT, entry->key_len, entry->value_len, entry->expires));
+    result = wm_journal_reserve(&attachment->journal,
+                                wm_record_size(WM_CHANGE_PUT, put->key_len, put->value_len, put->expires));
   if (result == WALMAP_OK)
-    wm_journal_add(&attachment->journal, WM_CHANGE_PUT, entry);
-  return result;
+    result = walmap_txn_reserve_expiring(attachment->txn, WALMAP_ALWAYS, put->key, put->key_len, put->value_len,
+                                         put->expires, &to);
+  if (result != WALMAP_OK)
+    return result;
+  if (put->value_len > 0)
+    memcpy(to, put->value, put->value_len);
+  wm_journal_add(&attachment->journal, WM_CHANGE_PUT, put);
+  return WALMAP_OK;
 }
 
 static int pass_row(void *ctx, const wm_log_row *row) {
@@ -100,7 +107,7 @@ static int pass_row(void *ctx, const wm_log_row *row) {
     wrong = wm_block_next(&block, &record, &more);
     if (wrong != NULL || !more || record.change != WM_CHANGE_PUT)
       continue;
-    int result = put_again(p, &record.entry);
+    int result = put_again(p, &record.entry, wm_replay_tag(row->seq, block.head.index));
     if (result != WALMAP_OK)
       return compaction_failed(p->table, result);
   }
@@ -116,13 +123,9 @@ static int remove_rows(wm_table *table, uint64_t budget) {
   wm_attachment *attachment = table->attachment;
   wm_journal *journal = &attachment->journal;
   pass p = {.table = table, .budget = budget, .last = attachment->base.seq, .next = journal->first};
-  int result = walmap_open(NULL, &p.seen);
-  if (result != WALMAP_OK)
-    return compaction_failed(table, result);
   int rc = wm_log_each(table, journal->first, pass_row, &p);
   if (rc == SQLITE_DONE)
     rc = SQLITE_OK;
-  walmap_close(p.seen);
   if (rc == SQLITE_OK && p.next > journal->first)
     rc = wm_log_remove_before(table, p.next);
   if (rc == SQLITE_OK && p.next > journal->first) {
@@ -140,8 +143,6 @@ int wm_compaction_some(wm_table *table) {
   uint64_t live = walmap_txn_size(attachment->txn) - walmap_txn_reclaimable(attachment->txn);
   if (journal->bytes + own <= live / 2 * 5 + SLACK || journal->first > attachment->base.seq)
     return SQLITE_OK;
-  if (own < MOST && journal->bytes + own > live * FOLD + MOST)
-    return remove_rows(table, UINT64_MAX);
   uint64_t budget = FACTOR * own;
   budget = budget < LEAST ? LEAST : budget;
   return remove_rows(table, budget < MOST ? budget : MOST);

@@ -59,6 +59,8 @@ static const char *check_order(const wm_replay *r, const wm_log_row *row, const 
     return "it does not follow the row before it";
   if (head->first < r->at.first)
     return "it names an older row as the oldest than the row before it";
+  if (head->index != (r->more ? r->index + 1 : 0))
+    return "it is not the row of a transaction that it says to be";
   return NULL;
 }
 
@@ -70,6 +72,7 @@ static int replay_row(void *ctx, const wm_log_row *row) {
   const char *wrong = wm_block_open(&block, row->seq, row->chain, row->block, row->size);
   if (wrong == NULL)
     wrong = check_order(r, row, &block.head);
+  walmap_txn_set_tag(r->txn, wm_replay_tag(row->seq, block.head.index));
   while (wrong == NULL && more) {
     wrong = wm_block_next(&block, &record, &more);
     if (wrong != NULL || !more)
@@ -84,6 +87,7 @@ static int replay_row(void *ctx, const wm_log_row *row) {
     r->oldest = row->seq;
   r->at = (wm_version){row->seq, row->chain, block.head.first, block.head.bytes};
   r->more = block.head.more;
+  r->index = block.head.index;
   r->read += row->size;
   return SQLITE_OK;
 }

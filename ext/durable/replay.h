@@ -16,7 +16,14 @@ typedef struct wm_replay {
   uint64_t oldest; /* seq of the first row that was met; 0: none */
   uint64_t read;   /* bytes of blocks */
   bool more;       /* the transaction of that row goes on */
+  uint32_t index;  /* that row's, among those of its transaction */
 } wm_replay;
+
+/*
+** The tag (walmap.h) of an entry that was put by row `seq`, which has so many rows of its transaction before it: the
+** seq of the transaction's first row, so that it is known before the transaction is cut into rows.
+*/
+static inline uint32_t wm_replay_tag(uint64_t seq, uint32_t index) { return (uint32_t)(seq - index); }
 
 /* Applies all rows after replay->at. An SQLite code; the attachment's `failure` has the text. */
 int wm_replay_run(wm_replay *replay);

@@ -249,6 +249,17 @@ static void move_rows(void) {
   expect_right("rows restored", 0);
 }
 
+/* A row that says to be another one of its transaction, of which it is the only one. */
+static void forge_index(void) {
+  for (uint32_t index = 1; index <= ROWS; index++) {
+    row r = rows[ROWS];
+    store(r.block + 36, index, 4);
+    put_row(ROWS, (sqlite3_int64)wm_block_chain(ROWS, r.block, (size_t)r.size), r.block, r.size);
+    expect_damage("index", index);
+  }
+  restore_rows();
+}
+
 /* Made-up blocks with right checksums, in the last row, so that nothing after it contradicts them. */
 static void forge(long trials) {
   long accepted = 0;
@@ -292,6 +303,7 @@ int main(void) {
   expect_right("untouched", 0);
   flip_bits();
   move_rows();
+  forge_index();
   forge(3000);
   sqlite3_close_v2(plain);
   snprintf(command, sizeof command, "rm -rf %s", template);
