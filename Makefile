@@ -17,7 +17,10 @@ ifneq ($(filter-out address undefined thread,$(SANITIZER)),)
   $(error SANITIZER=$(SANITIZER) is not allowed; it may be address, undefined or thread)
 endif
 
-SUFFIX   := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
+# What CC builds for: it may be a compiler for another system
+MACHINE  := $(shell $(CC) -dumpmachine)
+WINDOWS  := $(findstring mingw,$(MACHINE))
+SUFFIX   := $(if $(WINDOWS),dll,$(if $(findstring darwin,$(MACHINE))$(findstring macos,$(MACHINE)),dylib,so))
 RELEASE  := $(shell sed -n 's/^\#define WALMAP_VERSION "\(.*\)"/\1/p' core/walmap.h)
 # The plain build leaves the extension in the top folder, the others in theirs
 WALMAP   := $(if $(filter build,$(BUILD)),./,$(BUILD)/)walmap.$(SUFFIX)
@@ -37,6 +40,8 @@ ifeq ($(origin LTO),undefined)
   LTO := $(if $(DEBUG)$(SANITIZER),,$(if $(GCC),$(if $(filter -O2 -O3,$(CFLAGS)),-flto=auto -ffat-lto-objects)))
   LTO := $(if $(LTO),$(shell $(CC) $(LTO) -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(LTO)'))
 endif
+# MinGW's threads and helpers go into the library, which then needs nothing that Windows lacks
+SYSTEM_LIBS := $(if $(WINDOWS),-static -lpthread -ladvapi32)
 # assert() is for the builds that look for mistakes
 LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG) $(LTO)
 
@@ -62,7 +67,7 @@ deps: ## installs what building and testing need (Debian, Ubuntu), or prints the
 	@test/tools/deps build test
 
 $(WALMAP): $(CORE_OBJECTS) $(EXT_OBJECTS)
-	$(CC) $(ALL_CFLAGS) $(LTO) -shared -o $@ $^ $(LDFLAGS)
+	$(CC) $(ALL_CFLAGS) $(LTO) -shared -o $@ $^ $(LDFLAGS) $(SYSTEM_LIBS)
 
 $(LIBRARY): $(CORE_OBJECTS)
 	@rm -f $@

@@ -11,8 +11,6 @@
 #ifndef WALMAP_SQLITE_H
 #define WALMAP_SQLITE_H
 
-#include <sqlite3.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -21,7 +19,9 @@ extern "C" {
 ** Registers walmap's table and functions on the connection; a second call changes nothing. SQLITE_OK_LOAD_PERMANENTLY,
 ** which to SQLite is success; or an error with *error, to be freed with sqlite3_free, unless memory is out.
 */
-int sqlite3_walmap_init(sqlite3 *db, char **error, const sqlite3_api_routines *api);
+struct sqlite3;
+struct sqlite3_api_routines;
+int sqlite3_walmap_init(struct sqlite3 *db, char **error, const struct sqlite3_api_routines *api);
 
 #ifdef __cplusplus
 }

@@ -25,6 +25,15 @@
 #define WALMAP__UNLIKELY(x) (x)
 #endif
 
+/* Has the compiler check the arguments of a function that formats as printf does: C's, not that of msvcrt.dll. */
+#if defined(__MINGW32__)
+#define WALMAP__PRINTF(format_at, first_at) __attribute__((format(gnu_printf, format_at, first_at)))
+#elif defined(__GNUC__)
+#define WALMAP__PRINTF(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
+#else
+#define WALMAP__PRINTF(format_at, first_at)
+#endif
+
 /* Defined for the thread sanitizer, which must see each word that is read or written, one by one. */
 #if defined(__SANITIZE_THREAD__)
 #define WALMAP__TSAN 1

@@ -41,7 +41,7 @@ typedef struct walmap__inspection {
 } walmap__inspection;
 
 /* Writes what is wrong to in->why. Returns false. */
-__attribute__((format(printf, 2, 3))) bool walmap__fault(const walmap__inspection *in, const char *format, ...);
+WALMAP__PRINTF(2, 3) bool walmap__fault(const walmap__inspection *in, const char *format, ...);
 
 /* The record at an address; NULL unless it lies in the used bytes of a segment that exists. */
 const walmap__record *walmap__inspect_address(const walmap__inspection *in, uint32_t address, uint32_t *meta);
