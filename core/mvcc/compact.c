@@ -76,7 +76,7 @@ typedef struct clock_reading {
 ** The caller's commit was a plain store, perhaps just now. By E1, readers that are not found here have its commit
 ** point.
 */
-static clock_reading read_clock(walmap__shard *shard) {
+static clock_reading compaction_clock(walmap__shard *shard) {
   walmap__epoch *epoch = &shard->map->epoch;
   uint64_t now = walmap__epoch_now(epoch);
   return (clock_reading){now, walmap__epoch_oldest(epoch)};
@@ -200,7 +200,7 @@ typedef struct candidate {
 enum step { STEP_ON, STEP_DONE, STEP_BLOCKED };
 enum { COST_OF_COPY = 4, BATCH = 16 };
 
-static void prefetch_bucket(const walmap__generation *g, candidate *c) {
+static void prefetch_candidate(const walmap__generation *g, candidate *c) {
   walmap__record_entry(c->record, c->meta, &c->entry);
   c->hash = g->index.hash(c->entry.key, c->entry.key_len, g->index.seed);
   walmap__index_prefetch(&g->index, c->hash);
@@ -276,7 +276,7 @@ static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, ui
     }
     candidate *c = &batch[(*n)++];
     *c = (candidate){job->at, record, 0, meta, walmap__address(job->at, job->offset), {NULL, 0, NULL, 0, 0}};
-    prefetch_bucket(g, c);
+    prefetch_candidate(g, c);
     job->offset += walmap__record_size(record, meta);
     *budget -= COST_OF_COPY < *budget ? COST_OF_COPY : *budget;
   }
@@ -383,7 +383,7 @@ static bool seal_oversized(walmap__generation *g, int percent) {
 /* Starts a job if one pays, and tells whether it did. It walks all segments, which no budget counts. */
 static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t percent) {
   int half = (int)(percent + 1) / 2;
-  clock_reading clock = read_clock(shard);
+  clock_reading clock = compaction_clock(shard);
   walmap__segment *first = too_many_dead(g, percent) ? deadest(g, clock, half) : NULL;
   if (!first && too_many_dead(g, percent) && seal_oversized(g, half))
     first = deadest(g, clock, half);
@@ -446,7 +446,7 @@ void walmap__compact_dead(walmap__shard *shard) {
     return;
   if (g->log.active && live_bytes(g->log.active) == 0)
     walmap__log_seal(&g->log);
-  clock_reading clock = read_clock(shard);
+  clock_reading clock = compaction_clock(shard);
   uint64_t unlimited = UINT64_MAX;
   bool changed = false;
   for (walmap__segment *s; !g->job.first && (s = deadest(g, clock, WHOLLY)) != NULL; changed = true) {
@@ -459,7 +459,7 @@ void walmap__compact_dead(walmap__shard *shard) {
 
 static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, walmap__segment *s,
                              clock_reading *clock) {
-  *clock = read_clock(shard);
+  *clock = compaction_clock(shard);
   return may_be_taken(g, s, clock->now, clock->oldest);
 }
 
@@ -493,7 +493,7 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, int percent
 /* Seals all segments and notes the time, so that jobs may take them when no reader is as old. */
 static void seal_all(walmap__shard *shard, walmap__generation *g) {
   walmap__log_seal(&g->log);
-  clock_reading before = read_clock(shard);
+  clock_reading before = compaction_clock(shard);
   walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
   for (; s; s = next_of(s))
     (void)may_be_taken(g, s, before.now, 0); /* notes the time */

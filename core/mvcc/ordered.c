@@ -83,19 +83,19 @@ static void copy_leaf(walmap_ordered_cursor *c, const uint8_t *bytes, size_t len
 }
 
 /* How many words of the copy have a key before these bytes. */
-static uint32_t find(const walmap_ordered_cursor *c, const uint8_t *bytes, size_t len) {
+static uint32_t find_in_leaf(const walmap_ordered_cursor *c, const uint8_t *bytes, size_t len) {
   const walmap__leaf_copy copy = {c->leaf, c->low, c->high, c->n, false};
   return walmap__leaf_copy_find(c->order, &copy, c->words, bytes, len);
 }
 
 /* To the leaf behind the fence, before its first key: false when the tree ends there. */
-static bool next_leaf(walmap_ordered_cursor *c) {
+static bool enter_next_leaf(walmap_ordered_cursor *c) {
   const walmap__separator *fence = c->high;
   if (!fence)
     return false;
   walmap__yield("ordered: leaf done");
   copy_leaf(c, fence->bytes, fence->len, false);
-  c->at = (int32_t)find(c, fence->bytes, fence->len) - 1;
+  c->at = (int32_t)find_in_leaf(c, fence->bytes, fence->len) - 1;
   return true;
 }
 
@@ -106,7 +106,7 @@ static bool previous_leaf(walmap_ordered_cursor *c) {
     return false;
   walmap__yield("ordered: leaf done");
   copy_leaf(c, fence->bytes, fence->len, true);
-  c->at = (int32_t)find(c, fence->bytes, fence->len);
+  c->at = (int32_t)find_in_leaf(c, fence->bytes, fence->len);
   return true;
 }
 
@@ -139,7 +139,7 @@ bool walmap_ordered_next(walmap_ordered_cursor *c, walmap_entry *entry) {
         return true;
     }
     c->at = (int32_t)c->n;
-    if (!next_leaf(c))
+    if (!enter_next_leaf(c))
       return false;
     fetch_anew(c);
   }
@@ -175,7 +175,7 @@ static void seek_key(walmap_ordered_cursor *c, const void *key, size_t key_len, 
   walmap__sort_bytes sought;
   walmap__order_sort_bytes(c->order, key, key_len, &sought);
   copy_leaf(c, sought.bytes, sought.len, false);
-  c->at = (int32_t)find(c, sought.bytes, sought.len);
+  c->at = (int32_t)find_in_leaf(c, sought.bytes, sought.len);
   if (behind && is_at(c, c->at, &sought))
     c->at++;
 }

@@ -18,7 +18,7 @@ static WALMAP__ALWAYS_INLINE int start(walmap *map, const void *key, size_t key_
   return result;
 }
 
-static WALMAP__ALWAYS_INLINE int finish(const walmap__write *w, int result) {
+static WALMAP__ALWAYS_INLINE int finish_single(const walmap__write *w, int result) {
   walmap__lock_release(&w->shard->lock);
   return result;
 }
@@ -35,7 +35,7 @@ static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
 static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
   int result = walmap__write_prepare(w, value_len, expires, false);
   if (result != WALMAP_OK)
-    return finish(w, result);
+    return finish_single(w, result);
   walmap__copy_bytes(walmap__write_apply(w), value, value_len);
   return commit(w);
 }
@@ -43,7 +43,7 @@ static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t
 static WALMAP__ALWAYS_INLINE int take_away(walmap__write *w) {
   int result = walmap__write_prepare(w, 0, WALMAP_NEVER, true);
   if (result != WALMAP_OK)
-    return finish(w, result);
+    return finish_single(w, result);
   walmap__write_apply(w);
   return commit(w);
 }
@@ -70,7 +70,7 @@ int walmap_touch(walmap *map, const void *key, size_t key_len, uint64_t expires)
   int result = start(map, key, key_len, 0, &w);
   if (result != WALMAP_OK)
     return result;
-  return walmap__write_present(&w, &e) ? set(&w, e.value, e.value_len, expires) : finish(&w, WALMAP_NOTFOUND);
+  return walmap__write_present(&w, &e) ? set(&w, e.value, e.value_len, expires) : finish_single(&w, WALMAP_NOTFOUND);
 }
 
 int walmap_remove(walmap *map, const void *key, size_t key_len) {
@@ -78,10 +78,10 @@ int walmap_remove(walmap *map, const void *key, size_t key_len) {
   int result = start(map, key, key_len, 0, &w);
   if (result != WALMAP_OK)
     return result;
-  return walmap__write_present(&w, NULL) ? take_away(&w) : finish(&w, WALMAP_NOTFOUND);
+  return walmap__write_present(&w, NULL) ? take_away(&w) : finish_single(&w, WALMAP_NOTFOUND);
 }
 
-static int tell(int result, bool did, bool *done) {
+static int tell_done(int result, bool did, bool *done) {
   if (result == WALMAP_OK && done)
     *done = did;
   return result;
@@ -94,8 +94,8 @@ int walmap_set_if_absent_expiring(walmap *map, const void *key, size_t key_len, 
   if (result != WALMAP_OK)
     return result;
   if (walmap__write_present(&w, NULL))
-    return tell(finish(&w, WALMAP_OK), false, done);
-  return tell(set(&w, value, value_len, expires), true, done);
+    return tell_done(finish_single(&w, WALMAP_OK), false, done);
+  return tell_done(set(&w, value, value_len, expires), true, done);
 }
 
 int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
@@ -111,10 +111,10 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
   if (result != WALMAP_OK)
     return result;
   if (!walmap__write_present(&w, &e))
-    return finish(&w, WALMAP_NOTFOUND);
+    return finish_single(&w, WALMAP_NOTFOUND);
   if (!test(ctx, e.value, e.value_len))
-    return tell(finish(&w, WALMAP_OK), false, done);
-  return tell(set(&w, value, value_len, WALMAP_KEEP), true, done);
+    return tell_done(finish_single(&w, WALMAP_OK), false, done);
+  return tell_done(set(&w, value, value_len, WALMAP_KEEP), true, done);
 }
 
 int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done) {
@@ -124,10 +124,10 @@ int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_f
   if (result != WALMAP_OK)
     return result;
   if (!walmap__write_present(&w, &e))
-    return finish(&w, WALMAP_NOTFOUND);
+    return finish_single(&w, WALMAP_NOTFOUND);
   if (!test(ctx, e.value, e.value_len))
-    return tell(finish(&w, WALMAP_OK), false, done);
-  return tell(take_away(&w), true, done);
+    return tell_done(finish_single(&w, WALMAP_OK), false, done);
+  return tell_done(take_away(&w), true, done);
 }
 
 int walmap_upsert_expiring(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx,
@@ -142,7 +142,7 @@ int walmap_upsert_expiring(walmap *map, const void *key, size_t key_len, walmap_
   size_t value_len = 0;
   result = upsert(ctx, present ? e.value : NULL, e.value_len, &value, &value_len);
   if (result != WALMAP_OK)
-    return finish(&w, result);
+    return finish_single(&w, result);
   return set(&w, value, value_len, present ? e.expires : expires);
 }
 

@@ -27,7 +27,7 @@ int walmap__state_enter(walmap_state *s) {
 }
 
 /* X2. What was collected already will do, if it is still so when the clock has been read. */
-static WALMAP__NOINLINE void read_clock(walmap_state *s) {
+static WALMAP__NOINLINE void read_state_clock(walmap_state *s) {
   do {
     s->now = walmap__clock(s->map);
     walmap__yield("state: clock read");
@@ -43,7 +43,7 @@ int walmap_state_begin(walmap_state *s) {
   s->was_committed = true;
   s->now = 0;
   if (WALMAP__UNLIKELY(atomic_load_explicit(&s->map->expiring, memory_order_acquire)))
-    read_clock(s);
+    read_state_clock(s);
   return WALMAP_OK;
 }
 
@@ -129,7 +129,7 @@ typedef struct probe {
 
 enum { GROUP = 16 };
 
-static void prefetch_bucket(walmap_state *s, const walmap_entry *e, probe *p) {
+static void prefetch_probe(walmap_state *s, const walmap_entry *e, probe *p) {
   p->hash = walmap__hash_of(s->map, e->key, e->key_len);
   walmap__shard *shard = walmap__shard_of(s->map, p->hash);
   p->commit_point = s->commit_points[shard->id];
@@ -147,7 +147,7 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
     size_t group = n - first < GROUP ? n - first : GROUP;
     walmap_entry *e = entries + first;
     for (size_t i = 0; i < group; i++)
-      prefetch_bucket(s, &e[i], &probes[i]);
+      prefetch_probe(s, &e[i], &probes[i]);
     for (size_t i = 0; i < group; i++) {
       const probe *p = &probes[i];
       if (p->g)

@@ -203,7 +203,7 @@ int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, vo
 ** what it may drop then, the transaction takes for expired from here on. It looks after its slot is taken; a shard that
 ** begins to wait later finds the slot.
 */
-static void read_clock(walmap_txn *txn, walmap_state *state) {
+static void read_txn_clock(walmap_txn *txn, walmap_state *state) {
   state->now = 0;
   if (!atomic_load_explicit(&txn->map->expiring, memory_order_acquire))
     return;
@@ -232,7 +232,7 @@ int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state) {
     return result;
   state->was_committed = false;
   walmap__deferred_flush(txn->deferred);
-  read_clock(txn, state);
+  read_txn_clock(txn, state);
   for (uint32_t i = 0; i < txn->map->n_shards; i++)
     state->commit_points[i] = walmap__shard_end(&txn->map->shards[i]);
   state->len = 0;
@@ -442,7 +442,7 @@ static bool len_at_time(walmap_txn *txn, uint64_t *len) {
   if (walmap__state_enter(state) != WALMAP_OK)
     return false;
   walmap__collect_commit_points(txn->map, state->commit_points, false);
-  read_clock(txn, state);
+  read_txn_clock(txn, state);
   *len = 0;
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     bool own = txn->txn_shards[i].locked;

@@ -132,8 +132,8 @@ static uint32_t find_by_key(const walmap__order *order, const uint64_t *words, u
   return low;
 }
 
-static uint32_t find(const walmap__order *order, const uint64_t *words, uint32_t n, size_t prefix_len,
-                     const uint8_t *bytes, size_t len) {
+static uint32_t find_word(const walmap__order *order, const uint64_t *words, uint32_t n, size_t prefix_len,
+                          const uint8_t *bytes, size_t len) {
   uint32_t head = walmap__head24(bytes, len, prefix_len);
   uint32_t low = lower_bound(words, n, head);
   if (low == n || walmap__word_head(words[low]) != head)
@@ -147,7 +147,7 @@ uint32_t walmap__leaf_copy_find(const walmap__order *order, const walmap__leaf_c
   int side = walmap__leaf_compare_prefix(copy->leaf, bytes, len);
   if (side != 0)
     return side < 0 ? 0 : copy->n;
-  return find(order, words, copy->n, copy->leaf->prefix_len, bytes, len);
+  return find_word(order, words, copy->n, copy->leaf->prefix_len, bytes, len);
 }
 
 uint32_t walmap__leaf_find(const walmap__order *order, const walmap__leaf *leaf, const uint8_t *bytes, size_t len) {
@@ -155,7 +155,7 @@ uint32_t walmap__leaf_find(const walmap__order *order, const walmap__leaf *leaf,
   uint32_t n = atomic_load_explicit(&leaf->n, memory_order_relaxed);
   for (uint32_t i = 0; i < n; i++)
     words[i] = atomic_load_explicit(&leaf->words[i], memory_order_relaxed);
-  return find(order, words, n, leaf->prefix_len, bytes, len);
+  return find_word(order, words, n, leaf->prefix_len, bytes, len);
 }
 
 _Atomic uint64_t *walmap__leaf_word_of(walmap__leaf *leaf, uint32_t shard, uint32_t address) {

@@ -143,7 +143,7 @@ void walmap__order_cancel(walmap__place place) { pthread_mutex_unlock(&place.lea
 ** For changes that cannot fail: where there is no memory for one more slot, the tree's mutex keeps what was replaced
 ** from being freed.
 */
-static walmap__slot *enter(walmap__order *order) {
+static walmap__slot *enter_epoch(walmap__order *order) {
   walmap__slot *slot = walmap__epoch_enter(order->epoch, order->memory);
   if (!slot)
     walmap__order_lock(&order->mutex);
@@ -174,7 +174,7 @@ void walmap__order_move(walmap__order *order, const void *key, size_t key_len, u
                         uint32_t to) {
   walmap__sort_bytes sought;
   walmap__order_sort_bytes(order, key, key_len, &sought);
-  walmap__slot *slot = enter(order);
+  walmap__slot *slot = enter_epoch(order);
   store_address(order, &sought, shard, from, to);
   leave(order, slot);
 }
@@ -184,7 +184,7 @@ void walmap__order_drop(walmap__order *order, const void *key, size_t key_len, u
   enum { QUARTER = WALMAP__LEAF_WORDS / 4, EVERY = 8 };
   walmap__sort_bytes sought;
   walmap__order_sort_bytes(order, key, key_len, &sought);
-  walmap__slot *slot = enter(order);
+  walmap__slot *slot = enter_epoch(order);
   uint32_t live = store_address(order, &sought, shard, address, 0);
   if (slot && live <= QUARTER && live % EVERY == 0)
     walmap__order_merge(order, &sought);

@@ -200,7 +200,7 @@ static bool make_room_in(rebuild *r, const walmap__sort_bytes *key) {
 }
 
 /* The leaf's mutex is held: publishes, or gives up what was made. */
-static bool finish(rebuild *r, bool good) {
+static bool finish_rebuild(rebuild *r, bool good) {
   if (!good) {
     walmap__retired_free(r->order->memory, r->made);
     return false;
@@ -232,7 +232,7 @@ int walmap__order_make_room(walmap__order *order, const walmap__sort_bytes *key)
   bool good = has_room || make_room_in(&r, key);
   if (!has_room) {
     replaces(&r, &leaf->retired);
-    leaf->is_dead = good = finish(&r, good);
+    leaf->is_dead = good = finish_rebuild(&r, good);
   }
   pthread_mutex_unlock(&leaf->mutex);
   free_unseen(order);
@@ -256,7 +256,7 @@ static void leave_out(rebuild *r) {
   walmap__leaf *leaf = r->path.leaf;
   replaces(r, &leaf->retired);
   if (!is_only_leaf(r))
-    leaf->is_dead = finish(r, replace_children(r, r->path.last, 1, NULL, 0, NULL));
+    leaf->is_dead = finish_rebuild(r, replace_children(r, r->path.last, 1, NULL, 0, NULL));
 }
 
 /* Both mutexes are held. */
@@ -267,8 +267,8 @@ static void join(rebuild *r, walmap__leaf *left, walmap__leaf *right) {
   n += walmap__leaf_live_words(right, words + n);
   replaces(r, &left->retired);
   replaces(r, &right->retired);
-  left->is_dead = right->is_dead = finish(r, make_leaf(r, &leaf, words, n, NULL, NULL, NULL) &&
-                                                 replace_children(r, r->path.last, 2, &leaf, 1, NULL));
+  left->is_dead = right->is_dead = finish_rebuild(r, make_leaf(r, &leaf, words, n, NULL, NULL, NULL) &&
+                                                         replace_children(r, r->path.last, 2, &leaf, 1, NULL));
 }
 
 /* With the next leaf below the same node, or else the one before. */

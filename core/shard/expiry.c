@@ -8,14 +8,14 @@
 
 enum { CELL = 2 * sizeof(uint64_t) + sizeof(uint32_t) };
 
-static size_t table_bytes(uint32_t bits) { return sizeof(walmap__expiry_table) + ((size_t)CELL << bits); }
+static size_t expiry_table_bytes(uint32_t bits) { return sizeof(walmap__expiry_table) + ((size_t)CELL << bits); }
 
-static uint32_t limit_of(const walmap__expiry_table *t) {
+static uint32_t expiry_limit_of(const walmap__expiry_table *t) {
   uint32_t cells = (uint32_t)1 << t->bits;
   return cells - cells / 5;
 }
 
-static walmap__expiry_table *table_of(const walmap__expiry *expiry) {
+static walmap__expiry_table *expiry_table_of(const walmap__expiry *expiry) {
   return atomic_load_explicit(&expiry->table, memory_order_relaxed);
 }
 
@@ -29,7 +29,7 @@ static uint32_t home_of(const walmap__expiry_table *t, uint64_t time) {
 }
 
 /* The time's cell, or the empty one where it would be. */
-static uint32_t find(const walmap__expiry_table *t, uint64_t time) {
+static uint32_t find_second(const walmap__expiry_table *t, uint64_t time) {
   uint32_t mask = ((uint32_t)1 << t->bits) - 1, i = home_of(t, time);
   for (uint32_t steps = 0; steps <= mask; steps++, i = (i + 1) & mask) {
     uint64_t found = time_of(t, i);
@@ -42,17 +42,17 @@ static uint32_t find(const walmap__expiry_table *t, uint64_t time) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Making and freeing                                                                                                 */
 
-static void free_table(walmap__memory *memory, walmap__retired *self) {
+static void free_expiry_table(walmap__memory *memory, walmap__retired *self) {
   walmap__expiry_table *t = (walmap__expiry_table *)self;
-  walmap__memory_free(memory, t, table_bytes(t->bits));
+  walmap__memory_free(memory, t, expiry_table_bytes(t->bits));
 }
 
 static walmap__expiry_table *new_table(walmap__memory *memory, uint32_t bits) {
-  walmap__expiry_table *t = walmap__memory_alloc(memory, table_bytes(bits));
+  walmap__expiry_table *t = walmap__memory_alloc(memory, expiry_table_bytes(bits));
   if (!t)
     return NULL;
-  memset(t, 0, table_bytes(bits));
-  t->retired.free = free_table;
+  memset(t, 0, expiry_table_bytes(bits));
+  t->retired.free = free_expiry_table;
   t->bits = bits;
   t->times = (_Atomic uint64_t *)(t + 1);
   t->bytes = t->times + ((size_t)1 << bits);
@@ -61,9 +61,9 @@ static walmap__expiry_table *new_table(walmap__memory *memory, uint32_t bits) {
 }
 
 void walmap__expiry_destroy(walmap__expiry *expiry, walmap__memory *memory) {
-  walmap__expiry_table *t = table_of(expiry);
+  walmap__expiry_table *t = expiry_table_of(expiry);
   if (t)
-    free_table(memory, &t->retired);
+    free_expiry_table(memory, &t->retired);
 }
 
 /* A reader that finds the version odd, or another, does not use what it has read. */
@@ -90,14 +90,14 @@ static uint32_t count_of(const walmap__expiry_table *t, uint32_t i) {
   return atomic_load_explicit(&t->counts[i], memory_order_relaxed);
 }
 
-static int grow(walmap__expiry *expiry, walmap__memory *memory, walmap__limbo *limbo, uint32_t bits) {
-  walmap__expiry_table *old = table_of(expiry), *t = bits <= MAX_BITS ? new_table(memory, bits) : NULL;
+static int grow_expiry_table(walmap__expiry *expiry, walmap__memory *memory, walmap__limbo *limbo, uint32_t bits) {
+  walmap__expiry_table *old = expiry_table_of(expiry), *t = bits <= MAX_BITS ? new_table(memory, bits) : NULL;
   if (!t)
     return WALMAP_NOMEM;
   for (uint32_t i = 0; old && i < (uint32_t)1 << old->bits; i++) {
     uint64_t time = time_of(old, i);
     if (time != 0)
-      set_cell(t, find(t, time), time, bytes_of(old, i), count_of(old, i));
+      set_cell(t, find_second(t, time), time, bytes_of(old, i), count_of(old, i));
   }
   t->used = old ? old->used : 0;
   atomic_store_explicit(&expiry->table, t, memory_order_release); /* the same content: readers may take either */
@@ -107,25 +107,25 @@ static int grow(walmap__expiry *expiry, walmap__memory *memory, walmap__limbo *l
 }
 
 int walmap__expiry_reserve(walmap__expiry *expiry, walmap__memory *memory, walmap__limbo *limbo, uint32_t n) {
-  const walmap__expiry_table *t = table_of(expiry);
-  if (WALMAP__LIKELY(t && (uint64_t)t->used + n <= limit_of(t)))
+  const walmap__expiry_table *t = expiry_table_of(expiry);
+  if (WALMAP__LIKELY(t && (uint64_t)t->used + n <= expiry_limit_of(t)))
     return WALMAP_OK;
   uint32_t bits = t ? t->bits + 1 : FIRST_BITS;
   uint64_t want = (t ? t->used : 0) + (uint64_t)n;
   while (bits <= MAX_BITS && ((uint64_t)1 << bits) - ((uint64_t)1 << bits) / 5 < want)
     bits++;
-  return grow(expiry, memory, limbo, bits);
+  return grow_expiry_table(expiry, memory, limbo, bits);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Changing                                                                                                           */
 
 void walmap__expiry_add(walmap__expiry *expiry, uint64_t time, size_t bytes) {
-  walmap__expiry_table *t = table_of(expiry);
+  walmap__expiry_table *t = expiry_table_of(expiry);
   start_change(expiry);
-  uint32_t i = find(t, time);
+  uint32_t i = find_second(t, time);
   if (time_of(t, i) == 0) {
-    assert(t->used < limit_of(t)); /* reserved */
+    assert(t->used < expiry_limit_of(t)); /* reserved */
     t->used++;
     set_cell(t, i, time, bytes, 1);
     return;
@@ -148,9 +148,9 @@ static void empty_cell(walmap__expiry_table *t, uint32_t hole) {
 }
 
 void walmap__expiry_remove(walmap__expiry *expiry, uint64_t time, size_t bytes) {
-  walmap__expiry_table *t = table_of(expiry);
+  walmap__expiry_table *t = expiry_table_of(expiry);
   start_change(expiry);
-  uint32_t i = find(t, time), count = count_of(t, i);
+  uint32_t i = find_second(t, time), count = count_of(t, i);
   assert(time_of(t, i) == time && bytes_of(t, i) >= bytes);
   if (count > 1)
     set_cell(t, i, time, bytes_of(t, i) - bytes, count - 1);
@@ -158,7 +158,7 @@ void walmap__expiry_remove(walmap__expiry *expiry, uint64_t time, size_t bytes) 
     empty_cell(t, i);
 }
 
-static uint64_t take_out(walmap__expiry_table *t, uint32_t i, uint64_t *bytes) {
+static uint64_t take_out_second(walmap__expiry_table *t, uint32_t i, uint64_t *bytes) {
   uint64_t count = count_of(t, i);
   *bytes += bytes_of(t, i);
   empty_cell(t, i);
@@ -167,7 +167,7 @@ static uint64_t take_out(walmap__expiry_table *t, uint32_t i, uint64_t *bytes) {
 
 /* A few times are looked up; of many, the table has fewer cells. */
 uint64_t walmap__expiry_sweep(walmap__expiry *expiry, uint64_t now, uint64_t *bytes) {
-  walmap__expiry_table *t = table_of(expiry);
+  walmap__expiry_table *t = expiry_table_of(expiry);
   uint64_t count = 0, from = expiry->swept;
   *bytes = 0;
   if (!t || now <= from)
@@ -176,16 +176,16 @@ uint64_t walmap__expiry_sweep(walmap__expiry *expiry, uint64_t now, uint64_t *by
   uint32_t cells = (uint32_t)1 << t->bits;
   if (now - from < cells) {
     for (uint64_t time = from + 1; time <= now && t->used > 0; time++) {
-      uint32_t i = find(t, time);
+      uint32_t i = find_second(t, time);
       if (time_of(t, i) == time)
-        count += take_out(t, i, bytes);
+        count += take_out_second(t, i, bytes);
     }
   } else {
     for (uint32_t i = 0; i < cells;) {
       uint64_t time = time_of(t, i);
       if (time != 0 && time <= now)
-        count +=
-            take_out(t, i, bytes); /* another may have moved here; one that moved to the table's end is passed again */
+        /* Another may have moved here. One that moved to the table's end is passed again. */
+        count += take_out_second(t, i, bytes);
       else
         i++;
     }
@@ -203,7 +203,7 @@ static uint64_t sum(const walmap__expiry_table *t, uint64_t from, uint64_t to) {
   uint32_t cells = (uint32_t)1 << t->bits;
   if (to - from < cells) {
     for (uint64_t time = from + 1; time <= to; time++) {
-      uint32_t i = find(t, time);
+      uint32_t i = find_second(t, time);
       count += time_of(t, i) == time ? count_of(t, i) : 0;
     }
     return count;

@@ -184,7 +184,7 @@ static bool spin_in_queue(walmap__lock *lock, walmap__waiter *w) {
 }
 
 /* Without the mutex: the callback may be slow, and may use other maps, whose waits need the mutex. */
-static bool is_interrupted(const walmap_session *me) {
+static bool session_is_interrupted(const walmap_session *me) {
   if (!me->interrupt)
     return false;
   pthread_mutex_unlock(&waiting);
@@ -220,7 +220,7 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
     if (w->outcome == HANDED_OVER)
       return WALMAP_OK;
     int64_t now = walmap__monotonic_now();
-    if (is_interrupted(me)) {
+    if (session_is_interrupted(me)) {
       result = WALMAP_INTERRUPT;
     } else if (w->outcome != NONE) {
       continue; /* another thread has set the outcome */

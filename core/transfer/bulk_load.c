@@ -142,7 +142,7 @@ static int explain_duplicate(worker *w, int result, uint32_t number) {
   return result == WALMAP_CORRUPT ? refuse_entry(w, w->before + number, "its key appears twice") : result;
 }
 
-static WALMAP__ALWAYS_INLINE int add_record(worker *w, const walmap__image_record *record, uint32_t number) {
+static WALMAP__ALWAYS_INLINE int load_record(worker *w, const walmap__image_record *record, uint32_t number) {
   const walmap__bulk_load *b = w->load;
   uint64_t hash = walmap__hash_of(b->map, record->entry.key, record->entry.key_len);
   if (b->check) {
@@ -160,19 +160,19 @@ static WALMAP__ALWAYS_INLINE int add_record(worker *w, const walmap__image_recor
   return explain_duplicate(w, result, number);
 }
 
-static int add_chunk(worker *w, walmap__image_chunk chunk) {
+static int load_chunk_records(worker *w, walmap__image_chunk chunk) {
   walmap__image_record record;
   uint32_t records = chunk.records, number = 0;
   int result = walmap__image_chunk_verify(&chunk, &w->why);
   while (result == WALMAP_OK && (result = walmap__image_record_next(&chunk, &record, &w->why)) == WALMAP_OK)
-    result = add_record(w, &record, records - chunk.records);
+    result = load_record(w, &record, records - chunk.records);
   if (result != WALMAP_NOTFOUND)
     return result;
   result = walmap__partition_buffers_empty(w->buffers, &number);
   return explain_duplicate(w, result, number);
 }
 
-static int next_chunk(worker *w, walmap__image_chunk *chunk) {
+static int take_next_chunk(worker *w, walmap__image_chunk *chunk) {
   walmap__bulk_load *b = w->load;
   int result = WALMAP_NOTFOUND;
   pthread_mutex_lock(&b->mutex);
@@ -195,7 +195,7 @@ static void stop_workers(walmap__bulk_load *b) {
 static int add_chunks(worker *w) {
   walmap__image_chunk chunk = {0}; /* GCC does not see that it is set where it is used */
   int result;
-  while ((result = next_chunk(w, &chunk)) == WALMAP_OK && (result = add_chunk(w, chunk)) == WALMAP_OK) {
+  while ((result = take_next_chunk(w, &chunk)) == WALMAP_OK && (result = load_chunk_records(w, chunk)) == WALMAP_OK) {
   }
   if (result == WALMAP_NOTFOUND)
     return WALMAP_OK;

@@ -59,8 +59,8 @@ typedef struct collection {
   walmap__image_writer *set, *removed;
 } collection;
 
-static int add_record(const collection *c, const walmap__log *log, const walmap__record *record, uint32_t meta,
-                      uint64_t commit_point) {
+static int collect_record(const collection *c, const walmap__log *log, const walmap__record *record, uint32_t meta,
+                          uint64_t commit_point) {
   walmap_entry entry, present;
   walmap__record_entry(record, meta, &entry);
   if (!(meta & WALMAP__TOMB)) {
@@ -88,7 +88,7 @@ static int add_segment(const collection *c, const walmap__segment *s, uint64_t s
     const walmap__record *record = (const walmap__record *)(s->base + at);
     uint32_t meta = walmap__record_meta(record);
     if (lsn >= since)
-      result = add_record(c, s->log, record, meta, commit_point);
+      result = collect_record(c, s->log, record, meta, commit_point);
     at += walmap__record_size(record, meta);
   }
   return result;
@@ -305,7 +305,7 @@ static key_slot *find_slot(const application *a, const walmap_entry *entry) {
   return slot;
 }
 
-static int check_key(const application *a, int part, const walmap_entry *entry, walmap_why *why) {
+static int check_key_once(const application *a, int part, const walmap_entry *entry, walmap_why *why) {
   key_slot *slot = find_slot(a, entry);
   if (slot->key)
     return refuse_content(why, part == PART_SET ? "a key that is set twice" : "a key that is both set and removed");
@@ -319,7 +319,7 @@ static int check_keys_of(const application *a, int part, walmap_why *why) {
   walmap_entry entry;
   int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
   while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK)
-    result = check_key(a, part, &entry, why);
+    result = check_key_once(a, part, &entry, why);
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 

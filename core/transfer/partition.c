@@ -34,7 +34,7 @@ static void leave_segment(walmap__partition_buffer *buffer) {
   buffer->least_expires = 0;
 }
 
-static int enter_segment(walmap__partition_buffer *buffer, walmap__loading_shard *loading_shard, size_t size) {
+static int enter_loading_segment(walmap__partition_buffer *buffer, walmap__loading_shard *loading_shard, size_t size) {
   int result;
   pthread_mutex_lock(&loading_shard->mutex);
   leave_segment(buffer);
@@ -56,7 +56,8 @@ int walmap__partition_buffers_make_room(walmap__partition_buffers *b, uint32_t s
     if (result != WALMAP_OK)
       return result;
   }
-  return (size_t)(buffer->end - buffer->at) < size ? enter_segment(buffer, &b->loading_shards[shard], size) : WALMAP_OK;
+  return (size_t)(buffer->end - buffer->at) < size ? enter_loading_segment(buffer, &b->loading_shards[shard], size)
+                                                   : WALMAP_OK;
 }
 
 void walmap__partition_buffers_finish(walmap__partition_buffers *b) {

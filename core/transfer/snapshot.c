@@ -172,14 +172,14 @@ static int add_visible(walmap__image_writer *writer, const walmap__segment *s, s
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The walk over all segments of all shards, as far as the commit points, in steps                                    */
 
-typedef struct walk {
+typedef struct log_walk {
   walmap_state *state;
   uint32_t shard;
   const walmap__segment *segment; /* NULL: before the shard's first */
   size_t at, bytes;               /* in the segment: done, and before the commit point */
-} walk;
+} log_walk;
 
-static bool next_segment(walk *w) {
+static bool walk_next_segment(log_walk *w) {
   const walmap *map = w->state->map;
   for (; w->shard < map->n_shards; w->shard++, w->segment = NULL) {
     uint64_t commit_point = w->state->commit_points[w->shard];
@@ -202,9 +202,9 @@ static bool next_segment(walk *w) {
 }
 
 /* Adds a whole segment, or a chunk's worth of one. OK; NOTFOUND at the end; NOMEM, IO. */
-static int add_step(walk *w, walmap__image_writer *writer) {
+static int add_step(log_walk *w, walmap__image_writer *writer) {
   while (w->at == w->bytes) {
-    if (!next_segment(w))
+    if (!walk_next_segment(w))
       return WALMAP_NOTFOUND;
   }
   if (w->at == 0) {
@@ -221,7 +221,7 @@ static int add_step(walk *w, walmap__image_writer *writer) {
 
 /* Adds all segments, and finishes or abandons the writer. */
 static int write_all(walmap_state *state, walmap__image_writer *writer, void **image, size_t *size) {
-  walk w = {.state = state};
+  log_walk w = {.state = state};
   int result;
   do
     result = add_step(&w, writer);
@@ -238,8 +238,8 @@ static int write_all(walmap_state *state, walmap__image_writer *writer, void **i
 int walmap_state_image(walmap_state *state, void **image, size_t *size) {
   size_t bytes = 0;
   walmap__image_writer *writer;
-  walk count = {.state = state};
-  while (next_segment(&count))
+  log_walk count = {.state = state};
+  while (walk_next_segment(&count))
     bytes += count.bytes;
   int result = walmap__image_writer_new(state->map->options.content, NULL, NULL, bytes, &writer);
   return result == WALMAP_OK ? write_all(state, writer, image, size) : result;
@@ -267,7 +267,7 @@ int walmap_snapshot(walmap *map, void **image, size_t *size) {
 /* Images on demand                                                                                                   */
 
 struct walmap_image_stream {
-  walk walk;
+  log_walk walk;
   walmap__image_writer *writer; /* NULL: all is written, or an error was met */
   void *rest;                   /* then: what the writer gave at its end */
   const uint8_t *at;            /* what is to be handed out next, in the writer's memory or in `rest` */

@@ -2,7 +2,7 @@
 #include "verify/verify.h"
 
 static walmap__segment *first_of(const walmap__log *log) { return atomic_load(&log->first); }
-static walmap__segment *next_of(const walmap__segment *s) { return atomic_load(&s->next); }
+static walmap__segment *next_segment_of(const walmap__segment *s) { return atomic_load(&s->next); }
 
 static bool fault_at(const walmap__inspection *in, const walmap__segment *s, size_t offset, const char *what) {
   return walmap__fault(in, "segment %u, byte %zu: %s", (unsigned)s->id, offset, what);
@@ -32,7 +32,7 @@ static bool check_list(const walmap__inspection *in) {
   const walmap__segment *before = NULL;
   uint64_t from = in->g->start + 1;
   uint32_t n = 0;
-  for (const walmap__segment *s = first_of(log); s; before = s, s = next_of(s), n++) {
+  for (const walmap__segment *s = first_of(log); s; before = s, s = next_segment_of(s), n++) {
     if (s->previous != before)
       return walmap__fault(in, "segment %u is linked wrongly", (unsigned)s->id);
     if (!check_segment(in, s, from))
@@ -60,13 +60,13 @@ static bool check_job(const walmap__inspection *in) {
     return true;
   const walmap__segment *s = first_of(&in->g->log);
   while (s && s != job->first)
-    s = next_of(s);
+    s = next_segment_of(s);
   while (s && s != job->at && s != job->last)
-    s = next_of(s);
+    s = next_segment_of(s);
   if (s != job->at)
     return walmap__fault(in, "compaction is at a segment outside of its run");
   while (s && s != job->last)
-    s = next_of(s);
+    s = next_segment_of(s);
   if (!s || s == in->g->log.active || job->offset > walmap__segment_used(job->at))
     return walmap__fault(in, "compaction has a run that is not of the log");
   if (job->copy &&
@@ -246,7 +246,7 @@ static bool check_records(walmap__inspection *in, const walmap__segment *s, size
 bool walmap__verify_records(walmap__inspection *in) {
   const walmap__job *job = &in->g->job;
   bool in_run = false;
-  for (const walmap__segment *s = first_of(&in->g->log); s; s = next_of(s)) {
+  for (const walmap__segment *s = first_of(&in->g->log); s; s = next_segment_of(s)) {
     in_run |= s == job->first;
     size_t passed = !in_run ? 0 : s == job->at ? job->offset : SIZE_MAX;
     in_run &= s != job->at;

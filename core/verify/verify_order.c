@@ -8,30 +8,30 @@
 #include "order/node.h"
 #include "verify/verify.h"
 
-typedef struct walk {
+typedef struct tree_walk {
   const walmap__inspection *in;
   walmap__order *order;
   bool others_stay;                    /* the walk is in the epoch: records of other shards may be read */
   uint64_t words;                      /* of the shard */
   uint64_t last;                       /* the last word with an address; 0: none, or one that may not be read */
   const walmap__separator *low, *high; /* the fences of the present leaf */
-} walk;
+} tree_walk;
 
-static bool is_mine(const walk *w, uint64_t word) { return walmap__word_shard(word) == w->in->shard->id; }
+static bool is_mine(const tree_walk *w, uint64_t word) { return walmap__word_shard(word) == w->in->shard->id; }
 
-static bool is_before(const walmap__sort_bytes *key, const walmap__separator *fence) {
+static bool separator_is_before(const walmap__sort_bytes *key, const walmap__separator *fence) {
   return walmap__compare_bytes(key->bytes, key->len, fence->bytes, fence->len) < 0;
 }
 
 /* A word of the shard, whose record is there. */
-static bool check_key(walk *w, const walmap__leaf *leaf, uint64_t word) {
+static bool check_word_key(tree_walk *w, const walmap__leaf *leaf, uint64_t word) {
   walmap__sort_bytes key, last;
   unsigned long address = walmap__word_address(word);
   walmap__order_sort_bytes_at(w->order, word, &key);
   if (walmap__leaf_compare_prefix(leaf, key.bytes, key.len) != 0 ||
       walmap__head24(key.bytes, key.len, leaf->prefix_len) != walmap__word_head(word))
     return walmap__fault(w->in, "the tree has another head for the key at address %08lx", address);
-  if ((w->low && is_before(&key, w->low)) || (w->high && !is_before(&key, w->high)))
+  if ((w->low && separator_is_before(&key, w->low)) || (w->high && !separator_is_before(&key, w->high)))
     return walmap__fault(w->in, "the key at address %08lx is in the wrong leaf of the tree", address);
   if (w->last == 0)
     return true;
@@ -40,7 +40,7 @@ static bool check_key(walk *w, const walmap__leaf *leaf, uint64_t word) {
          walmap__fault(w->in, "the key at address %08lx is out of order in the tree", address);
 }
 
-static bool check_word(walk *w, const walmap__leaf *leaf, uint64_t word) {
+static bool check_word(tree_walk *w, const walmap__leaf *leaf, uint64_t word) {
   if (walmap__word_address(word) == 0)
     return true;
   if (is_mine(w, word)) {
@@ -48,7 +48,7 @@ static bool check_word(walk *w, const walmap__leaf *leaf, uint64_t word) {
     const walmap__record *record = walmap__inspect_address(w->in, address, &meta);
     if (!record || meta & (WALMAP__DEAD | WALMAP__MOVED) || walmap__record_next(record) != 0)
       return walmap__fault(w->in, "the tree leads to address %08lx, where no newest record is", (unsigned long)address);
-    if (!check_key(w, leaf, word))
+    if (!check_word_key(w, leaf, word))
       return false;
     w->words++;
   }
@@ -56,7 +56,7 @@ static bool check_word(walk *w, const walmap__leaf *leaf, uint64_t word) {
   return true;
 }
 
-static bool check_leaf(walk *w, walmap__leaf *leaf) {
+static bool check_leaf(tree_walk *w, walmap__leaf *leaf) {
   bool good = true;
   uint32_t live = 0;
   uint64_t before = 0;
@@ -81,7 +81,8 @@ static bool check_leaf(walk *w, walmap__leaf *leaf) {
 }
 
 /* Fences narrow on the way down. */
-static bool check_node(walk *w, const walmap__node *node, const walmap__separator *low, const walmap__separator *high) {
+static bool check_node(tree_walk *w, const walmap__node *node, const walmap__separator *low,
+                       const walmap__separator *high) {
   for (uint32_t i = 0; i < node->n; i++) {
     const walmap__child *child = &node->children[i];
     const walmap__separator *from = i > 0 ? child->separator : low;
@@ -104,7 +105,7 @@ bool walmap__verify_order(walmap__inspection *in) {
   if (!order)
     return true;
   walmap__slot *slot = walmap__epoch_enter(order->epoch, order->memory);
-  walk w = {.in = in, .order = order, .others_stay = slot != NULL};
+  tree_walk w = {.in = in, .order = order, .others_stay = slot != NULL};
   walmap__order_lock(&order->mutex);
   bool good = check_node(&w, walmap__order_root(order), NULL, NULL);
   pthread_mutex_unlock(&order->mutex);

@@ -197,7 +197,7 @@ int wm_codec_read_value(sqlite3_value *from, wm_value *value) {
 static inline bool type_is_text(uint8_t type) { return type == WM_VALUE_TEXT || type == WM_VALUE_NULS; }
 
 /* The address of the payload. A wm_value may be copied, so it holds no pointer into itself. */
-static inline const void *payload(const wm_value *value) {
+static inline const void *payload_of(const wm_value *value) {
   return value->type <= WM_VALUE_REAL ? value->number : value->bytes;
 }
 
@@ -206,7 +206,7 @@ size_t wm_codec_value_size(const wm_value *value) { return 1 + value->payload_si
 void wm_codec_write_value(const wm_value *value, uint8_t key_form, void *to) {
   uint8_t *at = to;
   *at++ = (uint8_t)(value->type | key_form << 3);
-  walmap__copy_bytes(at, payload(value), value->payload_size);
+  walmap__copy_bytes(at, payload_of(value), value->payload_size);
   if (type_is_text(value->type))
     at[value->payload_size] = 0;
 }

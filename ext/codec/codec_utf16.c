@@ -13,7 +13,7 @@
 static bool is_continuation(uint8_t byte) { return (byte & 0xC0) == 0x80; }
 
 /* The bits of a character that its first byte has. */
-static uint32_t leading_bits(uint8_t byte) {
+static uint32_t utf8_leading_bits(uint8_t byte) {
   if (byte < 0xE0)
     return byte & 0x1F;
   if (byte < 0xF0)
@@ -26,7 +26,7 @@ static uint32_t leading_bits(uint8_t byte) {
 static uint32_t next_character(const uint8_t **at, const uint8_t *end) {
   uint32_t c = *(*at)++;
   if (c >= 0xC0) {
-    c = leading_bits((uint8_t)c);
+    c = utf8_leading_bits((uint8_t)c);
     while (*at < end && is_continuation(**at))
       c = (c << 6) + (*(*at)++ & 0x3F);
     if (c < 0x80 || (c & 0xFFFFF800) == 0xD800 || (c & 0xFFFFFFFE) == 0xFFFE)

@@ -16,7 +16,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t conns_mutex = PTHREAD_MUTEX_INITIALIZER;
 static wm_conn *all;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -35,7 +35,7 @@ bool wm_conn_is_interrupted(const wm_conn *conn) {
   return sqlite3_exec(db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
 }
 
-static bool is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
+static bool poll_is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
 
 static int take_number(void *number, int columns, char **values, char **names) {
   (void)columns, (void)names;
@@ -87,7 +87,7 @@ static int new_conn(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   conn->db = db;
   conn->hooks = hooks;
   conn->references = 1;
-  int rc = wm_error_code(walmap_session_new(is_interrupted, conn, &conn->session));
+  int rc = wm_error_code(walmap_session_new(poll_is_interrupted, conn, &conn->session));
   if (rc == SQLITE_OK) {
     walmap_session_set_timeout(conn->session, wm_conn_busy_timeout);
     set_label(conn);
@@ -103,7 +103,7 @@ static int new_conn(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
 
 int wm_conn_find(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   int rc = SQLITE_OK;
-  pthread_mutex_lock(&mutex);
+  pthread_mutex_lock(&conns_mutex);
   wm_conn *conn = find_known(db);
   if (conn != NULL) {
     conn->references++;
@@ -111,7 +111,7 @@ int wm_conn_find(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
     conn->next = all;
     all = conn;
   }
-  pthread_mutex_unlock(&mutex);
+  pthread_mutex_unlock(&conns_mutex);
   if (rc == SQLITE_OK)
     *out = conn;
   return rc;
@@ -123,12 +123,12 @@ void wm_conn_release(void *data) {
   wm_conn *conn = data;
   if (--conn->references > 0)
     return;
-  pthread_mutex_lock(&mutex);
+  pthread_mutex_lock(&conns_mutex);
   wm_conn **at = &all;
   while (*at != conn)
     at = &(*at)->next;
   *at = conn->next;
-  pthread_mutex_unlock(&mutex);
+  pthread_mutex_unlock(&conns_mutex);
   free_conn(conn);
 }
 
@@ -247,18 +247,18 @@ void wm_table_release(wm_table *table) {
   sqlite3_free(table);
 }
 
-static wm_table **bucket_of(wm_conn *conn, const char *name) {
+static wm_table **table_bucket_of(wm_conn *conn, const char *name) {
   return &conn->buckets[wm_registry_hash(name) % WM_TABLE_BUCKETS];
 }
 
-static void put_in_bucket(wm_table *table) {
-  wm_table **bucket = bucket_of(table->conn, table->name);
+static void put_table_in_bucket(wm_table *table) {
+  wm_table **bucket = table_bucket_of(table->conn, table->name);
   table->same_bucket = *bucket;
   *bucket = table;
 }
 
-static void take_out_of_bucket(wm_table *table) {
-  wm_table **at = bucket_of(table->conn, table->name);
+static void take_table_out_of_bucket(wm_table *table) {
+  wm_table **at = table_bucket_of(table->conn, table->name);
   while (*at != table)
     at = &(*at)->same_bucket;
   *at = table->same_bucket;
@@ -266,7 +266,7 @@ static void take_out_of_bucket(wm_table *table) {
 
 wm_table *wm_conn_listed(wm_conn *conn, const char *schema, const char *name) {
   schema = wm_conn_schema_name(conn, schema);
-  for (wm_table *table = *bucket_of(conn, name); table != NULL; table = table->same_bucket) {
+  for (wm_table *table = *table_bucket_of(conn, name); table != NULL; table = table->same_bucket) {
     if (sqlite3_stricmp(table->name, name) == 0 && sqlite3_stricmp(table->schema, schema) == 0)
       return table;
   }
@@ -279,7 +279,7 @@ void wm_table_list(wm_table *table) {
   table->listed = true;
   table->next = conn->tables;
   conn->tables = table;
-  put_in_bucket(table);
+  put_table_in_bucket(table);
   conn->unnamed += table->attachment->map->kind != WM_NAMED;
   conn->changes++;
 }
@@ -290,7 +290,7 @@ void wm_table_unlist(wm_table *table) {
   while (*at != table)
     at = &(*at)->next;
   *at = table->next;
-  take_out_of_bucket(table);
+  take_table_out_of_bucket(table);
   table->listed = false;
   conn->unnamed -= table->attachment->map->kind != WM_NAMED;
   conn->changes++;
@@ -301,10 +301,10 @@ void wm_table_unlist(wm_table *table) {
 void wm_table_rename(wm_table *table, char **name) {
   char *old = table->name;
   if (table->listed)
-    take_out_of_bucket(table);
+    take_table_out_of_bucket(table);
   table->name = *name;
   if (table->listed)
-    put_in_bucket(table);
+    put_table_in_bucket(table);
   *name = old;
   table->conn->changes++;
   finalize_kept(table);

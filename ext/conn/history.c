@@ -107,7 +107,7 @@ static wm_era *present_era(wm_history *h) {
   return era;
 }
 
-static bool grow(const wm_history *h, wm_era *era) {
+static bool grow_era(const wm_history *h, wm_era *era) {
   if (era->n < era->room)
     return true;
   int room = era->room == 0 ? 4 : 2 * era->room;
@@ -127,7 +127,7 @@ static bool grow(const wm_history *h, wm_era *era) {
 void wm_history_advance(wm_history *h, const wm_version *version, uint64_t written) {
   h->head = *version;
   wm_era *era = present_era(h);
-  if (era == NULL || !grow(h, era) || walmap_state_begin(h->scratch) != WALMAP_OK)
+  if (era == NULL || !grow_era(h, era) || walmap_state_begin(h->scratch) != WALMAP_OK)
     return;
   walmap_state_commit_points(h->scratch, &era->commit_points[(size_t)era->n * shards(h)]);
   walmap_state_end(h->scratch);
@@ -139,7 +139,7 @@ void wm_history_advance(wm_history *h, const wm_version *version, uint64_t writt
 /* Readers                                                                                                            */
 
 /* The newest entry of the version. False when there is none. */
-static bool find(const wm_history *h, const wm_version *version, wm_era **era, int *at) {
+static bool find_version(const wm_history *h, const wm_version *version, wm_era **era, int *at) {
   for (*era = h->eras; *era != NULL; *era = (*era)->next) {
     for (*at = (*era)->n - 1; *at >= 0; (*at)--) {
       if (wm_version_is(&(*era)->versions[*at], version))
@@ -152,7 +152,7 @@ static bool find(const wm_history *h, const wm_version *version, wm_era **era, i
 bool wm_history_has(const wm_history *h, const wm_version *version) {
   wm_era *era;
   int at;
-  return wm_version_is(&h->head, version) || find(h, version, &era, &at);
+  return wm_version_is(&h->head, version) || find_version(h, version, &era, &at);
 }
 
 int wm_history_begin(wm_history *h, const wm_version *version, walmap_state *state, wm_era **out) {
@@ -161,7 +161,7 @@ int wm_history_begin(wm_history *h, const wm_version *version, walmap_state *sta
   pthread_mutex_lock(&h->mutex);
   if (wm_version_is(&h->head, version)) {
     result = walmap_state_begin(state);
-  } else if (find(h, version, &era, &at)) {
+  } else if (find_version(h, version, &era, &at)) {
     walmap_state_begin_at(state, &era->commit_points[(size_t)at * shards(h)]);
     era->references++;
   } else {

@@ -16,12 +16,12 @@ typedef struct span {
   int size;
 } span;
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool is_option_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 static span trim(const char *at, size_t size) {
-  while (size > 0 && is_space(*at))
+  while (size > 0 && is_option_space(*at))
     at++, size--;
-  while (size > 0 && is_space(at[size - 1]))
+  while (size > 0 && is_option_space(at[size - 1]))
     size--;
   return (span){at, (int)size};
 }
@@ -170,7 +170,7 @@ static const struct option {
 };
 #define N_KNOWN (sizeof known / sizeof known[0])
 
-static const struct option *find(span name) {
+static const struct option *find_option(span name) {
   for (size_t i = 0; i < N_KNOWN; i++) {
     if ((size_t)name.size == strlen(known[i].name) && sqlite3_strnicmp(known[i].name, name.at, name.size) == 0)
       return &known[i];
@@ -182,7 +182,7 @@ static const struct option *find(span name) {
 static int parse_argument(const char *argument, wm_options *options, unsigned *seen, char **error) {
   const char *equals = strchr(argument, '=');
   span name = trim(argument, equals != NULL ? (size_t)(equals - argument) : strlen(argument));
-  const struct option *option = find(name);
+  const struct option *option = find_option(name);
   if (option == NULL)
     return option_error(error,
                         sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "

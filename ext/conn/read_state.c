@@ -19,7 +19,7 @@ SQLITE_EXTENSION_INIT3
 
 #define SLOTS 256
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t slots_mutex = PTHREAD_MUTEX_INITIALIZER;
 static wm_read_state *slots[SLOTS]; /* written under the mutex; slot i is read by the connection that has it */
 
 /* One function for each number from 0x00 to 0xff. */
@@ -45,23 +45,23 @@ static const sqlite3_destructor_type destructors[SLOTS] = {ALL(NAME)};
 
 static int take_slot(wm_read_state *state) {
   int slot = -1;
-  pthread_mutex_lock(&mutex);
+  pthread_mutex_lock(&slots_mutex);
   for (int i = 0; i < SLOTS && slot < 0; i++) {
     if (slots[i] == NULL) {
       slots[i] = state;
       slot = i;
     }
   }
-  pthread_mutex_unlock(&mutex);
+  pthread_mutex_unlock(&slots_mutex);
   return slot;
 }
 
 static void free_slot(int slot) {
   if (slot < 0)
     return;
-  pthread_mutex_lock(&mutex);
+  pthread_mutex_lock(&slots_mutex);
   slots[slot] = NULL;
-  pthread_mutex_unlock(&mutex);
+  pthread_mutex_unlock(&slots_mutex);
 }
 
 sqlite3_destructor_type wm_read_state_destructor(wm_read_state *state) {

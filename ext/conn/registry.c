@@ -72,7 +72,7 @@ static void append(wm_map *map) {
   put_in_bucket(map);
 }
 
-static void take_out(wm_map *map) {
+static void take_out_map(wm_map *map) {
   *(map->previous != NULL ? &map->previous->next : &first) = map->next;
   *(map->next != NULL ? &map->next->previous : &last) = map->previous;
   take_out_of_bucket(map);
@@ -148,7 +148,7 @@ void wm_registry_release(wm_map *map) {
   pthread_mutex_lock(&mutex);
   bool was_last = --map->references == 0;
   if (was_last)
-    take_out(map);
+    take_out_map(map);
   pthread_mutex_unlock(&mutex);
   if (was_last) /* outside of the mutex: it may take long, and no other thread can find the map any more */
     free_map(map);

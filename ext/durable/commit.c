@@ -61,7 +61,7 @@ static int write_rows(wm_table *table, wm_version *version) {
   return rc;
 }
 
-static bool is_unchanged(const wm_attachment *attachment) {
+static bool map_is_unchanged(const wm_attachment *attachment) {
   if (attachment->synced)
     return attachment->synced_writes == attachment->writes;
   return attachment->journal.size == 0 && attachment->journal.first == attachment->base.first;
@@ -71,7 +71,7 @@ int wm_durable_sync(wm_table *table) {
   wm_attachment *attachment = table->attachment;
   wm_history *h = attachment->map->history;
   wm_version version;
-  if (h == NULL || !wm_attachment_is_begun(attachment) || is_unchanged(attachment))
+  if (h == NULL || !wm_attachment_is_begun(attachment) || map_is_unchanged(attachment))
     return WALMAP_OK;
   if (!table->listed)
     return WALMAP_OK; /* it was dropped, which SQLite does not tell older objects of it; another may have its name */
@@ -119,7 +119,7 @@ static void end(wm_attachment *attachment) {
 void wm_durable_commit(wm_attachment *attachment) {
   wm_history *h = attachment->map->history;
   pthread_mutex_lock(&h->mutex);
-  if (!attachment->synced && is_unchanged(attachment)) {
+  if (!attachment->synced && map_is_unchanged(attachment)) {
     walmap_txn_commit(attachment->txn);
   } else if (attachment->synced && h->committer == attachment && wm_version_is(&h->head, &attachment->base)) {
     walmap_txn_commit(attachment->txn);

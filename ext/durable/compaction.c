@@ -119,7 +119,7 @@ static int pass_row(void *ctx, const wm_log_row *row) {
 }
 
 /* What was put again stays in the journal when it fails: the statement, or COMMIT, fails with it. */
-static int remove_rows(wm_table *table, uint64_t budget) {
+static int remove_oldest_rows(wm_table *table, uint64_t budget) {
   wm_attachment *attachment = table->attachment;
   wm_journal *journal = &attachment->journal;
   pass p = {.table = table, .budget = budget, .last = attachment->base.seq, .next = journal->first};
@@ -145,11 +145,11 @@ int wm_compaction_some(wm_table *table) {
     return SQLITE_OK;
   uint64_t budget = FACTOR * own;
   budget = budget < LEAST ? LEAST : budget;
-  return remove_rows(table, budget < MOST ? budget : MOST);
+  return remove_oldest_rows(table, budget < MOST ? budget : MOST);
 }
 
 int wm_compaction_all(wm_table *table) {
   if (table->attachment->journal.first > table->attachment->base.seq)
     return SQLITE_OK;
-  return remove_rows(table, UINT64_MAX);
+  return remove_oldest_rows(table, UINT64_MAX);
 }

@@ -33,7 +33,7 @@ SQLITE_EXTENSION_INIT3
 static int negate(int rc) { return -rc; }
 
 /* A table of the attachment, by which its shadow table is reached. NULL: it was dropped. */
-static wm_table *table_of(const wm_attachment *attachment) {
+static wm_table *table_of_attachment(const wm_attachment *attachment) {
   wm_table *table = attachment->conn->tables;
   while (table != NULL && table->attachment != attachment)
     table = table->next;
@@ -49,7 +49,7 @@ typedef struct patience {
 } patience;
 
 /* At least the default: others are between two steps of theirs here, and hold no lock in an open transaction. */
-static uint32_t timeout_of(const wm_attachment *attachment) {
+static uint32_t busy_timeout_of(const wm_attachment *attachment) {
   uint32_t timeout = walmap_get_options(attachment->map->map)->busy_timeout;
   if (timeout == WALMAP_TIMEOUT_OF_SESSION)
     timeout = wm_conn_busy_timeout(attachment->conn);
@@ -61,7 +61,7 @@ static int wait_a_little(const wm_attachment *attachment, wm_history *h, patienc
   enum { SLICE = 5 };
   if (!patience->known) { /* the question runs a statement */
     pthread_mutex_unlock(&h->mutex);
-    *patience = (struct patience){true, timeout_of(attachment)};
+    *patience = (struct patience){true, busy_timeout_of(attachment)};
     pthread_mutex_lock(&h->mutex);
     return WALMAP_OK;
   }
@@ -232,7 +232,7 @@ static int acquire_any(wm_table *table, const wm_version *version, wm_read_state
 }
 
 int wm_durable_acquire(wm_attachment *attachment, wm_read_state **out) {
-  wm_table *table = table_of(attachment);
+  wm_table *table = table_of_attachment(attachment);
   wm_version version;
   if (table == NULL)
     return fail_dropped(attachment);

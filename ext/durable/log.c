@@ -80,7 +80,7 @@ static int find_ordinary(wm_table *table, bool *found) {
   return rc == SQLITE_OK ? SQLITE_OK : fail_as_sqlite(table, rc);
 }
 
-static int check_key(wm_table *table) {
+static int check_seq_is_key(wm_table *table) {
   const char *type = NULL;
   int is_key = 0;
   char *name = sqlite3_mprintf("%s_log", table->name);
@@ -101,7 +101,7 @@ static int check_table(wm_table *table) {
   if (rc != SQLITE_OK)
     return rc;
   if (found)
-    return check_key(table);
+    return check_seq_is_key(table);
   return wm_log_fail(table, SQLITE_CORRUPT_VTAB,
                      sqlite3_mprintf(WM_MODULE
                                      ": %s: its shadow table %s_log is missing, or is no table; DROP TABLE %s "
@@ -299,7 +299,7 @@ int wm_log_insert(wm_table *table, const wm_log_row *row) {
   return fail_as_sqlite(table, rc);
 }
 
-static int remove_rows(wm_table *table, int which, uint64_t seq) {
+static int remove_log_rows(wm_table *table, int which, uint64_t seq) {
   sqlite3_stmt *statement;
   int rc = prepared_statement(table, which, &statement);
   if (rc != SQLITE_OK)
@@ -308,8 +308,8 @@ static int remove_rows(wm_table *table, int which, uint64_t seq) {
   return run(table, statement);
 }
 
-int wm_log_remove_before(wm_table *table, uint64_t seq) { return remove_rows(table, REMOVE_BEFORE, seq); }
-int wm_log_remove_after(wm_table *table, uint64_t seq) { return remove_rows(table, REMOVE_AFTER, seq); }
+int wm_log_remove_before(wm_table *table, uint64_t seq) { return remove_log_rows(table, REMOVE_BEFORE, seq); }
+int wm_log_remove_after(wm_table *table, uint64_t seq) { return remove_log_rows(table, REMOVE_AFTER, seq); }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* CREATE, DROP, RENAME                                                                                               */

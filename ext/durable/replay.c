@@ -25,7 +25,7 @@ int wm_replay_clear(walmap_txn *txn) {
 }
 
 /* With the expiry that it has, whatever the map's ttl is. */
-static int put(walmap_txn *txn, const walmap_entry *entry) {
+static int put_entry(walmap_txn *txn, const walmap_entry *entry) {
   void *to;
   int result = walmap_txn_reserve_expiring(txn, WALMAP_ALWAYS, entry->key, entry->key_len, entry->value_len,
                                            entry->expires, &to);
@@ -39,7 +39,7 @@ static int apply(const wm_replay *r, const wm_record *record) {
   switch (record->change) {
   case WM_CHANGE_PUT:
     wm_registry_note_key(r->table->attachment->map, entry->key, entry->key_len);
-    return put(r->txn, entry);
+    return put_entry(r->txn, entry);
   case WM_CHANGE_REMOVE: {
     int result = walmap_txn_remove(r->txn, entry->key, entry->key_len);
     return result == WALMAP_NOTFOUND ? WALMAP_OK : result;

@@ -50,7 +50,7 @@ static int compare(wm_table *table, walmap_state *state, const wm_replica *repli
 }
 
 /* A damaged log is what is looked for, not a failure. */
-static int tell(wm_table *table, int result, char **fault) {
+static int tell_fault(wm_table *table, int result, char **fault) {
   if (result != -SQLITE_CORRUPT_VTAB)
     return result;
   *fault = wm_error_text(result, table->name, table->attachment);
@@ -69,5 +69,5 @@ int wm_durable_verify(wm_table *table, char **fault) {
     wm_read_state_release(state);
   }
   wm_replica_release(replica);
-  return tell(table, result, fault);
+  return tell_fault(table, result, fault);
 }

@@ -31,7 +31,7 @@ static void fail_aggregate(sqlite3_context *context, int result) {
     sqlite3_result_error(context, walmap_result_text(result), -1);
 }
 
-static int set_row(walmap *map, const wm_key *key, const wm_value *value) {
+static int set_group_row(walmap *map, const wm_key *key, const wm_value *value) {
   size_t size = wm_codec_value_size(value);
   uint8_t *bytes = sqlite3_malloc64(size);
   if (bytes == NULL)
@@ -58,7 +58,7 @@ void wm_aggregate_step(sqlite3_context *context, int argc, sqlite3_value **argv)
   if (result == WALMAP_OK && group->map == NULL)
     result = open_map(&group->map);
   if (result == WALMAP_OK)
-    result = set_row(group->map, &key, &value);
+    result = set_group_row(group->map, &key, &value);
   wm_codec_release_key(&key);
   if (result != WALMAP_OK)
     fail_aggregate(context, result);

@@ -26,7 +26,7 @@ static const void *read_blob(sqlite3_context *context, const char *function, con
   return bytes == NULL && *size == 0 ? "" : bytes;
 }
 
-static bool is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
+static bool wait_is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
 
 void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
@@ -63,8 +63,8 @@ void wm_function_wait(sqlite3_context *context, int argc, sqlite3_value **argv) 
   }
   void *position = NULL;
   walmap_why why;
-  int result = walmap_wait(table->attachment->map->map, since, since_size, (uint32_t)ms, is_interrupted, table->conn,
-                           &position, &size, &why);
+  int result = walmap_wait(table->attachment->map->map, since, since_size, (uint32_t)ms, wait_is_interrupted,
+                           table->conn, &position, &size, &why);
   if (result == WALMAP_OK)
     wm_functions_result_image(context, function, position, size, "");
   else if (result == WALMAP_CORRUPT || result == WALMAP_GONE)
@@ -99,17 +99,17 @@ void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **arg
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_apply([t,] changes)                                                                                         */
 
-typedef struct application {
+typedef struct changes_application {
   const void *changes;
   size_t size;
   wm_map *map;
   wm_attachment *attachment;
   int result; /* of noting a change that is to be written to a durable table's file */
   uint64_t changed;
-} application;
+} changes_application;
 
 static const char *check_change(void *ctx, const walmap_entry *entry) {
-  application *a = ctx;
+  changes_application *a = ctx;
   wm_change change = entry->value == NULL ? WM_CHANGE_REMOVE : WM_CHANGE_PUT;
   const char *wrong =
       change == WM_CHANGE_PUT ? wm_codec_check(NULL, entry) : wm_codec_check_key(entry->key, entry->key_len);
@@ -127,7 +127,7 @@ static const char *check_change(void *ctx, const walmap_entry *entry) {
 }
 
 static int do_apply(void *ctx, wm_table *table, char **err) {
-  application *a = ctx;
+  changes_application *a = ctx;
   walmap_why why;
   wm_journal *journal = &table->attachment->journal;
   const size_t size = journal->size;
@@ -152,7 +152,7 @@ static int do_apply(void *ctx, wm_table *table, char **err) {
 
 /* Part of the running transaction, as every write. */
 void wm_function_apply(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  application a = {0};
+  changes_application a = {0};
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
   a.changes = table != NULL ? read_blob(context, "walmap_apply", "the changes are", argv[0], &a.size) : NULL;
   if (a.changes == NULL)

@@ -46,7 +46,8 @@ typedef struct chunks_cursor {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The table                                                                                                          */
 
-static int connect_table(sqlite3 *db, void *conn, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+static int chunks_connect_table(sqlite3 *db, void *conn, int argc, const char *const *argv, sqlite3_vtab **out,
+                                char **err) {
   (void)argc, (void)argv, (void)err;
   int rc = wm_eponymous_connect(db, "CREATE TABLE x(n INTEGER, chunk BLOB, t HIDDEN, bytes HIDDEN)",
                                 SQLITE_VTAB_DIRECTONLY, sizeof(chunks_table), out);
@@ -65,7 +66,7 @@ static int disconnect_table(sqlite3_vtab *base) {
 }
 
 /* Both arguments are needed; their values go to xFilter in the order of the columns. */
-static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+static int chunks_best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   (void)table;
   int at[] = {-1, -1};
   for (int i = 0; i < info->nConstraint; i++) {
@@ -94,13 +95,13 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The cursor                                                                                                         */
 
-static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
+static int chunks_open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   (void)table;
   return wm_eponymous_open(sizeof(chunks_cursor), out);
 }
 
 /* Resets the cursor to the state before xFilter. */
-static void clear_cursor(chunks_cursor *cursor) {
+static void chunks_clear_cursor(chunks_cursor *cursor) {
   walmap_image_stream_free(cursor->stream);
   wm_read_state_release(cursor->state);
   sqlite3_value_free(cursor->name);
@@ -108,21 +109,21 @@ static void clear_cursor(chunks_cursor *cursor) {
   *cursor = (chunks_cursor){.base = cursor->base};
 }
 
-static int close_cursor(sqlite3_vtab_cursor *base) {
+static int chunks_close_cursor(sqlite3_vtab_cursor *base) {
   chunks_cursor *cursor = (chunks_cursor *)base;
-  clear_cursor(cursor);
+  chunks_clear_cursor(cursor);
   sqlite3_free(cursor);
   return SQLITE_OK;
 }
 
 static int fail_chunks(chunks_cursor *cursor, int rc, char *text) {
   sqlite3_vtab *table = cursor->base.pVtab;
-  clear_cursor(cursor);
+  chunks_clear_cursor(cursor);
   return wm_error_vtab(table, rc, text);
 }
 
 /* Reads the next chunk into a buffer that grows as the bytes come, since the last chunk may be much smaller. */
-static int read_chunk(chunks_cursor *cursor) {
+static int chunks_read_chunk(chunks_cursor *cursor) {
   cursor->size = 0;
   while (cursor->size < cursor->bytes) {
     if (cursor->size == cursor->capacity) {
@@ -146,17 +147,17 @@ static int read_chunk(chunks_cursor *cursor) {
   return WALMAP_OK;
 }
 
-static int next_row(sqlite3_vtab_cursor *base) {
+static int chunks_next_row(sqlite3_vtab_cursor *base) {
   chunks_cursor *cursor = (chunks_cursor *)base;
   if (cursor->own && cursor->undone != cursor->state->attachment->undone)
     return fail_chunks(cursor, SQLITE_ABORT_ROLLBACK,
                        sqlite3_mprintf("walmap_chunks: changes that belong to this image were rolled back"));
-  int result = read_chunk(cursor);
+  int result = chunks_read_chunk(cursor);
   if (result != WALMAP_OK)
     return fail_chunks(cursor, wm_error_code(result), NULL);
   cursor->n++;
   if (cursor->size == 0)
-    clear_cursor(cursor); /* the state ends now, not with the statement */
+    chunks_clear_cursor(cursor); /* the state ends now, not with the statement */
   return SQLITE_OK;
 }
 
@@ -171,15 +172,15 @@ static int open_stream(chunks_cursor *cursor, wm_table *table) {
   }
   if (result == WALMAP_OK)
     return SQLITE_OK;
-  clear_cursor(cursor);
+  chunks_clear_cursor(cursor);
   return wm_error_table(cursor->base.pVtab, result, table);
 }
 
-static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+static int chunks_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
   (void)unused, (void)argc;
   chunks_cursor *cursor = (chunks_cursor *)base;
   wm_conn *conn = ((chunks_table *)base->pVtab)->conn;
-  clear_cursor(cursor);
+  chunks_clear_cursor(cursor);
   if (plan == PLAN_INCOMPLETE)
     return fail_chunks(cursor, SQLITE_ERROR,
                        sqlite3_mprintf("walmap_chunks needs a table and a size: walmap_chunks('kv', 1000000)"));
@@ -201,12 +202,12 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
   if (rc != SQLITE_OK)
     return fail_chunks(cursor, rc, err);
   rc = open_stream(cursor, table);
-  return rc == SQLITE_OK ? next_row(base) : rc;
+  return rc == SQLITE_OK ? chunks_next_row(base) : rc;
 }
 
-static int at_end(sqlite3_vtab_cursor *base) { return ((chunks_cursor *)base)->stream == NULL; }
+static int chunks_at_end(sqlite3_vtab_cursor *base) { return ((chunks_cursor *)base)->stream == NULL; }
 
-static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
+static int chunks_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
   chunks_cursor *cursor = (chunks_cursor *)base;
   if (which == COLUMN_N)
     sqlite3_result_int64(context, cursor->n);
@@ -219,25 +220,25 @@ static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which
   return SQLITE_OK;
 }
 
-static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
+static int chunks_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
   *out = ((chunks_cursor *)base)->n;
   return SQLITE_OK;
 }
 
-static const sqlite3_module module = {
-    .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
-    .xBestIndex = best_index,
+static const sqlite3_module chunks_module = {
+    .xConnect = chunks_connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
+    .xBestIndex = chunks_best_index,
     .xDisconnect = disconnect_table,
-    .xOpen = open_cursor,
-    .xClose = close_cursor,
-    .xFilter = filter,
-    .xNext = next_row,
-    .xEof = at_end,
-    .xColumn = column,
-    .xRowid = rowid,
+    .xOpen = chunks_open_cursor,
+    .xClose = chunks_close_cursor,
+    .xFilter = chunks_filter,
+    .xNext = chunks_next_row,
+    .xEof = chunks_at_end,
+    .xColumn = chunks_column,
+    .xRowid = chunks_rowid,
 };
 
 int wm_chunks_register(wm_conn *conn) {
   wm_conn_retain(conn); /* released by SQLite, failing or not */
-  return sqlite3_create_module_v2(conn->db, "walmap_chunks", &module, conn, wm_conn_release);
+  return sqlite3_create_module_v2(conn->db, "walmap_chunks", &chunks_module, conn, wm_conn_release);
 }

@@ -50,7 +50,8 @@ typedef struct each_cursor {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The table                                                                                                          */
 
-static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+static int each_connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out,
+                              char **err) {
   (void)unused, (void)argc, (void)argv, (void)err;
   return wm_eponymous_connect(db, "CREATE TABLE x(key, value, image HIDDEN, expires HIDDEN)", SQLITE_VTAB_INNOCUOUS,
                               sizeof **out, out);
@@ -65,7 +66,7 @@ static bool is_by_key(sqlite3_index_info *info, int i) {
          !sqlite3_vtab_in(info, i, -1) && sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") == 0;
 }
 
-static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+static int each_best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   (void)table;
   int image = -1;
   bool image_unusable = false;
@@ -101,12 +102,12 @@ static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The cursor                                                                                                         */
 
-static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
+static int each_open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   (void)table;
   return wm_eponymous_open(sizeof(each_cursor), out);
 }
 
-static void clear_cursor(each_cursor *cursor) {
+static void each_clear_cursor(each_cursor *cursor) {
   sqlite3_value_free(cursor->image);
   cursor->image = NULL;
   if (cursor->by_key)
@@ -114,9 +115,9 @@ static void clear_cursor(each_cursor *cursor) {
   cursor->by_key = false;
 }
 
-static int close_cursor(sqlite3_vtab_cursor *base) {
+static int each_close_cursor(sqlite3_vtab_cursor *base) {
   each_cursor *cursor = (each_cursor *)base;
-  clear_cursor(cursor);
+  each_clear_cursor(cursor);
   sqlite3_free(cursor);
   return SQLITE_OK;
 }
@@ -137,7 +138,7 @@ static bool may_match(const each_cursor *cursor) {
   return wm_codec_key_is_number(key->data) && wm_codec_looks_numeric(entry->key, entry->key_len);
 }
 
-static int next_row(sqlite3_vtab_cursor *base) {
+static int each_next_row(sqlite3_vtab_cursor *base) {
   each_cursor *cursor = (each_cursor *)base;
   walmap_why why;
   const char *wrong;
@@ -174,10 +175,10 @@ static int open_image(each_cursor *cursor, sqlite3_value *value) {
   return SQLITE_OK;
 }
 
-static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+static int each_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
   (void)unused, (void)argc;
   each_cursor *cursor = (each_cursor *)base;
-  clear_cursor(cursor);
+  each_clear_cursor(cursor);
   cursor->at_end = false;
   cursor->row = 0;
   cursor->now = walmap_system_clock(NULL);
@@ -192,12 +193,12 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
       return SQLITE_OK;
     }
   }
-  return rc == SQLITE_OK ? next_row(base) : rc;
+  return rc == SQLITE_OK ? each_next_row(base) : rc;
 }
 
-static int at_end(sqlite3_vtab_cursor *base) { return ((each_cursor *)base)->at_end; }
+static int each_at_end(sqlite3_vtab_cursor *base) { return ((each_cursor *)base)->at_end; }
 
-static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
+static int each_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
   each_cursor *cursor = (each_cursor *)base;
   if (which == COLUMN_KEY)
     wm_codec_result_key(context, &cursor->entry, SQLITE_TRANSIENT);
@@ -210,22 +211,24 @@ static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which
   return SQLITE_OK;
 }
 
-static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
+static int each_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
   *out = ((each_cursor *)base)->row;
   return SQLITE_OK;
 }
 
-static const sqlite3_module module = {
-    .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
-    .xBestIndex = best_index,
+static const sqlite3_module each_module = {
+    .xConnect = each_connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
+    .xBestIndex = each_best_index,
     .xDisconnect = wm_eponymous_disconnect,
-    .xOpen = open_cursor,
-    .xClose = close_cursor,
-    .xFilter = filter,
-    .xNext = next_row,
-    .xEof = at_end,
-    .xColumn = column,
-    .xRowid = rowid,
+    .xOpen = each_open_cursor,
+    .xClose = each_close_cursor,
+    .xFilter = each_filter,
+    .xNext = each_next_row,
+    .xEof = each_at_end,
+    .xColumn = each_column,
+    .xRowid = each_rowid,
 };
 
-int wm_each_register(wm_conn *conn) { return sqlite3_create_module_v2(conn->db, "walmap_each", &module, NULL, NULL); }
+int wm_each_register(wm_conn *conn) {
+  return sqlite3_create_module_v2(conn->db, "walmap_each", &each_module, NULL, NULL);
+}

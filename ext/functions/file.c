@@ -116,7 +116,7 @@ typedef struct poll {
 ** Whether sqlite3_interrupt() was called, or a progress handler has asked for an interrupt. Before version 3.41 SQLite
 ** does not tell; but then it ends a statement that is begun within the running one.
 */
-static bool is_interrupted(poll *poll, size_t bytes) {
+static bool file_is_interrupted(poll *poll, size_t bytes) {
   enum { EVERY = 1 << 20 };
   if (poll->bytes > bytes) {
     poll->bytes -= bytes;
@@ -139,7 +139,7 @@ typedef struct output {
 
 static int write_piece(void *ctx, const void *data, size_t size) {
   output *out = ctx;
-  if (is_interrupted(&out->poll, size))
+  if (file_is_interrupted(&out->poll, size))
     return 1;
   out->error = wm_new_file_write(out->file, data, size);
   out->bytes += (sqlite3_int64)size;
@@ -191,7 +191,7 @@ typedef struct input {
 static ptrdiff_t read_piece(void *ctx, void *buffer, size_t size) {
   input *in = ctx;
   size_t got = 0;
-  if (is_interrupted(&in->poll, size))
+  if (file_is_interrupted(&in->poll, size))
     return -1;
   in->error = wm_file_read(in->file, buffer, size, &got);
   return in->error != 0 ? -1 : (ptrdiff_t)got;

@@ -142,7 +142,7 @@ static void reclaimable(sqlite3_context *context, int argc, sqlite3_value **argv
 }
 
 /* walmap_version() */
-static void version(sqlite3_context *context, int argc, sqlite3_value **argv) {
+static void version_function(sqlite3_context *context, int argc, sqlite3_value **argv) {
   (void)argc, (void)argv;
   char *text = sqlite3_mprintf("%s, image format %d", walmap_version(), WALMAP_FORMAT_VERSION);
   if (text != NULL)
@@ -189,7 +189,7 @@ static const struct {
     {"walmap_apply", 1, 1, REACHES_MAPS, wm_function_apply, NULL},
     {"walmap_image", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
     {"walmap_unchunk", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_unchunk_step, wm_unchunk_final},
-    {"walmap_version", 0, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version, NULL},
+    {"walmap_version", 0, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version_function, NULL},
 };
 
 int wm_functions_register(wm_conn *conn) {

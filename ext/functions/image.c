@@ -67,7 +67,7 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_restore([t,] image)                                                                                         */
 
-static const char *check_entry(void *ctx, const walmap_entry *entry) {
+static const char *check_image_entry(void *ctx, const walmap_entry *entry) {
   wm_restoration *restoration = ctx;
   const char *wrong = wm_codec_check(NULL, entry);
   if (wrong == NULL)
@@ -80,8 +80,9 @@ static int do_restore(void *ctx, wm_table *table, char **err) {
   walmap_txn *txn = table->attachment->txn;
   walmap_why why;
   r->map = table->attachment->map;
-  int result = r->read != NULL ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check_entry, r, &r->entries, &why)
-                               : walmap_txn_restore(txn, r->image, r->size, check_entry, r, &r->entries, &why);
+  int result = r->read != NULL
+                   ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check_image_entry, r, &r->entries, &why)
+                   : walmap_txn_restore(txn, r->image, r->size, check_image_entry, r, &r->entries, &why);
   if (result == WALMAP_CORRUPT || result == WALMAP_IO) {
     *err = r->path != NULL ? sqlite3_mprintf("%s: %s: %s", r->function, r->path, why.text)
                            : sqlite3_mprintf("%s: %s", r->function, why.text);

@@ -14,7 +14,7 @@
 SQLITE_EXTENSION_INIT3
 
 /* Compacts the table's map. A WALMAP code. */
-static int compact(wm_table *table) {
+static int compact_table(wm_table *table) {
   wm_attachment *attachment = table->attachment;
   int result = wm_durable_refresh(table);
   if (result != WALMAP_OK)
@@ -55,7 +55,7 @@ void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **arg
     walmap_image_free(image);
     return;
   }
-  if (result == WALMAP_OK && (result = compact(table)) != WALMAP_OK)
+  if (result == WALMAP_OK && (result = compact_table(table)) != WALMAP_OK)
     walmap_image_free(image);
   if (result == WALMAP_OK)
     wm_functions_result_image(context, function, image, size, hint);
@@ -73,7 +73,7 @@ void wm_function_reclaim(sqlite3_context *context, int argc, sqlite3_value **arg
     return;
   walmap *map = table->attachment->map->map;
   uint64_t before = walmap_memory(map);
-  int result = compact(table);
+  int result = compact_table(table);
   uint64_t after = walmap_memory(map);
   if (result == WALMAP_OK)
     sqlite3_result_int64(context, before > after ? (int64_t)(before - after) : 0);

@@ -30,19 +30,20 @@ typedef struct stats_cursor {
   wm_map *map; /* of the row, with a reference; NULL at the end */
 } stats_cursor;
 
-static int connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out, char **err) {
+static int stats_connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out,
+                               char **err) {
   (void)unused, (void)argc, (void)argv, (void)err;
   return wm_eponymous_connect(db, DECLARATION, SQLITE_VTAB_DIRECTONLY, sizeof **out, out);
 }
 
 /* There is one plan. */
-static int best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
+static int stats_best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
   (void)table;
   info->estimatedCost = info->estimatedRows = 100;
   return SQLITE_OK;
 }
 
-static int open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
+static int stats_open_cursor(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
   (void)table;
   return wm_eponymous_open(sizeof(stats_cursor), out);
 }
@@ -54,14 +55,14 @@ static void move_on(stats_cursor *cursor) {
   cursor->map = next;
 }
 
-static int close_cursor(sqlite3_vtab_cursor *base) {
+static int stats_close_cursor(sqlite3_vtab_cursor *base) {
   stats_cursor *cursor = (stats_cursor *)base;
   wm_registry_release(cursor->map);
   sqlite3_free(cursor);
   return SQLITE_OK;
 }
 
-static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
+static int stats_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int argc, sqlite3_value **argv) {
   (void)plan, (void)unused, (void)argc, (void)argv;
   stats_cursor *cursor = (stats_cursor *)base;
   wm_registry_release(cursor->map);
@@ -70,12 +71,12 @@ static int filter(sqlite3_vtab_cursor *base, int plan, const char *unused, int a
   return SQLITE_OK;
 }
 
-static int next_row(sqlite3_vtab_cursor *base) {
+static int stats_next_row(sqlite3_vtab_cursor *base) {
   move_on((stats_cursor *)base);
   return SQLITE_OK;
 }
 
-static int at_end(sqlite3_vtab_cursor *base) { return ((stats_cursor *)base)->map == NULL; }
+static int stats_at_end(sqlite3_vtab_cursor *base) { return ((stats_cursor *)base)->map == NULL; }
 
 static int result_name(sqlite3_context *context, wm_map *map) {
   char *name;
@@ -85,7 +86,7 @@ static int result_name(sqlite3_context *context, wm_map *map) {
   return SQLITE_OK;
 }
 
-static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
+static int stats_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
   static const char *const kinds[] = {[WM_NAMED] = "named", [WM_FILE] = "file", [WM_PRIVATE] = "private"};
   wm_map *map = ((stats_cursor *)base)->map;
   uint64_t figure;
@@ -121,22 +122,24 @@ static int column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which
   return SQLITE_OK;
 }
 
-static int rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
+static int stats_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) {
   *out = (int64_t)((stats_cursor *)base)->map->id;
   return SQLITE_OK;
 }
 
-static const sqlite3_module module = {
-    .xConnect = connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
-    .xBestIndex = best_index,
+static const sqlite3_module stats_module = {
+    .xConnect = stats_connect_table, /* and no xCreate: CREATE VIRTUAL TABLE is refused */
+    .xBestIndex = stats_best_index,
     .xDisconnect = wm_eponymous_disconnect,
-    .xOpen = open_cursor,
-    .xClose = close_cursor,
-    .xFilter = filter,
-    .xNext = next_row,
-    .xEof = at_end,
-    .xColumn = column,
-    .xRowid = rowid,
+    .xOpen = stats_open_cursor,
+    .xClose = stats_close_cursor,
+    .xFilter = stats_filter,
+    .xNext = stats_next_row,
+    .xEof = stats_at_end,
+    .xColumn = stats_column,
+    .xRowid = stats_rowid,
 };
 
-int wm_stats_register(wm_conn *conn) { return sqlite3_create_module_v2(conn->db, "walmap_stats", &module, NULL, NULL); }
+int wm_stats_register(wm_conn *conn) {
+  return sqlite3_create_module_v2(conn->db, "walmap_stats", &stats_module, NULL, NULL);
+}

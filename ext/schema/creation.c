@@ -16,7 +16,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool is_sql_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* Whether SQLite's tokenizer takes the character for part of a word. */
 static bool is_of_word(char c) {
@@ -27,7 +27,7 @@ static bool is_of_word(char c) {
 /* Skips white space and comments. */
 static const char *skip_blank(const char *sql) {
   for (;;) {
-    if (is_space(*sql)) {
+    if (is_sql_space(*sql)) {
       sql++;
     } else if (sql[0] == '-' && sql[1] == '-') {
       sql += strcspn(sql, "\n");

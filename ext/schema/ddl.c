@@ -180,7 +180,7 @@ int wm_ddl_prepare(wm_conn *conn, const char *schema, char **err) {
   return rc;
 }
 
-static record *add_record(wm_table *table, int change) {
+static record *add_ddl_record(wm_table *table, int change) {
   struct wm_ddl *ddl = table->conn->ddl;
   record *r = &ddl->records[ddl->n++];
   wm_table_retain(table);
@@ -188,10 +188,10 @@ static record *add_record(wm_table *table, int change) {
   return r;
 }
 
-void wm_ddl_created(wm_table *table) { add_record(table, CREATED); }
-void wm_ddl_dropped(wm_table *table) { add_record(table, DROPPED); }
+void wm_ddl_created(wm_table *table) { add_ddl_record(table, CREATED); }
+void wm_ddl_dropped(wm_table *table) { add_ddl_record(table, DROPPED); }
 void wm_ddl_renamed(wm_table *table, char *name, char *map_name) {
-  record *r = add_record(table, RENAMED);
+  record *r = add_ddl_record(table, RENAMED);
   r->name = name;
   r->map_name = map_name;
 }

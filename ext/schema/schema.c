@@ -235,7 +235,7 @@ void wm_schema_disconnected(wm_table *table) {
 /* Opening a table                                                                                                    */
 
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
-static bool is_same(const wm_table *table, const wanted *w) {
+static bool is_same_table(const wm_table *table, const wanted *w) {
   const wm_map *map = table->attachment->map;
   const wm_owner *owner = &w->owner;
   if (map->kind != owner->kind || !wm_schema_is_meant(table))
@@ -300,7 +300,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   if (out->recorded && (rc = wm_ddl_prepare(conn, w->schema, err)) != SQLITE_OK)
     return rc;
   wm_table *before = wm_conn_listed(conn, w->schema, w->table);
-  if (before != NULL && !w->created && is_same(before, w)) {
+  if (before != NULL && !w->created && is_same_table(before, w)) {
     rc = wm_options_agree(&w->options, walmap_get_options(before->attachment->map->map), err);
     if (rc == SQLITE_OK) {
       wm_log_forget(before); /* the file may have been detached and attached again, and changed meanwhile */

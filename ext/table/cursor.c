@@ -177,13 +177,13 @@ static int get_entry(wm_cursor *c, const wm_key *key) {
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 
-static bool same_key(const walmap_entry *a, const walmap_entry *b) {
+static bool same_entry_key(const walmap_entry *a, const walmap_entry *b) {
   return a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0;
 }
 
 static bool is_found(const wm_cursor *c, size_t n, const walmap_entry *entry) {
   for (size_t i = 0; i < n; i++) {
-    if (same_key(&c->found[i], entry))
+    if (same_entry_key(&c->found[i], entry))
       return true;
   }
   return false;

@@ -33,7 +33,7 @@ int wm_sorted_add(wm_sorted *s, const walmap_entry *entry) {
 }
 
 /* Whether a comes before b. All keys differ, so the result for equal keys does not matter. */
-static inline bool is_before(const wm_sorted *s, const wm_sorted_row *a, const wm_sorted_row *b) {
+static inline bool row_is_before(const wm_sorted *s, const wm_sorted_row *a, const wm_sorted_row *b) {
   if (a->prefix != b->prefix)
     return a->prefix < b->prefix;
   int order = wm_codec_compare_keys(a->entry.key, a->entry.key_len, b->entry.key, b->entry.key_len);
@@ -50,7 +50,7 @@ static void sort_short(wm_sorted *s, size_t first, size_t end) {
   for (size_t i = first + 1; i < end; i++) {
     wm_sorted_row row = s->rows[i];
     size_t to = i;
-    for (; to > first && is_before(s, &row, &s->rows[to - 1]); to--)
+    for (; to > first && row_is_before(s, &row, &s->rows[to - 1]); to--)
       s->rows[to] = s->rows[to - 1];
     s->rows[to] = row;
   }
@@ -74,8 +74,8 @@ static size_t partition(wm_sorted *s, size_t first, size_t end) {
   for (;;) {
     do
       j--;
-    while (is_before(s, &pivot, &rows[j]));
-    while (is_before(s, &rows[i], &pivot))
+    while (row_is_before(s, &pivot, &rows[j]));
+    while (row_is_before(s, &rows[i], &pivot))
       i++;
     if (i >= j)
       return j + 1;

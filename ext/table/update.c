@@ -80,7 +80,7 @@ typedef struct content {
   uint64_t expires; /* as in walmap.h */
 } content;
 
-static int put(wm_attachment *attachment, const wm_key *key, const content *from, wm_when when) {
+static int put_row(wm_attachment *attachment, const wm_key *key, const content *from, wm_when when) {
   return wm_row_set(attachment, key, from->is_entry ? NULL : &from->value, &from->entry, when, from->expires);
 }
 
@@ -149,7 +149,7 @@ static int delete_row(wm_vtab *vtab, sqlite3_value **argv) {
 }
 
 static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, bool replace) {
-  int result = put(vtab->table->attachment, key, from, replace ? WM_ALWAYS : WM_IF_ABSENT);
+  int result = put_row(vtab->table->attachment, key, from, replace ? WM_ALWAYS : WM_IF_ABSENT);
   return result == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, result, vtab->table);
 }
 
@@ -177,7 +177,7 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
   wm_attachment *attachment = vtab->table->attachment;
   bool same = old == key || (old->size == key->size && memcmp(old->data, key->data, key->size) == 0);
   if (same && !from->is_entry) /* the usual one */
-    return wm_error_table(&vtab->base, put(attachment, key, from, WM_IF_PRESENT), vtab->table);
+    return wm_error_table(&vtab->base, put_row(attachment, key, from, WM_IF_PRESENT), vtab->table);
   int result = walmap_txn_get(attachment->txn, old->data, old->size, &from->entry);
   if (result != WALMAP_OK)
     return wm_error_table(&vtab->base, result, vtab->table);
@@ -186,7 +186,7 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
   if (from->is_entry && wm_row_is_too_big(vtab->table->conn->db, key, wm_codec_payload_size(&from->entry)))
     return SQLITE_TOOBIG;
   if (same)
-    return wm_error_table(&vtab->base, put(attachment, key, from, WM_ALWAYS), vtab->table);
+    return wm_error_table(&vtab->base, put_row(attachment, key, from, WM_ALWAYS), vtab->table);
   return move_row(vtab, old, key, from, replace);
 }
 

@@ -34,12 +34,12 @@ SQLITE_EXTENSION_INIT3
 enum { OUTSIDE, INSIDE, SYNCED };
 
 #ifdef WALMAP_DEBUG
-static void enter(wm_vtab *vtab, bool allowed, int phase) {
+static void enter_phase(wm_vtab *vtab, bool allowed, int phase) {
   assert(allowed);
   vtab->phase = phase;
 }
 #else
-#define enter(vtab, allowed, next_phase) ((void)(vtab))
+#define enter_phase(vtab, allowed, next_phase) ((void)(vtab))
 #endif
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -133,7 +133,7 @@ static int vtab_begin(sqlite3_vtab *base) {
   int result = wm_durable_begin(vtab->table);
   if (result != WALMAP_OK)
     return wm_error_table(base, result, vtab->table);
-  enter(vtab, vtab->phase == OUTSIDE, INSIDE);
+  enter_phase(vtab, vtab->phase == OUTSIDE, INSIDE);
   wm_attachment_begin(vtab->table->attachment);
   vtab->fresh = true;
   return SQLITE_OK;
@@ -141,20 +141,20 @@ static int vtab_begin(sqlite3_vtab *base) {
 
 static int vtab_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase != OUTSIDE, INSIDE);
+  enter_phase(vtab, vtab->phase != OUTSIDE, INSIDE);
   vtab->fresh = false;
   return wm_update(base, argc, argv, rowid);
 }
 
 static int vtab_sync(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase != OUTSIDE, SYNCED);
+  enter_phase(vtab, vtab->phase != OUTSIDE, SYNCED);
   return wm_error_table(base, wm_durable_sync(vtab->table), vtab->table); /* T7: after it nothing can fail */
 }
 
 static int vtab_commit(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase == SYNCED, OUTSIDE);
+  enter_phase(vtab, vtab->phase == SYNCED, OUTSIDE);
   vtab->unrecorded = vtab->fresh = false;
   wm_attachment_commit(vtab->table->attachment);
   if (!vtab->noted)
@@ -165,7 +165,7 @@ static int vtab_commit(sqlite3_vtab *base) {
 
 static int vtab_rollback(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase != OUTSIDE, OUTSIDE);
+  enter_phase(vtab, vtab->phase != OUTSIDE, OUTSIDE);
   wm_attachment_rollback(vtab->table->attachment);
   if (vtab->unrecorded)
     wm_schema_forget(vtab->table);
@@ -175,7 +175,7 @@ static int vtab_rollback(sqlite3_vtab *base) {
 
 static int vtab_savepoint(sqlite3_vtab *base, int n) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase != OUTSIDE, vtab->phase);
+  enter_phase(vtab, vtab->phase != OUTSIDE, vtab->phase);
   bool catching_up = vtab->fresh;
   vtab->fresh = false;
   wm_attachment_note_savepoint(vtab->table->attachment);
@@ -184,7 +184,7 @@ static int vtab_savepoint(sqlite3_vtab *base, int n) {
 
 static int vtab_release(sqlite3_vtab *base, int n) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase != OUTSIDE, vtab->phase);
+  enter_phase(vtab, vtab->phase != OUTSIDE, vtab->phase);
   wm_attachment_note_release(vtab->table->attachment);
   wm_attachment_release_to(vtab->table->attachment, n);
   return SQLITE_OK;
@@ -192,7 +192,7 @@ static int vtab_release(sqlite3_vtab *base, int n) {
 
 static int vtab_rollback_to(sqlite3_vtab *base, int n) {
   wm_vtab *vtab = (wm_vtab *)base;
-  enter(vtab, vtab->phase != OUTSIDE, vtab->phase);
+  enter_phase(vtab, vtab->phase != OUTSIDE, vtab->phase);
   wm_attachment_rollback_to(vtab->table->attachment, n);
   return SQLITE_OK;
 }

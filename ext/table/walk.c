@@ -122,7 +122,7 @@ void wm_walk_clear(wm_walk *walk) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Rows                                                                                                               */
 
-static bool enter(wm_walk *walk, const wm_span *span, walmap_entry *entry) {
+static bool enter_span(wm_walk *walk, const wm_span *span, walmap_entry *entry) {
   wm_end end = walk->descending ? span->to : span->from;
   walmap_seek seek;
   if (end.key == NULL)
@@ -135,7 +135,7 @@ static bool enter(wm_walk *walk, const wm_span *span, walmap_entry *entry) {
   return walmap_ordered_seek(&walk->cursor, seek, end.key, end.size, entry);
 }
 
-static bool is_past(const wm_walk *walk, const wm_span *span, const walmap_entry *entry) {
+static bool is_past_span(const wm_walk *walk, const wm_span *span, const walmap_entry *entry) {
   wm_end end = walk->descending ? span->from : span->to;
   if (end.key == NULL)
     return false;
@@ -143,17 +143,17 @@ static bool is_past(const wm_walk *walk, const wm_span *span, const walmap_entry
   return order == 0 ? !end.inclusive : (order > 0) != walk->descending;
 }
 
-static bool step(wm_walk *walk, const wm_span *span, walmap_entry *entry) {
-  bool more = !walk->entered     ? enter(walk, span, entry)
+static bool step_in_span(wm_walk *walk, const wm_span *span, walmap_entry *entry) {
+  bool more = !walk->entered     ? enter_span(walk, span, entry)
               : walk->descending ? walmap_ordered_previous(&walk->cursor, entry)
                                  : walmap_ordered_next(&walk->cursor, entry);
-  return more && !is_past(walk, span, entry);
+  return more && !is_past_span(walk, span, entry);
 }
 
 bool wm_walk_next(wm_walk *walk, walmap_entry *entry) {
   for (; walk->at < walk->n; walk->at++, walk->entered = false) {
     const wm_span *span = &walk->spans[walk->descending ? walk->n - 1 - walk->at : walk->at];
-    while (step(walk, span, entry)) {
+    while (step_in_span(walk, span, entry)) {
       if (!span->look_alikes || wm_codec_looks_numeric(entry->key, entry->key_len))
         return true;
     }
