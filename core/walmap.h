@@ -201,6 +201,37 @@ uint64_t walmap_size(walmap *map);
 uint64_t walmap_reclaimable(walmap *map);
 uint64_t walmap_memory(walmap *map);
 
+/*
+** What a map has counted since walmap_open, and what its readers hold.
+**   hits, misses    lookups of keys that found an entry, and that found none or one that had expired: by walmap_get,
+**                   walmap_view, walmap_state_get, walmap_state_get_many and walmap_txn_get. A transaction's count when
+**                   it ends. What a write looks up does not count, nor what a cursor walks over
+**   expirations     entries that have expired, noticed or not
+**   commits         transactions that were committed and had written something, and single operations that did
+**   rollbacks       transactions that were rolled back and had written something
+**   busy, deadlocks calls that ended in WALMAP_BUSY or WALMAP_DEADLOCK
+**   compacted       bytes of log that compaction has freed
+**   oldest_reader   ms since the oldest of the begun states was begun, to some ms; 0 when none is
+**   pinned          bytes of memory kept for readers alone, of which begun states matter: records that were
+**                   superseded, removed or expired, and replaced parts of log and index. What has died in a shard since
+**                   its last maintenance, up to 16 KiB or a record, is not counted yet, nor are parts of an order's tree
+*/
+typedef struct walmap_stats {
+  uint64_t hits, misses;
+  uint64_t expirations;
+  uint64_t commits, rollbacks;
+  uint64_t busy, deadlocks;
+  uint64_t compacted;
+  uint64_t oldest_reader;
+  uint64_t pinned;
+} walmap_stats;
+
+/*
+** Fills in all of them, in O(shards and states), as walmap_len where entries expire. Takes no shard lock. Whatever other
+** threads did before is counted, if this thread knows of it (it has joined them, say); what they do meanwhile may be.
+*/
+void walmap_get_stats(walmap *map, walmap_stats *stats);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /*
 ** Expiry
@@ -307,13 +338,18 @@ void walmap_state_end(walmap_state *state);
 ** state, one for each shard. begin_at begins `state` as the state of these numbers, and cannot fail. Another state, the
 ** outer one, must be begun meanwhile: walmap_state_begin began it before, or when, the numbers were those of the newest
 ** state, and it ends after `state` does. So it costs little to keep thousands of states: one outer state, and the
-** numbers of each. The time of `state` is the present.
+** numbers of each. The time of `state` is the present. set_outer says of a state that is not begun that it will serve as
+** an outer one only: walmap_stats.oldest_reader then leaves it out.
 */
 void walmap_state_commit_points(const walmap_state *state, uint64_t *commit_points);
 void walmap_state_begin_at(walmap_state *state, const uint64_t *commit_points);
+void walmap_state_set_outer(walmap_state *state);
 
 /* NOTFOUND when absent. entry->key and entry->value live until walmap_state_end. */
 int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walmap_entry *entry);
+
+/* The same for looks of the program's own, which walmap_get_stats does not count. */
+int walmap_state_peek(walmap_state *state, const void *key, size_t key_len, walmap_entry *entry);
 
 /*
 ** Looks up `n` keys at once, overlapping their cache misses: several times faster than n calls. entries[i].key and
@@ -458,13 +494,14 @@ void walmap_txn_rollback_to(walmap_txn *txn, int n);
 ** Lifetime of the pointers in `entry`: until the transaction ends; and if a state of the same map was begun before the
 ** call, until that state ends.
 */
-int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry); /* NOTFOUND */
+int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry);  /* NOTFOUND */
+int walmap_txn_peek(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry); /* not counted in stats */
 
 /*
 ** A tag is a number of the caller's that an entry carries, for 4 bytes: which write, or which place elsewhere, it came
 ** from. All entries that the transaction sets from here on get it, until the next call or the transaction's end; 0,
 ** with which a transaction begins, is none. Images and changes do not have it, so what is restored has none.
-** walmap_txn_get_tagged is as walmap_txn_get, and tells the tag. Setting cannot fail.
+** walmap_txn_get_tagged is as walmap_txn_peek, and tells the tag. Setting cannot fail.
 */
 void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag);
 int walmap_txn_get_tagged(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry, uint32_t *tag);

@@ -331,6 +331,8 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
   uint64_t freed = before - g->log.bytes;
   g->dead -= freed;
   g->batch_dead -= freed;
+  g->reclaimed_dead -= freed;
+  walmap__count(&shard->compacted, freed);
   *job = (walmap__job){0};
 }
 

@@ -59,11 +59,12 @@ void *walmap__deferred_add(walmap__deferred *deferred, walmap__shard *shard, uin
   return to + key_len;
 }
 
-static void make_write(const walmap__deferred *deferred, const walmap__deferred_write *p) {
+static void make_write(const walmap__deferred *deferred, const walmap__deferred_write *p, uint64_t now) {
   const uint8_t *key = deferred->staging + p->at;
   walmap__write w;
   int result = walmap__write_start(&w, p->shard, p->hash, key, p->key_len, false);
   w.tag = p->tag;
+  w.now = now;
   if (result == WALMAP_OK)
     result = walmap__write_prepare(&w, p->value_len, p->expires, false);
   assert(result == WALMAP_OK); /* all was reserved */
@@ -79,7 +80,9 @@ static void fetch_record(const walmap__deferred_write *p) {
 void walmap__deferred_apply(walmap__deferred *deferred) {
   for (uint32_t i = 0; i < deferred->n && deferred->n > 1; i++)
     fetch_record(&deferred->writes[i]);
+  walmap *map = deferred->writes[0].shard->map;
+  uint64_t now = atomic_load_explicit(&map->expiring, memory_order_relaxed) ? walmap__clock(map) : 0;
   for (uint32_t i = 0; i < deferred->n; i++)
-    make_write(deferred, &deferred->writes[i]);
+    make_write(deferred, &deferred->writes[i], now);
   walmap__deferred_discard(deferred);
 }

@@ -127,6 +127,7 @@ int walmap_open(const walmap_options *options, walmap **out) {
   atomic_fetch_add(&map->memory.bytes, l.bytes);
   pthread_mutex_init(&map->committing, NULL);
   pthread_mutex_init(&map->waiting, NULL);
+  pthread_mutex_init(&map->counting, NULL);
   walmap__condition_init(&map->committed);
   walmap__order *order = NULL;
   if (o.ordered && !(order = walmap__generation_new_order(&map->memory, &map->epoch, &map->options))) {
@@ -153,6 +154,7 @@ void walmap_close(walmap *map) {
   walmap__memory_destroy(&map->memory);
   pthread_cond_destroy(&map->committed);
   pthread_mutex_destroy(&map->waiting);
+  pthread_mutex_destroy(&map->counting);
   pthread_mutex_destroy(&map->committing);
   walmap_allocator allocator = map->options.allocator;
   allocator.free(allocator.ctx, map, layout_of(map->n_shards).bytes, 64);
@@ -285,6 +287,7 @@ void walmap__store_stats(walmap *map, const walmap__shard *shard) {
   atomic_store_explicit(&f->dead, g->dead, memory_order_release);
   atomic_store_explicit(&f->swept, g->expiry.swept, memory_order_release);
   atomic_store_explicit(&f->version, walmap__expiry_settle(&g->expiry), memory_order_release);
+  atomic_store_explicit(&f->expirations, g->expirations, memory_order_release);
   atomic_store_explicit(&f->commit_point, commit_point, memory_order_release);
   if (commit_point == present)
     atomic_store_explicit(&two[1 - stale].commit_point, 0, memory_order_release);
@@ -295,10 +298,12 @@ bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walm
     walmap__shard_stats *f = &map->stats[shard][i];
     if (atomic_load_explicit(&f->commit_point, memory_order_acquire) != commit_point)
       continue;
-    walmap__stats s = {
-        atomic_load_explicit(&f->len, memory_order_acquire), atomic_load_explicit(&f->bytes, memory_order_acquire),
-        atomic_load_explicit(&f->dead, memory_order_acquire), atomic_load_explicit(&f->swept, memory_order_acquire),
-        atomic_load_explicit(&f->version, memory_order_acquire)};
+    walmap__stats s = {atomic_load_explicit(&f->len, memory_order_acquire),
+                       atomic_load_explicit(&f->bytes, memory_order_acquire),
+                       atomic_load_explicit(&f->dead, memory_order_acquire),
+                       atomic_load_explicit(&f->swept, memory_order_acquire),
+                       atomic_load_explicit(&f->version, memory_order_acquire),
+                       atomic_load_explicit(&f->expirations, memory_order_acquire)};
     walmap__yield("stats: read");
     if (atomic_load_explicit(&f->commit_point, memory_order_acquire) != commit_point)
       return false;
@@ -307,6 +312,7 @@ bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walm
     stats->dead += s.dead;
     stats->swept = s.swept;
     stats->version = s.version;
+    stats->expirations += s.expirations;
     return true;
   }
   return false;

@@ -30,10 +30,11 @@ typedef struct walmap__shard_stats {
   _Atomic uint64_t commit_point; /* 0: being filled */
   _Atomic uint64_t len, bytes, dead;
   _Atomic uint64_t swept, version; /* of the generation's expiry table (X1) */
+  _Atomic uint64_t expirations;
 } walmap__shard_stats;
 
 typedef struct walmap__stats {
-  uint64_t len, bytes, dead, swept, version;
+  uint64_t len, bytes, dead, swept, version, expirations;
 } walmap__stats;
 
 struct walmap {
@@ -63,6 +64,12 @@ struct walmap {
   pthread_mutex_t committing;
   pthread_mutex_t waiting;
   pthread_cond_t committed;
+
+  /* What is counted (counters.h). */
+  pthread_mutex_t counting;          /* guards the list of states and what freed ones have counted */
+  walmap_state *states;              /* all that walmap_state_new has made */
+  uint64_t freed_hits, freed_misses; /* of those that are freed */
+  _Atomic uint64_t busy, deadlocks;  /* waits for a shard lock that ended so */
 };
 
 /* For walmap__commit_is_over: there are some. */

@@ -1,4 +1,5 @@
 /* single.c - operations that are a transaction of their own, on one key */
+#include "mvcc/counters.h"
 #include "mvcc/maintenance.h"
 #include "mvcc/write.h"
 
@@ -10,8 +11,10 @@ static WALMAP__ALWAYS_INLINE int start(walmap *map, const void *key, size_t key_
   uint64_t hash = walmap__hash_of(map, key, key_len);
   walmap__shard *shard = walmap__shard_of(map, hash);
   int result = walmap__lock_acquire(&shard->lock, &walmap__single_operation, map->options.busy_timeout);
-  if (result != WALMAP_OK)
+  if (result != WALMAP_OK) {
+    walmap__count_wait(map, result);
     return result;
+  }
   result = walmap__write_start(w, shard, hash, key, key_len, true);
   if (result != WALMAP_OK)
     walmap__lock_release(&shard->lock);
@@ -26,6 +29,7 @@ static WALMAP__ALWAYS_INLINE int finish_single(const walmap__write *w, int resul
 static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
   walmap__shard *shard = w->shard;
   walmap__publish_one(shard->map, shard);
+  walmap__count(&shard->commits, 1);
   walmap__shard_after_commit(shard, walmap__records_paid(w->bytes));
   walmap__lock_release(&shard->lock);
   walmap__commit_is_over(shard->map);

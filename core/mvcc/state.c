@@ -1,13 +1,14 @@
 /* state.c - reading one committed state: by key, by hash, many keys at once; and single reads (state.h) */
 #include "mvcc/state.h"
+#include "platform/platform.h"
 
 int walmap_state_new(walmap *map, walmap_state **out) {
   walmap_state *s = walmap__memory_alloc(&map->memory, sizeof *s + map->n_shards * sizeof s->commit_points[0]);
   if (!s)
     return WALMAP_NOMEM;
+  memset(s, 0, sizeof *s);
   s->map = map;
-  s->slot = NULL;
-  s->was_committed = false;
+  walmap__state_list(s);
   *out = s;
   return WALMAP_OK;
 }
@@ -17,12 +18,21 @@ void walmap_state_free(walmap_state *s) {
     return;
   if (s->slot)
     walmap_state_end(s);
+  walmap__state_unlist(s);
   walmap__memory_free(&s->map->memory, s, sizeof *s + s->map->n_shards * sizeof s->commit_points[0]);
 }
+
+static inline void note_begin(walmap_state *s) {
+  if (!s->is_outer)
+    atomic_store_explicit(&s->began, walmap__coarse_now(), memory_order_relaxed);
+}
+
+void walmap_state_set_outer(walmap_state *s) { s->is_outer = true; }
 
 int walmap__state_enter(walmap_state *s) {
   s->slot = walmap__epoch_enter(&s->map->epoch, &s->map->memory);
   s->len = WALMAP__UNCOUNTED;
+  note_begin(s);
   return s->slot ? WALMAP_OK : WALMAP_NOMEM;
 }
 
@@ -55,10 +65,12 @@ void walmap_state_begin_at(walmap_state *s, const uint64_t *commit_points) {
   memcpy(s->commit_points, commit_points, s->map->n_shards * sizeof s->commit_points[0]);
   s->len = WALMAP__UNCOUNTED;
   s->was_committed = true;
+  note_begin(s);
   s->now = atomic_load_explicit(&s->map->expiring, memory_order_acquire) ? walmap__clock(s->map) : 0;
 }
 
 void walmap_state_end(walmap_state *s) {
+  atomic_store_explicit(&s->began, 0, memory_order_relaxed);
   if (s->slot)
     walmap__epoch_leave(s->slot);
   s->slot = NULL;
@@ -86,11 +98,31 @@ static WALMAP__ALWAYS_INLINE int look_up(walmap *map, const walmap__generation *
   return WALMAP_OK;
 }
 
-int walmap_state_get(walmap_state *s, const void *key, size_t key_len, walmap_entry *entry) {
+/* Branches, and no choice of an address: that would depend on the lookup's cache misses (walmap__copy_late). */
+static WALMAP__ALWAYS_INLINE void count_lookup(walmap__lookups *lookups, int result) {
+  if (result == WALMAP_OK) {
+    walmap__count(&lookups->hits, 1);
+  } else {
+    walmap__count(&lookups->misses, 1);
+  }
+}
+
+static WALMAP__ALWAYS_INLINE int look_up_in_state(walmap_state *s, const void *key, size_t key_len,
+                                                  walmap_entry *entry) {
   uint64_t hash = walmap__hash_of(s->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(s->map, hash);
   uint64_t commit_point = s->commit_points[shard->id];
   return look_up(s->map, walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, s->now, entry);
+}
+
+int walmap_state_peek(walmap_state *s, const void *key, size_t key_len, walmap_entry *entry) {
+  return look_up_in_state(s, key, key_len, entry);
+}
+
+int walmap_state_get(walmap_state *s, const void *key, size_t key_len, walmap_entry *entry) {
+  int result = look_up_in_state(s, key, key_len, entry);
+  count_lookup(&s->lookups, result);
+  return result;
 }
 
 void walmap_state_each_hash(walmap_state *s, uint64_t hash, walmap_each_fn each, void *ctx) {
@@ -162,6 +194,8 @@ size_t walmap_state_get_many(walmap_state *s, walmap_entry *entries, size_t n) {
       }
     }
   }
+  walmap__count(&s->lookups.hits, found);
+  walmap__count(&s->lookups.misses, n - found);
   return found;
 }
 
@@ -280,6 +314,7 @@ static WALMAP__ALWAYS_INLINE int read_one(walmap *map, const void *key, size_t k
     return WALMAP_NOMEM;
   uint64_t commit_point = walmap__commit_point(map, shard->id);
   int result = look_up(map, walmap__shard_at(shard, commit_point), hash, key, key_len, commit_point, 0, entry);
+  count_lookup(&(*slot)->lookups, result);
   if (result != WALMAP_OK)
     walmap__epoch_leave(*slot);
   return result;

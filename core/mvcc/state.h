@@ -27,10 +27,21 @@ struct walmap_state {
   bool was_committed; /* the commit points are of a committed state, the present one or the last */
   uint64_t len;       /* entries, or WALMAP__UNCOUNTED */
   uint64_t now;       /* the time, in ms; 0: no entry expires */
+
+  /* For walmap_get_stats, which finds it in the map's list. */
+  walmap__lookups lookups;
+  walmap__counter began; /* by walmap__coarse_now; 0: not begun, or an outer state */
+  bool is_outer;         /* walmap_state_set_outer */
+  walmap_state *next, *previous;
+
   uint64_t commit_points[];
 };
 
 #define WALMAP__UNCOUNTED UINT64_MAX
+
+/* The list of the map's states (counters.h). */
+void walmap__state_list(walmap_state *state);
+void walmap__state_unlist(walmap_state *state);
 
 /*
 ** The entries of a shard as of a commit point and a time: from the stats and the expiry table, or by a walk, if these

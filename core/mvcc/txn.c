@@ -1,6 +1,7 @@
 /* txn.c - transactions: begin and end, reads and writes (undo.c has marks and savepoints) */
 #include "mvcc/txn.h"
 #include "mvcc/compact.h"
+#include "mvcc/counters.h"
 #include "mvcc/maintenance.h"
 #include "mvcc/state.h"
 #include "mvcc/undo.h"
@@ -67,6 +68,18 @@ static void free_unlinked(walmap__shard *shard) {
   walmap__shard_reclaim_all(shard);
 }
 
+/* The locks are still held. A transaction counts as a commit, or a rollback, if it had written. */
+static void count_end(walmap_txn *txn, walmap__shard *changed, bool undone) {
+  if (changed)
+    walmap__count(undone ? &changed->rollbacks : &changed->commits, 1);
+  if (txn->hits + txn->misses == 0)
+    return;
+  walmap__lookups *lookups = &txn->locked[0]->lookups; /* a lookup locks a shard */
+  walmap__count(&lookups->hits, txn->hits);
+  walmap__count(&lookups->misses, txn->misses);
+  txn->hits = txn->misses = 0;
+}
+
 /*
 ** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a commit point that
 ** is the log's end is what compaction starts from.
@@ -86,6 +99,7 @@ static void end_txn(walmap_txn *txn, bool undone) {
       walmap__publish_many(txn->map, changed, n);
     }
   }
+  count_end(txn, n > 0 ? changed[0] : NULL, undone);
   for (uint32_t i = 0; i < txn->n_locked; i++) {
     walmap__shard *shard = txn->locked[i];
     walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
@@ -124,8 +138,10 @@ int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard) {
   if (txn_shard->locked)
     return WALMAP_OK;
   int result = walmap__session_lock(txn->session, &shard->lock, txn->n_locked == 0, txn->map->options.busy_timeout);
-  if (result != WALMAP_OK)
+  if (result != WALMAP_OK) {
+    walmap__count_wait(txn->map, result);
     return result;
+  }
   txn_shard->locked = true;
   txn->locked[txn->n_locked++] = shard;
   return WALMAP_OK;
@@ -142,7 +158,7 @@ int walmap__txn_lock_all(walmap_txn *txn) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Reads                                                                                                              */
 
-int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry) {
+static WALMAP__ALWAYS_INLINE int look_up_in_txn(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry) {
   uint64_t hash = walmap__hash_of(txn->map, key, key_len);
   walmap__shard *shard = walmap__shard_of(txn->map, hash);
   int result = walmap__txn_lock(txn, shard);
@@ -167,8 +183,22 @@ int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entr
   return WALMAP_OK;
 }
 
+int walmap_txn_peek(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry) {
+  return look_up_in_txn(txn, key, key_len, entry);
+}
+
+int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry) {
+  int result = look_up_in_txn(txn, key, key_len, entry);
+  if (result == WALMAP_OK) {
+    txn->hits++;
+  } else if (result == WALMAP_NOTFOUND) {
+    txn->misses++;
+  }
+  return result;
+}
+
 int walmap_txn_get_tagged(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry, uint32_t *tag) {
-  int result = walmap_txn_get(txn, key, key_len, entry);
+  int result = walmap_txn_peek(txn, key, key_len, entry);
   if (result == WALMAP_OK)
     *tag = walmap__record_tag(txn->found.old.record, txn->found.old.meta);
   return result;
@@ -483,8 +513,10 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
     if (locked && (txn->txn_shards[i].written > 0 || txn->txn_shards[i].level != -1))
       continue;
     int result = locked ? WALMAP_OK : walmap__lock_acquire(&shard->lock, session, map->options.busy_timeout);
-    if (result != WALMAP_OK)
+    if (result != WALMAP_OK) {
+      walmap__count_wait(map, result);
       return result;
+    }
     shard->defer_free = locked;
     result = walmap__compact_all(shard, txn && txn->now != 0 ? txn->now : UINT64_MAX);
     if (!locked)

@@ -19,7 +19,7 @@ typedef struct walmap__mark {
   walmap__segment *segment; /* the log's last one; NULL: none */
   size_t offset;            /* bytes used in it */
   uint64_t lsn;
-  uint64_t garbage_end, len, bytes, dead, expired;
+  uint64_t garbage_end, len, bytes, dead, expired, expirations;
   uint32_t shard;
   int64_t level, previous_level; /* of the shard's mark before this one; -1: none */
 } walmap__mark;
@@ -42,6 +42,7 @@ struct walmap_txn {
   uint32_t n_marks, max_marks;
   walmap__write found;        /* what walmap_txn_get found last, for a change of that key; shard NULL: nothing */
   walmap__deferred *deferred; /* NULL until it pays for the first time */
+  uint64_t hits, misses;      /* of its lookups by key */
   uint32_t n_locked;
   walmap__shard **locked; /* in the order in which they were locked */
   walmap__txn_shard txn_shards[];

@@ -42,6 +42,7 @@ int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
       .bytes = g->log.bytes,
       .dead = g->dead,
       .expired = g->expiry.expired,
+      .expirations = g->expirations,
       .shard = shard->id,
       .level = txn->level,
       .previous_level = txn_shard->level,
@@ -70,7 +71,7 @@ void walmap__undo_forget(walmap_txn *txn) {
 ** A generation may be large, so it is freed at the transaction's end if no reader sees it: the next write may be far.
 */
 static void retire_generation(walmap__shard *shard, walmap__generation *g) {
-  walmap__limbo_add(&shard->limbo, &g->retired);
+  walmap__limbo_add(&shard->limbo, &g->retired, g->log.bytes);
   shard->defer_free = true;
 }
 
@@ -177,6 +178,7 @@ static void undo_mark(walmap_txn *txn, const walmap__mark *mark) {
   g->len = mark->len;
   g->dead = mark->dead + (g->log.bytes - mark->bytes);
   g->expiry.expired = mark->expired;
+  g->expirations = mark->expirations;
   txn->txn_shards[mark->shard].level = mark->previous_level;
 }
 

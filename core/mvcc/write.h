@@ -96,6 +96,8 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   w->remove = remove;
   w->value_len = value_len;
   w->expires = walmap__write_expires(w, expires);
+  if (w->old.record && WALMAP__UNLIKELY(w->old.meta & WALMAP__EXPIRES))
+    walmap__write_now(w); /* to count what had expired */
   uint32_t flags = (w->old.record ? WALMAP__PREV : 0) | walmap__tail_flags(w->expires, w->tag);
   w->bytes = walmap__record_bytes(w->key_len, value_len, flags);
   int result = WALMAP_OK;
@@ -128,7 +130,7 @@ static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w
   size_t size = walmap__record_size(old->record, old->meta);
   segment->dead_bytes += size;
   /* Its prev word was counted when it was written. */
-  walmap__generation_count_out(g, walmap__record_expires(old->record, old->meta),
+  walmap__generation_count_out(g, walmap__record_expires(old->record, old->meta), w->now,
                                size - (old->meta & WALMAP__PREV ? 4 : 0));
   walmap__garbage_push(&g->garbage, old->address);
 }

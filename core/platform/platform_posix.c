@@ -139,6 +139,16 @@ int64_t walmap__monotonic_now(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+uint64_t walmap__coarse_now(void) {
+#ifdef CLOCK_MONOTONIC_COARSE
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 + 1;
+#else
+  return (uint64_t)walmap__monotonic_now() / 1000000 + 1;
+#endif
+}
+
 uint64_t walmap__wall_clock_now(void) {
   struct timespec t;
   clock_gettime(CLOCK_REALTIME, &t);

@@ -83,6 +83,8 @@ int64_t walmap__monotonic_now(void) {
   return seconds * 1000000000 + rest * 1000000000 / frequency.QuadPart;
 }
 
+uint64_t walmap__coarse_now(void) { return GetTickCount64() + 1; }
+
 uint64_t walmap__wall_clock_now(void) {
   static const uint64_t until_1970 = UINT64_C(116444736000000000); /* in units of 100 ns, from 1601 on */
   FILETIME time;

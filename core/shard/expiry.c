@@ -102,7 +102,7 @@ static int grow_expiry_table(walmap__expiry *expiry, walmap__memory *memory, wal
   t->used = old ? old->used : 0;
   atomic_store_explicit(&expiry->table, t, memory_order_release); /* the same content: readers may take either */
   if (old)
-    walmap__limbo_add(limbo, &old->retired);
+    walmap__limbo_add(limbo, &old->retired, expiry_table_bytes(old->bits));
   return WALMAP_OK;
 }
 

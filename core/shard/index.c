@@ -223,7 +223,7 @@ static void merge_subtable(walmap__index *index, walmap__subtable *into, uint64_
   for (size_t i = first ^ n, end = i + n; i < end; i++)
     set_word(d, i, into);
   into->depth--;
-  walmap__limbo_add(index->limbo, &from->retired);
+  walmap__limbo_add(index->limbo, &from->retired, bucket_bytes(from->bits));
   index->n_subtables--;
 }
 
@@ -248,7 +248,7 @@ static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t h
   size_t n, first = first_word(d, t, hash, &n);
   for (size_t i = first; i < first + n; i++)
     set_word(d, i, wide);
-  walmap__limbo_add(index->limbo, &t->retired);
+  walmap__limbo_add(index->limbo, &t->retired, bucket_bytes(t->bits));
   return WALMAP_OK;
 }
 
@@ -261,7 +261,7 @@ static int double_directory(walmap__index *index) {
     set_word(d, i, old->subtables[i / 2]);
   walmap__yield("index: directory copied");
   atomic_store_explicit(&index->directory, d, memory_order_release);
-  walmap__limbo_add(index->limbo, &old->retired);
+  walmap__limbo_add(index->limbo, &old->retired, directory_bytes(old->depth));
   return WALMAP_OK;
 }
 
@@ -280,7 +280,7 @@ static int split_subtable(walmap__index *index, walmap__subtable *t, uint64_t ha
   size_t n, first = first_word(d, t, hash, &n);
   for (size_t i = 0; i < n; i++)
     set_word(d, first + i, to[i >= n / 2]);
-  walmap__limbo_add(index->limbo, &t->retired);
+  walmap__limbo_add(index->limbo, &t->retired, bucket_bytes(t->bits));
   index->n_subtables++;
   return WALMAP_OK;
 }

@@ -47,7 +47,7 @@ static int grow_table(walmap__log *log) {
   walmap__yield("log: table copied");
   atomic_store_explicit(&log->table, table, memory_order_release);
   if (old)
-    walmap__limbo_add(log->limbo, &old->retired);
+    walmap__limbo_add(log->limbo, &old->retired, table_bytes(old->capacity));
   return WALMAP_OK;
 }
 
@@ -237,7 +237,7 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
     walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
     log->bytes -= walmap__segment_used(segment);
     log->n_segments--;
-    walmap__limbo_add(log->limbo, &segment->retired);
+    walmap__limbo_add(log->limbo, &segment->retired, segment->capacity);
     if (segment == last)
       break;
     segment = next;

@@ -36,14 +36,17 @@
 /* Things unlinked, to be freed when no reader can see them any more; oldest first (shard.c frees them). */
 typedef struct walmap__limbo {
   walmap__retired *first, **last;
+  uint64_t bytes;
 } walmap__limbo;
 
 static inline void walmap__limbo_init(walmap__limbo *limbo) {
   limbo->first = NULL;
   limbo->last = &limbo->first;
+  limbo->bytes = 0;
 }
 
-static inline void walmap__limbo_add(walmap__limbo *limbo, walmap__retired *item) {
+static inline void walmap__limbo_add(walmap__limbo *limbo, walmap__retired *item, size_t bytes) {
+  limbo->bytes += bytes;
   item->next = NULL;
   *limbo->last = item;
   limbo->last = &item->next;

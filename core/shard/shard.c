@@ -226,19 +226,35 @@ static void close_batches(walmap__shard *shard, walmap__generation *g, bool forc
   if (garbage) {
     d->batch_end = d->end;
     d->batch_time = time;
+    g->reclaimed_dead = g->batch_dead;
     g->batch_dead = g->dead;
   }
   if (memory) {
     shard->waiting = shard->limbo.first;
     shard->waiting_time = time;
+    shard->waiting_bytes = shard->limbo.bytes;
     walmap__limbo_init(&shard->limbo);
   }
 }
 
-void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t blocks, bool force) {
-  walmap__generation *g = walmap__shard_generation(shard);
-  if (!g)
-    return;
+static void tell_kept(walmap__kept *kept, uint64_t bytes, uint64_t time) {
+  atomic_store_explicit(&kept->bytes, bytes, memory_order_relaxed);
+  atomic_store_explicit(&kept->time, time, memory_order_relaxed);
+}
+
+/*
+** All garbage of the queue died after the batch before the present one was closed. What waits behind a batch is kept by
+** the same readers. A batch of which no reader is left waits only for the next writes: its time is less than theirs.
+*/
+static void tell_what_is_kept(walmap__shard *shard, const walmap__generation *g) {
+  const walmap__garbage *d = &g->garbage;
+  bool garbage = d->first < d->batch_end;
+  tell_kept(&shard->garbage_kept, garbage ? g->dead - g->reclaimed_dead : 0, garbage ? d->batch_time : 0);
+  tell_kept(&shard->memory_kept, shard->waiting ? shard->waiting_bytes + shard->limbo.bytes : 0,
+            shard->waiting ? shard->waiting_time : 0);
+}
+
+static void reclaim(walmap__shard *shard, walmap__generation *g, uint64_t entries, uint64_t blocks, bool force) {
   close_batches(shard, g, force || shard->behind);
   walmap__garbage *d = &g->garbage;
   uint64_t garbage_time = d->first < d->batch_end ? d->batch_time : UINT64_MAX;
@@ -254,6 +270,14 @@ void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t bloc
     reclaim_batch(g, entries);
   if (oldest > memory_time && !shard->defer_free)
     free_waiting(shard, blocks);
+}
+
+void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t blocks, bool force) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g)
+    return;
+  reclaim(shard, g, entries, blocks, force);
+  tell_what_is_kept(shard, g);
 }
 
 void walmap__shard_destroy(walmap__shard *shard) {

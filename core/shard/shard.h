@@ -52,8 +52,16 @@ typedef struct walmap__generation {
   uint64_t dead; /* bytes that compaction would free: records that died or were swept, `prev` words of live ones */
   walmap__order *order; /* the tree of its keys, which is the map's; NULL: the map is not ordered */
   uint32_t shard_id;
-  uint64_t batch_dead; /* `dead` when a batch of garbage was closed last, without what compaction has freed since */
+  uint64_t expirations; /* entries that were swept, or superseded after they had expired, since the map was made */
+
+  /* `dead` when the present batch of garbage was closed, and the one before, without what compaction has freed since */
+  uint64_t batch_dead, reclaimed_dead;
 } walmap__generation;
+
+/* What a shard keeps for old readers (walmap_stats.pinned). For others to read: a moment old, no pair of one moment. */
+typedef struct walmap__kept {
+  walmap__counter bytes, time; /* until no reader is as old as the time */
+} walmap__kept;
 
 typedef struct walmap__shard {
   _Alignas(64) walmap__lock lock;
@@ -61,13 +69,15 @@ typedef struct walmap__shard {
   walmap__limbo limbo;                      /* unlinked since the last batch */
   walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
   uint64_t waiting_time;
-  bool defer_free; /* the transaction that holds the lock may hold pointers into unlinked memory */
+  uint64_t waiting_bytes; /* of the whole batch, though some of it may be freed already */
+  bool defer_free;        /* the transaction that holds the lock may hold pointers into unlinked memory */
   uint32_t id;
   const walmap__slot *held_by; /* the reader for whom the oldest garbage and memory wait; NULL: they wait for none */
   uint64_t
-      maintenance_debt;  /* records written for which walmap__shard_maintain has not yet worked; long ones count more */
-  uint64_t compact_rest; /* records that will be written until a run is looked for again, after a look in vain */
-  bool behind;           /* much is to be reclaimed, and may be: each write works, however small its debt */
+      maintenance_debt; /* records written for which walmap__shard_maintain has not yet worked; long ones count more */
+  walmap__counter commits; /* beside the debt, whose line a commit writes anyway */
+  uint64_t compact_rest;   /* records that will be written until a run is looked for again, after a look in vain */
+  bool behind;             /* much is to be reclaimed, and may be: each write works, however small its debt */
   uint32_t
       tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
   uint64_t horizon_clock, horizon_time; /* when this is no reader's time any more, no reader has an older clock */
@@ -76,6 +86,11 @@ typedef struct walmap__shard {
   const walmap_options *options;
   walmap__order *order; /* of the first generation, until that is made; NULL: the map is not ordered */
   struct walmap *map;   /* for mvcc/; the files of shard/ do not look into it */
+
+  /* Counted by the holder of the lock (mvcc/counters.h). */
+  walmap__lookups lookups; /* of transactions */
+  walmap__counter rollbacks, compacted;
+  walmap__kept garbage_kept, memory_kept;
 } walmap__shard;
 
 /* The parts of a map that its shards use. They outlive the shards. */
@@ -192,6 +207,7 @@ static inline void walmap__generation_count_in(walmap__generation *g, uint64_t e
     if (expires <= g->expiry.swept) {
       g->expiry.expired += bytes;
       g->dead += bytes;
+      g->expirations++;
       return;
     }
     walmap__expiry_add(&g->expiry, expires, bytes);
@@ -199,13 +215,14 @@ static inline void walmap__generation_count_in(walmap__generation *g, uint64_t e
   g->len++;
 }
 
-/* Such a record is superseded. */
-static inline void walmap__generation_count_out(walmap__generation *g, uint64_t expires, size_t bytes) {
+/* Such a record is superseded at this time, which matters only where it expires. */
+static inline void walmap__generation_count_out(walmap__generation *g, uint64_t expires, uint64_t now, size_t bytes) {
   if (WALMAP__UNLIKELY(expires != 0)) {
     if (expires <= g->expiry.swept) {
       g->expiry.expired -= bytes;
       return;
     }
+    g->expirations += expires <= now;
     walmap__expiry_remove(&g->expiry, expires, bytes);
   }
   g->len--;
@@ -215,7 +232,9 @@ static inline void walmap__generation_count_out(walmap__generation *g, uint64_t 
 /* Takes expired entries out of the counters. Call it only while all of the shard's records are committed. */
 static inline void walmap__generation_sweep(walmap__generation *g, uint64_t now) {
   uint64_t bytes;
-  g->len -= walmap__expiry_sweep(&g->expiry, now, &bytes);
+  uint64_t expired = walmap__expiry_sweep(&g->expiry, now, &bytes);
+  g->len -= expired;
+  g->expirations += expired;
   g->dead += bytes;
 }
 

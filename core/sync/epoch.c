@@ -10,6 +10,8 @@ void walmap__epoch_init(walmap__epoch *e) {
   for (int i = 0; i < WALMAP__FIRST_SLOTS; i++) {
     atomic_init(&e->slots[i].time, 0);
     atomic_init(&e->slots[i].last, NULL);
+    atomic_init(&e->slots[i].lookups.hits, 0);
+    atomic_init(&e->slots[i].lookups.misses, 0);
     e->slots[i].block = NULL;
   }
   atomic_init(&e->now, 1);
@@ -73,6 +75,8 @@ static walmap__slot *enter_new_block(walmap__epoch *e, walmap__memory *memory) {
   for (int i = 0; i < WALMAP__MORE_SLOTS; i++) {
     atomic_init(&fresh->slots[i].time, 0);
     atomic_init(&fresh->slots[i].last, NULL);
+    atomic_init(&fresh->slots[i].lookups.hits, 0);
+    atomic_init(&fresh->slots[i].lookups.misses, 0);
     fresh->slots[i].block = fresh;
   }
   atomic_init(&fresh->slots[0].time, atomic_load(&e->now));
@@ -117,6 +121,19 @@ uint64_t walmap__epoch_oldest_slot(walmap__epoch *e, const walmap__slot **by) {
   for (walmap__more_slots *block = atomic_load(&e->more); block; block = block->next)
     look_for_oldest(block->slots, WALMAP__MORE_SLOTS, &oldest, by);
   return oldest;
+}
+
+static void add_lookups(const walmap__slot *slots, int n, uint64_t *hits, uint64_t *misses) {
+  for (int i = 0; i < n; i++) {
+    *hits += walmap__counted(&slots[i].lookups.hits);
+    *misses += walmap__counted(&slots[i].lookups.misses);
+  }
+}
+
+void walmap__epoch_add_lookups(walmap__epoch *e, uint64_t *hits, uint64_t *misses) {
+  add_lookups(e->slots, WALMAP__FIRST_SLOTS, hits, misses);
+  for (walmap__more_slots *block = atomic_load(&e->more); block; block = block->next)
+    add_lookups(block->slots, WALMAP__MORE_SLOTS, hits, misses);
 }
 
 void walmap__retired_free(walmap__memory *memory, walmap__retired *first) {

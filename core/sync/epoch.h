@@ -26,6 +26,7 @@
 #include <stdatomic.h>
 
 #include "base/compiler.h"
+#include "base/counter.h"
 #include "base/memory.h"
 #include "base/yield.h"
 
@@ -39,7 +40,9 @@ typedef struct walmap__slot {
   _Alignas(64) _Atomic uint64_t time;
   _Atomic(struct walmap__slot *) last; /* of a first slot: what was taken last when this one was not free; NULL: none */
   struct walmap__more_slots *block;    /* of any other: where it is */
+  walmap__lookups lookups;             /* of all readers that had the slot; the one that has it counts */
 } walmap__slot;
+_Static_assert(sizeof(walmap__slot) == 64, "a read stores to no line but its slot's");
 
 typedef struct walmap__epoch {
   walmap__slot slots[WALMAP__FIRST_SLOTS];
@@ -91,6 +94,9 @@ static inline uint64_t walmap__epoch_advance(walmap__epoch *epoch) { return atom
 ** greater than t, see every store that the caller has made (E1).
 */
 static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_fetch_add(&epoch->now, 0); }
+
+/* Adds the lookups that were counted in all slots. */
+void walmap__epoch_add_lookups(walmap__epoch *epoch, uint64_t *hits, uint64_t *misses);
 
 /* The oldest announced time, and the slot that has it; UINT64_MAX and NULL without readers. */
 uint64_t walmap__epoch_oldest_slot(walmap__epoch *epoch, const walmap__slot **slot);

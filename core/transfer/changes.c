@@ -72,7 +72,7 @@ static int collect_record(const collection *c, const walmap__log *log, const wal
     entry.expires = 0;
     return walmap__image_writer_add(c->removed, &entry);
   }
-  if (walmap_state_get(c->state, entry.key, entry.key_len, &present) == WALMAP_OK)
+  if (walmap_state_peek(c->state, entry.key, entry.key_len, &present) == WALMAP_OK)
     return WALMAP_OK;
   return walmap__image_writer_add(c->removed, &entry);
 }
@@ -343,7 +343,7 @@ static int check_keys(application *a, walmap_why *why) {
 /* An entry that the map has already is not written again: the changes may be more than was needed (F1). */
 static int apply_set(application *a, const walmap_entry *entry) {
   walmap_entry present;
-  int result = walmap_txn_get(a->txn, entry->key, entry->key_len, &present);
+  int result = walmap_txn_peek(a->txn, entry->key, entry->key_len, &present);
   if (result == WALMAP_OK && present.value_len == entry->value_len && present.expires == entry->expires &&
       (entry->value_len == 0 || memcmp(present.value, entry->value, entry->value_len) == 0))
     return WALMAP_OK;

@@ -25,8 +25,12 @@ static void link_all(walmap_txn *txn, const walmap__bulk_load *b) {
   walmap__txn_forget_found(txn);
   for (uint32_t i = 0; i < txn->map->n_shards; i++) {
     walmap__shard *shard = &txn->map->shards[i];
-    b->shards[i].generation->previous = walmap__shard_generation(shard);
-    atomic_store_explicit(&shard->generation, b->shards[i].generation, memory_order_release);
+    walmap__generation *from = walmap__shard_generation(shard), *to = b->shards[i].generation;
+    to->previous = from;
+    to->expirations =
+        from->expirations +
+        (walmap__expiry_is_used(&from->expiry) ? walmap__expiry_count_own(&from->expiry, walmap__txn_now(txn)) : 0);
+    atomic_store_explicit(&shard->generation, to, memory_order_release);
     txn->txn_shards[i].written++;
   }
 }

@@ -2,6 +2,7 @@
 #include "verify/verify.h"
 
 #include "base/why.h"
+#include "mvcc/counters.h"
 #include "mvcc/txn.h"
 
 #include <stdarg.h>
@@ -152,8 +153,10 @@ int walmap_verify(walmap *map, walmap_txn *txn, walmap_why *why) {
     bool locked = txn && txn->txn_shards[i].locked;
     bool committed = !locked || txn->txn_shards[i].written == 0;
     int result = locked ? WALMAP_OK : walmap__lock_acquire(&shard->lock, session, map->options.busy_timeout);
-    if (result != WALMAP_OK)
+    if (result != WALMAP_OK) {
+      walmap__count_wait(map, result);
       return result;
+    }
     result = check_shard(map, shard, committed, why);
     if (!locked)
       walmap__lock_release(&shard->lock);

@@ -95,7 +95,12 @@ static wm_era *present_era(wm_history *h) {
   if (era == NULL)
     return NULL;
   memset(era, 0, sizeof *era);
-  if (walmap_state_new(h->map, &era->state) != WALMAP_OK || walmap_state_begin(era->state) != WALMAP_OK) {
+  int result = walmap_state_new(h->map, &era->state);
+  if (result == WALMAP_OK) {
+    walmap_state_set_outer(era->state);
+    result = walmap_state_begin(era->state);
+  }
+  if (result != WALMAP_OK) {
     walmap_state_free(era->state);
     sqlite3_free(era);
     return NULL;

@@ -17,7 +17,7 @@ SQLITE_EXTENSION_INIT3
 /* The two states were begun one after the other, so an entry that expires may be there in one of them alone. */
 static bool is_missing(walmap_state *state, const walmap_entry *entry) {
   walmap_entry found;
-  if (walmap_state_get(state, entry->key, entry->key_len, &found) != WALMAP_OK)
+  if (walmap_state_peek(state, entry->key, entry->key_len, &found) != WALMAP_OK)
     return entry->expires == 0;
   return found.value_len != entry->value_len || found.expires != entry->expires ||
          memcmp(found.value, entry->value, found.value_len) != 0;

@@ -2,7 +2,7 @@
 ** stats.c - walmap_stats: one row per map of the process
 **
 ** An eponymous-only virtual table that walks over the registry. Each row is read when it is reached, so the rows are of
-** different moments. The table shows maps of other connections, so it is SQLITE_VTAB_DIRECTONLY: views and triggers of
+** different moments. What is counted (walmap_get_stats) is read once for a row, so these columns are of one moment. The table shows maps of other connections, so it is SQLITE_VTAB_DIRECTONLY: views and triggers of
 ** a stranger's schema cannot read it.
 */
 #include "conn/eponymous.h"
@@ -20,14 +20,27 @@ enum {
   COLUMN_MEMORY,
   COLUMN_SHARDS,
   COLUMN_CONNECTIONS,
+  COLUMN_HITS, /* the first of those that walmap_get_stats has */
+  COLUMN_MISSES,
+  COLUMN_EXPIRATIONS,
+  COLUMN_COMMITS,
+  COLUMN_ROLLBACKS,
+  COLUMN_BUSY,
+  COLUMN_DEADLOCKS,
+  COLUMN_COMPACTED,
+  COLUMN_OLDEST_READER,
+  COLUMN_PINNED,
 };
 #define DECLARATION                                                                                                    \
   "CREATE TABLE x(name, kind TEXT, file TEXT, entries INTEGER, size INTEGER, reclaimable INTEGER, memory INTEGER,"     \
-  " shards INTEGER, connections INTEGER)"
+  " shards INTEGER, connections INTEGER, hits INTEGER, misses INTEGER, expirations INTEGER, commits INTEGER,"          \
+  " rollbacks INTEGER, busy INTEGER, deadlocks INTEGER, compacted INTEGER, oldest_reader REAL, pinned INTEGER)"
 
 typedef struct stats_cursor {
   sqlite3_vtab_cursor base;
   wm_map *map; /* of the row, with a reference; NULL at the end */
+  bool has_stats;
+  walmap_stats stats;
 } stats_cursor;
 
 static int stats_connect_table(sqlite3 *db, void *unused, int argc, const char *const *argv, sqlite3_vtab **out,
@@ -53,6 +66,7 @@ static void move_on(stats_cursor *cursor) {
   wm_map *next = wm_registry_next(cursor->map);
   wm_registry_release(cursor->map);
   cursor->map = next;
+  cursor->has_stats = false;
 }
 
 static int stats_close_cursor(sqlite3_vtab_cursor *base) {
@@ -86,6 +100,22 @@ static int result_name(sqlite3_context *context, wm_map *map) {
   return SQLITE_OK;
 }
 
+static void result_counted(sqlite3_context *context, stats_cursor *cursor, int which) {
+  walmap_stats *s = &cursor->stats;
+  if (!cursor->has_stats)
+    walmap_get_stats(cursor->map->map, s);
+  cursor->has_stats = true;
+  const uint64_t counted[] = {
+      [COLUMN_HITS] = s->hits,           [COLUMN_MISSES] = s->misses,       [COLUMN_EXPIRATIONS] = s->expirations,
+      [COLUMN_COMMITS] = s->commits,     [COLUMN_ROLLBACKS] = s->rollbacks, [COLUMN_BUSY] = s->busy,
+      [COLUMN_DEADLOCKS] = s->deadlocks, [COLUMN_COMPACTED] = s->compacted, [COLUMN_PINNED] = s->pinned,
+  };
+  if (which == COLUMN_OLDEST_READER)
+    sqlite3_result_double(context, (double)s->oldest_reader / 1000);
+  else
+    sqlite3_result_int64(context, (int64_t)counted[which]);
+}
+
 static int stats_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int which) {
   static const char *const kinds[] = {[WM_NAMED] = "named", [WM_FILE] = "file", [WM_PRIVATE] = "private"};
   wm_map *map = ((stats_cursor *)base)->map;
@@ -114,9 +144,12 @@ static int stats_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int
   case COLUMN_SHARDS:
     figure = walmap_get_options(map->map)->shards;
     break;
-  default:
+  case COLUMN_CONNECTIONS:
     figure = (uint64_t)atomic_load(&map->attachments);
     break;
+  default:
+    result_counted(context, (stats_cursor *)base, which);
+    return SQLITE_OK;
   }
   sqlite3_result_int64(context, (int64_t)figure);
   return SQLITE_OK;

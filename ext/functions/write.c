@@ -1,7 +1,7 @@
 /*
 ** write.c - the SQL functions that change one key
 **
-** Each function tests and writes in one transaction (call.h). The test is walmap_txn_get, which locks the key's shard,
+** Each function tests and writes in one transaction (call.h). The test is walmap_txn_peek, which locks the key's shard,
 ** so no other connection can write between the test and the write (T4): of any number of connections that call
 ** walmap_set_if_absent for one key, one gets 1; a value that walmap_remove returns was removed by this very call.
 */
@@ -77,7 +77,7 @@ static int remove_row(wm_table *table, const wm_key *key, char **err) {
 
 /* Looks the key up: WALMAP_OK, NOTFOUND or an error. From then on the transaction holds the shard's lock. */
 static int look_up_key(wm_table *table, const wm_key *key, walmap_entry *entry) {
-  return walmap_txn_get(table->attachment->txn, key->data, key->size, entry);
+  return walmap_txn_peek(table->attachment->txn, key->data, key->size, entry);
 }
 
 /*

@@ -38,7 +38,7 @@ static int resolve_expires(wm_attachment *attachment, const wm_key *key, uint64_
   walmap_entry present;
   int result = WALMAP_OK;
   if (*expires == WALMAP_KEEP) {
-    result = walmap_txn_get(attachment->txn, key->data, key->size, &present);
+    result = walmap_txn_peek(attachment->txn, key->data, key->size, &present);
     *expires = result == WALMAP_OK ? present.expires : WALMAP_BY_TTL;
   }
   if (*expires == WALMAP_BY_TTL) {

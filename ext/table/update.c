@@ -125,7 +125,7 @@ static int read_row_key(wm_vtab *vtab, sqlite3_value *value, wm_key *key) {
   int rc = wm_codec_encode_key(value, key);
   if (rc != SQLITE_OK || !key->from_utf16 || !wm_codec_may_be_shown(key))
     return rc;
-  int result = walmap_txn_get(vtab->table->attachment->txn, key->data, key->size, &entry);
+  int result = walmap_txn_peek(vtab->table->attachment->txn, key->data, key->size, &entry);
   if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
     rc = wm_error_table(&vtab->base, result, vtab->table);
   else if (result == WALMAP_NOTFOUND || wm_codec_has_replacement(key))
@@ -178,7 +178,7 @@ static int update_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, conte
   bool same = old == key || (old->size == key->size && memcmp(old->data, key->data, key->size) == 0);
   if (same && !from->is_entry) /* the usual one */
     return wm_error_table(&vtab->base, put_row(attachment, key, from, WM_IF_PRESENT), vtab->table);
-  int result = walmap_txn_get(attachment->txn, old->data, old->size, &from->entry);
+  int result = walmap_txn_peek(attachment->txn, old->data, old->size, &from->entry);
   if (result != WALMAP_OK)
     return wm_error_table(&vtab->base, result, vtab->table);
   if (from->expires == WALMAP_KEEP)
