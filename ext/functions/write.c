@@ -84,16 +84,15 @@ static int look_up_key(wm_table *table, const wm_key *key, walmap_entry *entry) 
 ** A result that needs memory is set inside the work: if memory is out, the statement around the work fails too, and the
 ** change is undone.
 */
-static int put_anew(change *change, wm_table *table, char **err) {
-  uint64_t expires;
-  int rc = read_ttl(table, change, &expires, err);
-  return rc == SQLITE_OK ? set_row(table, &change->key, &change->value, expires, err) : rc;
+static int set_anew(change *change, wm_table *table, uint64_t expires, char **err) {
+  sqlite3_result_value(change->context, change->result);
+  return set_row(table, &change->key, &change->value, expires, err);
 }
 
 static int do_set(void *ctx, wm_table *table, char **err) {
-  change *change = ctx;
-  sqlite3_result_value(change->context, change->result);
-  return put_anew(change, table, err);
+  uint64_t expires;
+  int rc = read_ttl(table, ctx, &expires, err);
+  return rc == SQLITE_OK ? set_anew(ctx, table, expires, err) : rc;
 }
 
 /*
@@ -124,13 +123,17 @@ static int do_remove(void *ctx, wm_table *table, char **err) {
 static int do_set_if_absent(void *ctx, wm_table *table, char **err) {
   change *change = ctx;
   walmap_entry entry;
+  uint64_t expires;
+  int rc = read_ttl(table, change, &expires, err); /* first: a ttl that is wrong is an error, present or not */
+  if (rc != SQLITE_OK)
+    return rc;
   int result = look_up_key(table, &change->key, &entry);
   if (result == WALMAP_OK)
     return WM_CALL_UNCHANGED;
   if (result != WALMAP_NOTFOUND)
     return wm_call_failed(table, result, err);
   change->done = true;
-  return put_anew(change, table, err);
+  return set_row(table, &change->key, &change->value, expires, err);
 }
 
 /* SQLITE_OK if the key is present with the expected value, WM_CALL_UNCHANGED if not; or an error. */
@@ -175,8 +178,12 @@ static int do_remove_if(void *ctx, wm_table *table, char **err) {
   return rc == SQLITE_OK ? remove_row(table, &change->key, err) : rc;
 }
 
-/* Sets the key to the value of the expression over its entry. */
-static int set_computed(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, char **err) {
+/*
+** Sets the key to the value of the expression over its entry, whose expiry stays. If the expression has removed the
+** entry, or it has expired meanwhile, the key begins anew, as with `initial`.
+*/
+static int set_computed(change *change, wm_table *table, wm_upsert_run *run, const walmap_entry *old, uint64_t expires,
+                        char **err) {
   int rc = wm_upsert_evaluate(table, old, change->result, run, err);
   if (rc != SQLITE_OK)
     return rc;
@@ -184,10 +191,14 @@ static int set_computed(change *change, wm_table *table, wm_upsert_run *run, con
     *err = sqlite3_mprintf("walmap_upsert: the expression ended the transaction");
     return SQLITE_ABORT;
   }
+  walmap_entry now;
+  int result = change->ttl != NULL ? look_up_key(table, &change->key, &now) : WALMAP_OK;
+  if (result != WALMAP_OK && result != WALMAP_NOTFOUND)
+    return wm_call_failed(table, result, err);
   change->key.form = wm_codec_entry_form(old); /* a present key keeps its form, as with UPDATE */
   rc = wm_codec_read_value(run->value, &change->value);
   if (rc == SQLITE_OK)
-    rc = set_row(table, &change->key, &change->value, WALMAP_KEEP, err);
+    rc = set_row(table, &change->key, &change->value, result == WALMAP_OK ? WALMAP_KEEP : expires, err);
   if (rc == SQLITE_OK)
     sqlite3_result_value(change->context, run->value);
   return rc;
@@ -202,7 +213,10 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
   walmap_entry old;
   wm_read_state *pin;
   wm_upsert_run run;
-  int rc = wm_upsert_begin(table, change->expression, &run, err);
+  uint64_t expires;
+  int rc = read_ttl(table, change, &expires, err);
+  if (rc == SQLITE_OK)
+    rc = wm_upsert_begin(table, change->expression, &run, err);
   if (rc != SQLITE_OK)
     return rc;
   int result = wm_read_state_acquire(table->attachment, &pin);
@@ -212,9 +226,9 @@ static int do_upsert(void *ctx, wm_table *table, char **err) {
   }
   result = look_up_key(table, &change->key, &old);
   if (result == WALMAP_OK)
-    rc = set_computed(change, table, &run, &old, err);
+    rc = set_computed(change, table, &run, &old, expires, err);
   else if (result == WALMAP_NOTFOUND)
-    rc = do_set(change, table, err);
+    rc = set_anew(change, table, expires, err);
   else
     rc = wm_call_failed(table, result, err);
   wm_upsert_end(table, &run); /* first, because the statement refers to the old value */
