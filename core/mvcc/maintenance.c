@@ -52,8 +52,9 @@ void walmap__shard_tend_another(walmap__shard *shard) {
   walmap *map = shard->map;
   shard->tended = (shard->tended + 1) & (map->n_shards - 1);
   walmap__shard *other = &map->shards[shard->tended];
-  if (other == shard || !walmap__lock_try(&other->lock, &walmap__single_operation))
+  if (other == shard || !walmap__lock_try(&other->lock, &walmap__maintenance))
     return;
+  walmap__yield("maintenance: of another shard");
   walmap__generation *g = walmap__shard_generation(other);
   if (g && walmap__expiry_is_used(&g->expiry)) {
     walmap__generation_sweep(g, walmap__clock(map));

@@ -26,7 +26,7 @@ struct walmap_session {
   char blocker[WALMAP_LABEL_BYTES]; /* the label of the session for which it last waited in vain */
 };
 
-walmap_session walmap__single_operation;
+walmap_session walmap__single_operation, walmap__maintenance;
 
 /*
 ** The retry token (O2). A session waits for it while it goes round: until it has not changed hands for TOKEN_STANDS_MS,
@@ -203,6 +203,14 @@ static bool prolongs_wait(walmap__waiter *w, int64_t now, int64_t *deadline) {
   return true;
 }
 
+/* It takes microseconds, unless the thread that does it waits for this CPU. */
+static void give_way_to_maintenance(void) {
+  pthread_mutex_unlock(&waiting);
+  walmap__yield("lock: waits for maintenance");
+  walmap__give_way();
+  pthread_mutex_lock(&waiting);
+}
+
 /*
 ** The waiter releases the mutex while it spins, asks for an interrupt, and sleeps. So it reads its outcome after each
 ** of these, under the mutex. It tries the lock once more after it is counted in n_asleep and before it sleeps, because
@@ -224,6 +232,10 @@ static int wait_in_queue(walmap__lock *lock, walmap__waiter *w, int64_t deadline
       result = WALMAP_INTERRUPT;
     } else if (w->outcome != NONE) {
       continue; /* another thread has set the outcome */
+    } else if (now >= deadline && atomic_load(&lock->session) == &walmap__maintenance) {
+      give_way_to_maintenance();
+      if (walmap__lock_try(lock, me))
+        return WALMAP_OK;
     } else if (now >= deadline && !prolongs_wait(w, now, &deadline)) {
       result = WALMAP_BUSY;
     } else {

@@ -50,6 +50,12 @@ typedef struct walmap__lock {
 /* The session of all single operations. */
 extern walmap_session walmap__single_operation;
 
+/*
+** The session of maintenance that the writer of one shard does in another (maintenance.h). It never waits, and nobody
+** waits for it in vain: a timeout that is over meanwhile is over when the lock is free.
+*/
+extern walmap_session walmap__maintenance;
+
 /* A transaction of the session has committed: the session's age begins anew (O2). */
 void walmap__session_committed(walmap_session *session);
 

@@ -42,6 +42,11 @@ static inline void actor_await_change(actor *a, int phase) {
     pthread_cond_wait(&a->changed, &a->mutex);
 }
 
+/* Whether there it waits for another actor, which is held. */
+static inline bool is_wait(const char *point) {
+  return strcmp(point, "order: mutex is taken") == 0 || strcmp(point, "lock: waits for maintenance") == 0;
+}
+
 /* The hook. */
 static inline void hold_here(const char *point) {
   actor *me = held_me;
@@ -49,7 +54,7 @@ static inline void hold_here(const char *point) {
     return;
   if (me->pass)
     me->pass(point);
-  bool waits = strcmp(point, "order: mutex is taken") == 0; /* by another actor, which is held */
+  bool waits = is_wait(point);
   if (!waits && ((me->at && strcmp(me->at, point) != 0) || me->left == NEVER_HELD || --me->left > 0))
     return;
   pthread_mutex_lock(&me->mutex);
