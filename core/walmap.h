@@ -52,7 +52,7 @@ enum walmap_result {
   WALMAP_NOMEM,     /* an allocation failed */
   WALMAP_BUSY,      /* another transaction kept the shard for longer than busy_timeout */
   WALMAP_DEADLOCK,  /* two or more transactions wait for one another. Roll back and try again */
-  WALMAP_INTERRUPT, /* the session's interrupt callback returned true while the call waited */
+  WALMAP_INTERRUPT, /* an interrupt callback returned true, while the call waited or did long work */
   WALMAP_TOOBIG,    /* the key, the value, or the shard's log would exceed a limit (see "Limits" below) */
   WALMAP_CORRUPT,   /* an image is damaged, or its check callback refused an entry; or a map is damaged */
   WALMAP_IO,        /* a read or write callback failed */
@@ -327,6 +327,12 @@ int walmap_view(walmap *map, const void *key, size_t key_len, walmap_test_fn vie
 int walmap_state_new(walmap *map, walmap_state **out);
 void walmap_state_free(walmap_state *state);
 
+/*
+** `interrupt` (NULL, as at first: none) is asked about every MiB of work while an image or changes are made of the
+** state, in the thread that makes them; if it returns true, the call ends with WALMAP_INTERRUPT. Set it between calls.
+*/
+void walmap_state_set_interrupt(walmap_state *state, bool (*interrupt)(void *ctx), void *ctx);
+
 /* Begins to show the newest committed state. Never waits; NOMEM as walmap_get. The state must not be begun already. */
 int walmap_state_begin(walmap_state *state);
 
@@ -427,9 +433,10 @@ bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry)
 /*
 ** A session is a party that waits for shard locks and that other sessions wait for. All transactions that one thread
 ** (or one database connection) has open at the same time, on any maps, must belong to one session: then deadlocks are
-** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits; if it
-** returns true, the wait ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other
-** maps. The session must outlive its transactions.
+** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and about
+** every MiB of work in walmap_txn_restore, walmap_txn_restore_read and walmap_compact; if it returns true, the call ends
+** with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other maps. The session must outlive
+** its transactions.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -562,8 +569,8 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn);
 ** Compacts all shards now, one after another, beside readers and the writers of the other shards. Dead records that
 ** older readers may still need stay until a later compaction. `txn` may be NULL; otherwise it is a begun transaction of
 ** the calling thread on this map. Then shards that the transaction has written are left alone, and its pointers into
-** other shards stay valid until it ends. Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; shards that were compacted before
-** the error stay compacted. Without this call compaction runs in small steps inside writes, as the option auto_compact
+** other shards stay valid until it ends. Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; what was compacted before the error
+** stays compacted. Without this call compaction runs in small steps inside writes, as the option auto_compact
 ** says.
 */
 int walmap_compact(walmap *map, walmap_txn *txn);
@@ -578,14 +585,14 @@ typedef struct walmap_why {
 
 /*
 ** The image of a begun state, as one block of memory that the caller frees with walmap_image_free(). Takes no lock.
-** The map's allocator is not used: the block comes from malloc or mmap. Errors: NOMEM.
+** The map's allocator is not used: the block comes from malloc or mmap. Errors: NOMEM, INTERRUPT.
 */
 int walmap_state_image(walmap_state *state, void **image, size_t *size);
 void walmap_image_free(void *image);
 
 /*
 ** The same image, written in pieces of at most 1 MiB. `write` returns 0, or anything else to stop, which gives
-** WALMAP_IO.
+** WALMAP_IO. Errors: IO, NOMEM, INTERRUPT.
 */
 typedef int (*walmap_write_fn)(void *ctx, const void *data, size_t size);
 int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
@@ -594,7 +601,7 @@ int walmap_state_write(walmap_state *state, walmap_write_fn write, void *ctx);
 ** The same image, on demand: read fills `size` bytes of `buffer`, and fewer only at the image's end; after the end *got
 ** is 0. As long as the stream is read, the state must stay begun, and its transaction, if it has one, must undo
 ** nothing. The stream holds one chunk of the image in memory: 256 KiB, a segment of the log or one record, whichever is
-** largest. After an error the stream can only be freed. Errors: NOMEM.
+** largest. After an error the stream can only be freed. Errors: NOMEM, INTERRUPT.
 */
 typedef struct walmap_image_stream walmap_image_stream;
 int walmap_image_stream_new(walmap_state *state, walmap_image_stream **out);
@@ -664,7 +671,7 @@ int walmap_state_position(walmap_state *state, void **position, size_t *size);
 ** equal to the state. `since` may also be the changes of the last call; then the result is the changes since those.
 ** Free it with walmap_image_free.
 **   why      may be NULL; set on CORRUPT and GONE
-** Errors: NOMEM; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
+** Errors: NOMEM; INTERRUPT; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
 ** position, when the map was restored or cleared since, or when the position is another map's: then take an image.
 */
 int walmap_state_changes(walmap_state *state, const void *since, size_t since_size, void **changes, size_t *size,

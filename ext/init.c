@@ -107,6 +107,7 @@ static void tear_down(wm_conn *conn) {
 static const wm_conn_hooks hooks = {
     .set_up = set_up,
     .tear_down = tear_down,
+    .watch_close = wm_control_watch_close,
     .forget_names = wm_resolve_forget,
     .forget_expressions = wm_upsert_forget,
     .end_reads = wm_read_release,

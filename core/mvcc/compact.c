@@ -459,6 +459,19 @@ void walmap__compact_dead(walmap__shard *shard) {
     walmap__store_stats(shard->map, shard);
 }
 
+/* Runs the job to its end. OK; INTERRUPT; NOTFOUND when it must rest. */
+static int run_whole_job(walmap__shard *shard, walmap__generation *g, walmap__interrupt *interrupt) {
+  enum { AT_ONCE = 1 << 14, BYTES = 64 }; /* budget between two questions; bytes that one of it stands for, about */
+  for (;;) {
+    uint64_t left = AT_ONCE;
+    enum step step = run_job(shard, g, &left);
+    if (walmap__interrupt_after(interrupt, (size_t)(AT_ONCE - left) * BYTES))
+      return WALMAP_INTERRUPT;
+    if (step != STEP_ON)
+      return step == STEP_DONE ? WALMAP_OK : WALMAP_NOTFOUND;
+  }
+}
+
 static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, walmap__segment *s,
                              clock_reading *clock) {
   *clock = compaction_clock(shard);
@@ -466,11 +479,10 @@ static bool may_be_taken_now(walmap__shard *shard, const walmap__generation *g, 
 }
 
 /*
-** Runs one job after another, over the list as it was at the start. TOOBIG when ids are short. It reads the clock for
-** each job, since a run may begin with the copy of the job before.
+** Runs one job after another, over the list as it was at the start. OK, NOMEM, INTERRUPT; TOOBIG when ids are short. It
+** reads the clock for each job, since a run may begin with the copy of the job before.
 */
-static int compact_list(walmap__shard *shard, walmap__generation *g, int percent) {
-  uint64_t unlimited = UINT64_MAX;
+static int compact_list(walmap__shard *shard, walmap__generation *g, int percent, walmap__interrupt *interrupt) {
   const walmap__segment *end = g->log.last;
   walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
   for (bool at_end = !s; !at_end;) {
@@ -483,8 +495,8 @@ static int compact_list(walmap__shard *shard, walmap__generation *g, int percent
         return result;
       last = g->job.last;
       next = next_of(last);
-      if (run_job(shard, g, &unlimited) == STEP_BLOCKED)
-        break;
+      if ((result = run_whole_job(shard, g, interrupt)) != WALMAP_OK)
+        return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
     }
     at_end = last == end;
     s = next;
@@ -506,13 +518,14 @@ static void seal_all(walmap__shard *shard, walmap__generation *g) {
 ** When ids run short, the ids of copied runs come back as these are freed. If a reader holds them, the rest must wait
 ** for another compaction.
 */
-static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int percent) {
+static int compact_while_ids(walmap__shard *shard, walmap__generation *g, int percent, walmap__interrupt *interrupt) {
   int result;
   uint32_t ids;
   do {
     ids = g->log.n_ids;
-    result = compact_list(shard, g, percent);
-    walmap__shard_reclaim_all(shard);
+    result = compact_list(shard, g, percent, interrupt);
+    if (result != WALMAP_INTERRUPT)
+      walmap__shard_reclaim_all(shard);
   } while (result == WALMAP_TOOBIG && g->log.n_ids < ids);
   return result == WALMAP_TOOBIG ? WALMAP_OK : result;
 }
@@ -532,7 +545,7 @@ static uint64_t limit_drops(walmap__generation *g, uint64_t latest) {
   return droppable;
 }
 
-int walmap__compact_all(walmap__shard *shard, uint64_t latest) {
+int walmap__compact_all(walmap__shard *shard, uint64_t latest, walmap__interrupt *interrupt) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
     return WALMAP_OK;
@@ -540,13 +553,14 @@ int walmap__compact_all(walmap__shard *shard, uint64_t latest) {
     expire_all(shard, g, latest);
   uint64_t droppable = limit_drops(g, latest);
   walmap__shard_reclaim_all(shard);
-  uint64_t unlimited = UINT64_MAX;
-  bool blocked = g->job.first && run_job(shard, g, &unlimited) == STEP_BLOCKED;
-  int result = WALMAP_OK, percent = too_many_segments(&g->log) ? ALL : ANY_DEAD;
-  if (!blocked && (g->dead > 0 || percent == ALL)) {
+  int result = g->job.first ? run_whole_job(shard, g, interrupt) : WALMAP_OK;
+  int percent = too_many_segments(&g->log) ? ALL : ANY_DEAD;
+  if (result == WALMAP_OK && (g->dead > 0 || percent == ALL)) {
     seal_all(shard, g);
-    result = compact_while_ids(shard, g, percent);
+    result = compact_while_ids(shard, g, percent, interrupt);
   }
+  if (result == WALMAP_NOTFOUND) /* a job that must rest */
+    result = WALMAP_OK;
   if (g->order)
     walmap__order_reclaim(g->order);
   g->expiry.droppable = droppable;

@@ -50,6 +50,7 @@
 #ifndef WALMAP_COMPACT_H
 #define WALMAP_COMPACT_H
 
+#include "base/interrupt.h"
 #include "mvcc/map.h"
 
 /*
@@ -62,8 +63,11 @@ bool walmap__compact_some(walmap__shard *shard, uint64_t budget);
 /* Takes all segments out whose records are all dead, as far as readers allow. Needs no memory. */
 void walmap__compact_dead(walmap__shard *shard);
 
-/* Compacts the whole shard, as far as readers allow; what expires after `latest` stays. OK or NOMEM. */
-int walmap__compact_all(walmap__shard *shard, uint64_t latest);
+/*
+** Compacts the whole shard, as far as readers allow; what expires after `latest` stays. OK, NOMEM, or INTERRUPT: then a
+** job may be half done, as one is whose budget is used up, and later writes finish it.
+*/
+int walmap__compact_all(walmap__shard *shard, uint64_t latest, walmap__interrupt *interrupt);
 
 /* How many records of the log would have to be passed over until no more bytes are dead than are allowed. */
 uint64_t walmap__compact_backlog(const walmap__shard *shard);

@@ -29,6 +29,10 @@ static inline void note_begin(walmap_state *s) {
 
 void walmap_state_set_outer(walmap_state *s) { s->is_outer = true; }
 
+void walmap_state_set_interrupt(walmap_state *s, bool (*interrupt)(void *ctx), void *ctx) {
+  s->interrupt = (walmap__interrupt){interrupt, ctx, 0};
+}
+
 int walmap__state_enter(walmap_state *s) {
   s->slot = walmap__epoch_enter(&s->map->epoch, &s->map->memory);
   s->len = WALMAP__UNCOUNTED;

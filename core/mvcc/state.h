@@ -19,6 +19,7 @@
 #ifndef WALMAP_STATE_H
 #define WALMAP_STATE_H
 
+#include "base/interrupt.h"
 #include "mvcc/map.h"
 
 struct walmap_state {
@@ -34,6 +35,7 @@ struct walmap_state {
   bool is_outer;         /* walmap_state_set_outer */
   walmap_state *next, *previous;
 
+  walmap__interrupt interrupt; /* of long work on the state */
   uint64_t commit_points[];
 };
 

@@ -507,6 +507,7 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
   if (txn)
     walmap__txn_forget_found(txn);
   walmap_session *session = txn ? txn->session : &walmap__single_operation;
+  walmap__interrupt interrupt = walmap__session_interrupt(session);
   for (uint32_t i = 0; i < map->n_shards; i++) {
     walmap__shard *shard = &map->shards[i];
     bool locked = txn && txn->txn_shards[i].locked;
@@ -518,7 +519,7 @@ int walmap_compact(walmap *map, walmap_txn *txn) {
       return result;
     }
     shard->defer_free = locked;
-    result = walmap__compact_all(shard, txn && txn->now != 0 ? txn->now : UINT64_MAX);
+    result = walmap__compact_all(shard, txn && txn->now != 0 ? txn->now : UINT64_MAX, &interrupt);
     if (!locked)
       walmap__lock_release(&shard->lock);
     if (result != WALMAP_OK)

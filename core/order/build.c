@@ -4,6 +4,13 @@
 /* So many of 64 are filled: some changes find room. */
 enum { FILLED = 56 };
 
+/* So many items are gone over between two questions whether to end. */
+enum { ITEMS_AT_ONCE = 1 << 14 };
+
+static bool order_build_is_interrupted(walmap__interrupt *interrupt, size_t items) {
+  return walmap__interrupt_after(interrupt, items * sizeof(walmap__order_item));
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Sorting                                                                                                            */
 
@@ -13,8 +20,8 @@ static void sort_bytes(const walmap__order *order, const walmap__order_item *ite
   walmap__order_sort_bytes_at(order, word_of(item), out);
 }
 
-/* Of the bytes behind what all keys have in common. */
-static void set_heads(const walmap__order *order, walmap__order_item *items, size_t n) {
+/* Of the bytes behind what all keys have in common. False: interrupted. */
+static bool set_heads(const walmap__order *order, walmap__order_item *items, size_t n, walmap__interrupt *interrupt) {
   enum { AHEAD = 12 };
   walmap__sort_bytes first, key;
   sort_bytes(order, &items[0], &first);
@@ -22,17 +29,22 @@ static void set_heads(const walmap__order *order, walmap__order_item *items, siz
   for (size_t i = 0; i < n; i++) {
     if (i + AHEAD < n)
       walmap__order_prefetch(order, word_of(&items[i + AHEAD]));
+    if (i % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1 && order_build_is_interrupted(interrupt, ITEMS_AT_ONCE))
+      return false;
     sort_bytes(order, &items[i], &key);
     size_t common = walmap__common_bytes(first.bytes, skip < first.len ? skip : first.len, key.bytes, key.len);
     skip = common < skip ? common : skip;
   }
   for (size_t i = 0; i < n; i++) {
+    if (i % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1 && order_build_is_interrupted(interrupt, ITEMS_AT_ONCE))
+      return false;
     sort_bytes(order, &items[i], &key);
     uint64_t head = 0;
     for (size_t at = skip; at < skip + 8; at++)
       head = head << 8 | (at < key.len ? key.bytes[at] : 0);
     items[i].head = head;
   }
+  return true;
 }
 
 static bool is_less(const walmap__order *order, const walmap__order_item *a, const walmap__order_item *b) {
@@ -44,22 +56,27 @@ static bool is_less(const walmap__order *order, const walmap__order_item *a, con
   return walmap__compare_bytes(one.bytes, one.len, other.bytes, other.len) < 0;
 }
 
-static void merge(const walmap__order *order, const walmap__order_item *from, size_t n_left, size_t n,
-                  walmap__order_item *to) {
+/* False: interrupted. */
+static bool merge(const walmap__order *order, const walmap__order_item *from, size_t n_left, size_t n,
+                  walmap__order_item *to, walmap__interrupt *interrupt) {
   size_t left = 0, right = n_left;
   for (size_t i = 0; i < n; i++) {
     bool takes_right = left == n_left || (right < n && is_less(order, &from[right], &from[left]));
     to[i] = from[takes_right ? right++ : left++];
+    if (i % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1 && order_build_is_interrupted(interrupt, ITEMS_AT_ONCE))
+      return false;
   }
+  return !order_build_is_interrupted(interrupt, n % ITEMS_AT_ONCE);
 }
 
-/* Merge sort: runs of 1, 2, 4 ... become one. Where the sorted items are. */
+/* Merge sort: runs of 1, 2, 4 ... become one. Where the sorted items are; NULL: interrupted. */
 static walmap__order_item *sort(const walmap__order *order, walmap__order_item *items, walmap__order_item *room,
-                                size_t n) {
+                                size_t n, walmap__interrupt *interrupt) {
   for (size_t run = 1; run < n; run *= 2) {
     for (size_t at = 0; at < n; at += 2 * run) {
       size_t both = n - at < 2 * run ? n - at : 2 * run;
-      merge(order, items + at, both < run ? both : run, both, room + at);
+      if (!merge(order, items + at, both < run ? both : run, both, room + at, interrupt))
+        return NULL;
     }
     walmap__order_item *sorted = room;
     room = items;
@@ -71,7 +88,7 @@ static walmap__order_item *sort(const walmap__order *order, walmap__order_item *
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Leaves and nodes                                                                                                   */
 
-/* Without memory everything below these children goes. */
+/* Without memory, or interrupted: everything below these children goes. */
 static int give_up(walmap__order *order, walmap__child *children, size_t n, int level) {
   for (size_t i = 0; i < n; i++) {
     walmap__node_free_all(order, atomic_load_explicit(&children[i].to, memory_order_relaxed), level - 1);
@@ -140,11 +157,14 @@ static int build_nodes(walmap__order *order, walmap__child *children, size_t n) 
   return WALMAP_OK;
 }
 
-int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap__order_item *room, size_t n) {
+int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap__order_item *room, size_t n,
+                        walmap__interrupt *interrupt) {
   if (n == 0)
     return WALMAP_OK;
-  set_heads(order, items, n);
-  const walmap__order_item *sorted = sort(order, items, room, n);
+  const walmap__order_item *sorted =
+      set_heads(order, items, n, interrupt) ? sort(order, items, room, n, interrupt) : NULL;
+  if (!sorted)
+    return WALMAP_INTERRUPT;
   size_t leaves = (n + FILLED - 1) / FILLED, bytes = leaves * sizeof(walmap__child);
   walmap__child *children = walmap__memory_alloc(order->memory, bytes);
   if (!children)
@@ -152,8 +172,12 @@ int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap_
   int result = WALMAP_OK;
   for (size_t i = 0; i < leaves && result == WALMAP_OK; i++) {
     size_t at = i * FILLED, of = n - at < FILLED ? n - at : FILLED;
-    if (!next_leaf(order, sorted + at, (uint32_t)of, i == 0, &children[i]))
+    if (!next_leaf(order, sorted + at, (uint32_t)of, i == 0, &children[i])) {
       result = give_up(order, children, i, 0);
+    } else if (order_build_is_interrupted(interrupt, of)) {
+      (void)give_up(order, children, i + 1, 0);
+      result = WALMAP_INTERRUPT;
+    }
   }
   if (result == WALMAP_OK)
     result = build_nodes(order, children, leaves);

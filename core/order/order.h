@@ -60,6 +60,7 @@
 
 #include <string.h>
 
+#include "base/interrupt.h"
 #include "sync/epoch.h"
 #include "walmap.h"
 
@@ -168,10 +169,11 @@ typedef struct walmap__order_item {
 } walmap__order_item;
 
 /*
-** Fills an empty tree that no reader sees yet with n keys, all different, in any order: OK or NOMEM. `items` is sorted;
-** `room` has space for as many.
+** Fills an empty tree that no reader sees yet with n keys, all different, in any order: OK, NOMEM or INTERRUPT. `items`
+** is sorted; `room` has space for as many.
 */
-int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap__order_item *room, size_t n);
+int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap__order_item *room, size_t n,
+                        walmap__interrupt *interrupt);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Reading                                                                                                            */

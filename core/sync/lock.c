@@ -68,6 +68,10 @@ int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session *
   return WALMAP_OK;
 }
 
+walmap__interrupt walmap__session_interrupt(const walmap_session *session) {
+  return (walmap__interrupt){session->interrupt, session->ctx, 0};
+}
+
 /* The session holds no lock any more, but another thread that follows a chain under the mutex may still read it. */
 void walmap_session_free(walmap_session *session) {
   pthread_mutex_lock(&waiting);

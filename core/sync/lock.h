@@ -35,6 +35,7 @@
 #include <stdatomic.h>
 
 #include "base/compiler.h"
+#include "base/interrupt.h"
 #include "base/yield.h"
 #include "walmap.h"
 
@@ -55,6 +56,9 @@ extern walmap_session walmap__single_operation;
 ** waits for it in vain: a timeout that is over meanwhile is over when the lock is free.
 */
 extern walmap_session walmap__maintenance;
+
+/* The session's callback, for long work of its transactions. */
+walmap__interrupt walmap__session_interrupt(const walmap_session *session);
 
 /* A transaction of the session has committed: the session's age begins anew (O2). */
 void walmap__session_committed(walmap_session *session);

@@ -95,6 +95,8 @@ static int settle_logs(walmap__bulk_load *b) {
         continue;
       atomic_store_explicit(&b->map->expiring, true, memory_order_release);
       result = count_expiring(g, s);
+      if (result == WALMAP_OK && walmap__interrupt_after(&b->interrupt, walmap__segment_used(s)))
+        result = WALMAP_INTERRUPT;
     }
   }
   return result;
@@ -126,7 +128,7 @@ static int build_order(walmap__bulk_load *b) {
     return WALMAP_NOMEM;
   for (uint32_t i = 0; i < b->map->n_shards; i++)
     end = list_records(&b->shards[i].generation->log, i, end);
-  int result = walmap__order_build(b->order, items, end, (size_t)n);
+  int result = walmap__order_build(b->order, items, end, (size_t)n, &b->interrupt);
   walmap__memory_free(&b->map->memory, items, bytes);
   return result;
 }
@@ -196,6 +198,10 @@ static int add_chunks(worker *w) {
   walmap__image_chunk chunk = {0}; /* GCC does not see that it is set where it is used */
   int result;
   while ((result = take_next_chunk(w, &chunk)) == WALMAP_OK && (result = load_chunk_records(w, chunk)) == WALMAP_OK) {
+    if (w->number == 0 && walmap__interrupt_after(&w->load->interrupt, (size_t)(chunk.end - chunk.at)))
+      result = WALMAP_INTERRUPT;
+    if (result != WALMAP_OK)
+      break;
   }
   if (result == WALMAP_NOTFOUND)
     return WALMAP_OK;

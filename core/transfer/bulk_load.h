@@ -17,8 +17,9 @@ typedef struct walmap__bulk_load {
   void *ctx;
   walmap__loading_shard shards[WALMAP_MAX_SHARDS];
   uint64_t entries;
-  walmap__order *order; /* of the new generations; NULL: the map is not ordered */
-  uint64_t now;         /* what has expired by then is left out */
+  walmap__order *order;        /* of the new generations; NULL: the map is not ordered */
+  uint64_t now;                /* what has expired by then is left out */
+  walmap__interrupt interrupt; /* asked by the caller's thread */
 
   pthread_mutex_t mutex; /* guards the next two */
   walmap__image_decoder decoder;
@@ -28,7 +29,7 @@ typedef struct walmap__bulk_load {
 } walmap__bulk_load;
 
 /*
-** Load an image from memory, or from a stream. `load` comes with map, check, ctx and now set, the rest zero. OK, or an
+** Load an image from memory, or from a stream. `load` comes with map, check, ctx, now and interrupt set, the rest zero. OK, or an
 ** error with *why set; then no memory is left to free.
 */
 int walmap__bulk_load_from_memory(walmap__bulk_load *load, const void *image, size_t size, walmap_why *why);

@@ -87,9 +87,12 @@ static int add_segment(const collection *c, const walmap__segment *s, uint64_t s
       break;
     const walmap__record *record = (const walmap__record *)(s->base + at);
     uint32_t meta = walmap__record_meta(record);
+    size_t size = walmap__record_size(record, meta);
     if (lsn >= since)
       result = collect_record(c, s->log, record, meta, commit_point);
-    at += walmap__record_size(record, meta);
+    if (result == WALMAP_OK && walmap__interrupt_after(&c->state->interrupt, size))
+      result = WALMAP_INTERRUPT;
+    at += size;
   }
   return result;
 }

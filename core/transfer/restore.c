@@ -56,9 +56,17 @@ static int link_loaded(walmap_txn *txn, walmap__bulk_load *b, int result, uint64
   return WALMAP_OK;
 }
 
+static walmap__bulk_load bulk_load_of(walmap_txn *txn, walmap_check_fn check, void *ctx) {
+  return (walmap__bulk_load){.map = txn->map,
+                             .check = check,
+                             .ctx = ctx,
+                             .now = walmap__txn_now(txn),
+                             .interrupt = walmap__session_interrupt(txn->session)};
+}
+
 int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_check_fn check, void *ctx,
                        uint64_t *entries, walmap_why *why) {
-  walmap__bulk_load b = {.map = txn->map, .check = check, .ctx = ctx, .now = walmap__txn_now(txn)};
+  walmap__bulk_load b = bulk_load_of(txn, check, ctx);
   int result = lock_and_flush(txn);
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_memory(&b, image, size, why);
@@ -67,7 +75,7 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
 
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
                             uint64_t *entries, walmap_why *why) {
-  walmap__bulk_load b = {.map = txn->map, .check = check, .ctx = ctx, .now = walmap__txn_now(txn)};
+  walmap__bulk_load b = bulk_load_of(txn, check, ctx);
   int result = lock_and_flush(txn);
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_stream(&b, read, read_ctx, why);

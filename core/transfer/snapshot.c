@@ -201,12 +201,8 @@ static bool walk_next_segment(log_walk *w) {
   return false;
 }
 
-/* Adds a whole segment, or a chunk's worth of one. OK; NOTFOUND at the end; NOMEM, IO. */
-static int add_step(log_walk *w, walmap__image_writer *writer) {
-  while (w->at == w->bytes) {
-    if (!walk_next_segment(w))
-      return WALMAP_NOTFOUND;
-  }
+/* Adds the whole segment, or a chunk's worth of it. */
+static int add_of_segment(log_walk *w, walmap__image_writer *writer) {
   if (w->at == 0) {
     bool done;
     int result = add_whole(writer, w->segment, w->bytes, w->state->now, &done);
@@ -217,6 +213,19 @@ static int add_step(log_walk *w, walmap__image_writer *writer) {
   }
   uint64_t commit_point = w->state->commit_points[w->shard];
   return add_visible(writer, w->segment, w->at, w->bytes, commit_point, w->state->now, &w->at);
+}
+
+/* The next step. OK; NOTFOUND at the end; NOMEM, IO, INTERRUPT. */
+static int add_step(log_walk *w, walmap__image_writer *writer) {
+  while (w->at == w->bytes) {
+    if (!walk_next_segment(w))
+      return WALMAP_NOTFOUND;
+  }
+  size_t before = w->at;
+  int result = add_of_segment(w, writer);
+  if (result == WALMAP_OK && walmap__interrupt_after(&w->state->interrupt, w->at - before))
+    result = WALMAP_INTERRUPT;
+  return result;
 }
 
 /* Adds all segments, and finishes or abandons the writer. */

@@ -23,19 +23,26 @@ static wm_conn *all;
 /* Connections                                                                                                        */
 
 /*
-** sqlite3_interrupt() ends a wait for a shard. Before version 3.41 SQLite does not tell of it; but it ends a statement
-** that is begun within the running one.
+** SQLite ends a statement within the running one for both reasons: sqlite3_interrupt, of which it does not tell otherwise
+** before version 3.41, and a progress handler. It calls that one whenever statements have run so many opcodes, and counts
+** them for each statement by itself, over all its runs. So one statement of some 400 opcodes is kept and run each time:
+** then a handler that wants to be asked every 1000 or 10000 is asked as if the work had been SQLite's own.
 */
-bool wm_conn_is_interrupted(const wm_conn *conn) {
-  sqlite3 *db = conn->db;
+bool wm_conn_is_interrupted(void *data) {
+  static const char sql[] =
+      "WITH c(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM c WHERE i < 25) SELECT count(*) FROM c";
+  wm_conn *conn = data;
 #if SQLITE_VERSION_NUMBER >= 3041000
-  if (sqlite3_libversion_number() >= 3041000)
-    return sqlite3_is_interrupted(db) != 0;
+  if (sqlite3_libversion_number() >= 3041000 && sqlite3_is_interrupted(conn->db))
+    return true;
 #endif
-  return sqlite3_exec(db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
+  if (conn->question == NULL && conn->hooks->watch_close(conn) == SQLITE_OK)
+    (void)sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &conn->question, NULL);
+  if (conn->question == NULL)
+    return sqlite3_exec(conn->db, sql, NULL, NULL, NULL) == SQLITE_INTERRUPT;
+  (void)sqlite3_step(conn->question);
+  return sqlite3_reset(conn->question) == SQLITE_INTERRUPT; /* what the step has met */
 }
-
-static bool poll_is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
 
 static int take_number(void *number, int columns, char **values, char **names) {
   (void)columns, (void)names;
@@ -87,7 +94,7 @@ static int new_conn(sqlite3 *db, const wm_conn_hooks *hooks, wm_conn **out) {
   conn->db = db;
   conn->hooks = hooks;
   conn->references = 1;
-  int rc = wm_error_code(walmap_session_new(poll_is_interrupted, conn, &conn->session));
+  int rc = wm_error_code(walmap_session_new(wm_conn_is_interrupted, conn, &conn->session));
   if (rc == SQLITE_OK) {
     walmap_session_set_timeout(conn->session, wm_conn_busy_timeout);
     set_label(conn);
@@ -311,6 +318,8 @@ void wm_table_rename(wm_table *table, char **name) {
 }
 
 void wm_conn_finalize(wm_conn *conn) {
+  sqlite3_finalize(conn->question);
+  conn->question = NULL;
   conn->hooks->forget_names(conn);
   for (wm_table *table = conn->tables; table != NULL; table = table->next)
     finalize_kept(table);

@@ -104,6 +104,7 @@ struct wm_conn {
   struct wm_reader *readers;    /* the pool of read.c */
   struct wm_resolved *resolved; /* the last names looked up (resolve.c) */
   sqlite3_stmt *canary;         /* expires when these names may have got another meaning (resolve.c) */
+  sqlite3_stmt *question;       /* asks SQLite whether to go on (wm_conn_is_interrupted) */
   bool registered;              /* the module "walmap" is registered (vtab.c) */
   wm_conn *next;                /* in the process-wide list */
 };
@@ -114,9 +115,10 @@ struct wm_conn {
 
 /* Functions of the folders above, called at events of a connection. */
 typedef struct wm_conn_hooks {
-  int (*set_up)(wm_conn *conn);                 /* the connection is new: makes their parts. An SQLite code */
-  void (*tear_down)(wm_conn *conn);             /* frees their parts, also after set_up has failed half way */
-  void (*forget_names)(wm_conn *conn);          /* finalizes the statement that is kept beside resolved names */
+  int (*set_up)(wm_conn *conn);        /* the connection is new: makes their parts. An SQLite code */
+  void (*tear_down)(wm_conn *conn);    /* frees their parts, also after set_up has failed half way */
+  int (*watch_close)(wm_conn *conn);   /* before a statement is kept: sees to wm_conn_finalize. An SQLite code */
+  void (*forget_names)(wm_conn *conn); /* finalizes the statement that is kept beside resolved names */
   void (*forget_expressions)(wm_table *table);  /* finalizes the table's expressions, but for those in use */
   void (*end_reads)(wm_attachment *attachment); /* a transaction on the map has begun or ended */
 
@@ -140,8 +142,8 @@ void wm_conn_release(void *conn);
 */
 bool wm_conn_is_utf16(const wm_conn *conn);
 
-/* Whether sqlite3_interrupt() was called for what the connection does now. */
-bool wm_conn_is_interrupted(const wm_conn *conn);
+/* Whether what the connection (`conn`, a wm_conn) does now shall end: by sqlite3_interrupt or its progress handler. */
+bool wm_conn_is_interrupted(void *conn);
 
 /*
 ** How long the connection's writers wait for a shard, in ms, where the table has no option busy_timeout: PRAGMA

@@ -90,6 +90,7 @@ static int create(wm_attachment *attachment, walmap *map, wm_read_state **out) {
     sqlite3_free(state);
     return result;
   }
+  walmap_state_set_interrupt(state->state, wm_conn_is_interrupted, attachment->conn);
   state->slot = take_slot(state);
   *out = state;
   return WALMAP_OK;

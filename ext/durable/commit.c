@@ -8,6 +8,7 @@
 */
 #include "durable/durable.h"
 
+#include "base/interrupt.h"
 #include "codec/block.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
@@ -152,6 +153,7 @@ int wm_durable_replaced(wm_table *table) {
   wm_read_state *state;
   walmap_cursor cursor;
   walmap_entry entry = {NULL, 0, NULL, 0};
+  walmap__interrupt interrupt = {wm_conn_is_interrupted, attachment->conn, 0};
   if (!wm_durable_is(table))
     return WALMAP_OK;
   int result = wm_attachment_reserve_change(attachment, WM_CHANGE_CLEAR, 0, 0);
@@ -165,6 +167,8 @@ int wm_durable_replaced(wm_table *table) {
     result = wm_attachment_reserve_change(attachment, WM_CHANGE_PUT, entry.key_len, entry.value_len);
     if (result == WALMAP_OK)
       wm_journal_add(journal, WM_CHANGE_PUT, &entry);
+    if (result == WALMAP_OK && walmap__interrupt_after(&interrupt, entry.key_len + entry.value_len))
+      result = WALMAP_INTERRUPT;
   }
   wm_read_state_release(state);
   if (result != WALMAP_OK)

@@ -26,8 +26,6 @@ static const void *read_blob(sqlite3_context *context, const char *function, con
   return bytes == NULL && *size == 0 ? "" : bytes;
 }
 
-static bool wait_is_interrupted(void *conn) { return wm_conn_is_interrupted(conn); }
-
 void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **argv) {
   wm_table *table = wm_functions_table(context, argc, &argv, 0);
   if (table == NULL)
@@ -63,7 +61,7 @@ void wm_function_wait(sqlite3_context *context, int argc, sqlite3_value **argv) 
   }
   void *position = NULL;
   walmap_why why;
-  int result = walmap_wait(table->attachment->map->map, since, since_size, (uint32_t)ms, wait_is_interrupted,
+  int result = walmap_wait(table->attachment->map->map, since, since_size, (uint32_t)ms, wm_conn_is_interrupted,
                            table->conn, &position, &size, &why);
   if (result == WALMAP_OK)
     wm_functions_result_image(context, function, position, size, "");

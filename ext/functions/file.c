@@ -11,8 +11,7 @@
 ** host that has refused that, by SQLITE_LIMIT_ATTACHED, by an authorizer, or for writing by
 ** SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE or _CREATE, has refused these as well, with SQLITE_AUTH.
 **
-** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction. Both
-** functions can be interrupted at every MiB.
+** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction.
 */
 #include "platform/file.h"
 #include "conn/error.h"
@@ -104,43 +103,16 @@ static bool is_allowed(sqlite3_context *context, const char *function, const cha
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Interrupts                                                                                                         */
-
-typedef struct poll {
-  sqlite3 *db;
-  size_t bytes; /* until SQLite is asked again */
-  bool is_interrupted;
-} poll;
-
-/*
-** Whether sqlite3_interrupt() was called, or a progress handler has asked for an interrupt. Before version 3.41 SQLite
-** does not tell; but then it ends a statement that is begun within the running one.
-*/
-static bool file_is_interrupted(poll *poll, size_t bytes) {
-  enum { EVERY = 1 << 20 };
-  if (poll->bytes > bytes) {
-    poll->bytes -= bytes;
-    return false;
-  }
-  poll->bytes = EVERY;
-  poll->is_interrupted = sqlite3_exec(poll->db, "SELECT 1", NULL, NULL, NULL) == SQLITE_INTERRUPT;
-  return poll->is_interrupted;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_snapshot_file([t,] path)                                                                                    */
 
 typedef struct output {
   wm_new_file *file;
   sqlite3_int64 bytes;
-  poll poll;
   int error; /* of what failed: see platform/file.h */
 } output;
 
 static int write_piece(void *ctx, const void *data, size_t size) {
   output *out = ctx;
-  if (file_is_interrupted(&out->poll, size))
-    return 1;
   out->error = wm_new_file_write(out->file, data, size);
   out->bytes += (sqlite3_int64)size;
   return out->error != 0;
@@ -154,8 +126,6 @@ static int write_image(sqlite3_context *context, output *out, wm_attachment *att
     return result;
   result = walmap_state_write(state->state, write_piece, out);
   wm_read_state_release(state);
-  if (out->poll.is_interrupted)
-    return WALMAP_INTERRUPT;
   if (result == WALMAP_OK && (out->error = wm_new_file_commit(out->file)) != 0)
     result = WALMAP_IO;
   return result;
@@ -167,7 +137,7 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
   if (path == NULL || !is_allowed(context, function, path, true))
     return;
-  output out = {.poll.db = sqlite3_context_db_handle(context)};
+  output out = {.file = NULL};
   out.error = wm_new_file_create(path, &out.file);
   int result = out.error == 0 ? write_image(context, &out, table->attachment) : WALMAP_IO;
   wm_new_file_end(out.file);
@@ -184,15 +154,12 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
 
 typedef struct input {
   wm_input_file *file;
-  poll poll;
   int error; /* of what failed: see platform/file.h */
 } input;
 
 static ptrdiff_t read_piece(void *ctx, void *buffer, size_t size) {
   input *in = ctx;
   size_t got = 0;
-  if (file_is_interrupted(&in->poll, size))
-    return -1;
   in->error = wm_file_read(in->file, buffer, size, &got);
   return in->error != 0 ? -1 : (ptrdiff_t)got;
 }
@@ -203,7 +170,7 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
   const char *path = table != NULL ? read_path(context, function, argv[0]) : NULL;
   if (path == NULL || !is_allowed(context, function, path, false))
     return;
-  input in = {.poll.db = sqlite3_context_db_handle(context)};
+  input in = {.file = NULL};
   in.error = wm_file_open(path, &in.file);
   if (in.error == 0) {
     wm_restoration restoration = {.function = function, .path = path, .read = read_piece, .read_ctx = &in};
@@ -212,6 +179,4 @@ void wm_function_restore_file(sqlite3_context *context, int argc, sqlite3_value 
   }
   if (in.error != 0)
     fail_path(context, function, path, in.error);
-  if (in.poll.is_interrupted)
-    wm_functions_fail(context, SQLITE_INTERRUPT, NULL);
 }

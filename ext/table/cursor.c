@@ -17,6 +17,7 @@
 */
 #include "table/cursor.h"
 
+#include "base/interrupt.h"
 #include "codec/expiry.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
@@ -42,7 +43,9 @@ typedef struct wm_cursor {
   bool in_transaction;  /* a transaction had begun on the map when `state` was acquired */
   unsigned generation;
   bool is_scan, is_sorted, is_walk, at_end;
-  walmap_entry entry; /* the present entry */
+  bool is_interrupted;         /* among entries that SQLite sees none of, so that it cannot interrupt by itself */
+  walmap__interrupt interrupt; /* asked there */
+  walmap_entry entry;          /* the present entry */
 
   walmap_cursor scan; /* is_scan, or is_sorted at first */
   wm_range range;
@@ -322,11 +325,20 @@ static void sort_found(wm_cursor *c) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* xFilter to xColumn                                                                                                 */
 
-/* Moves to the next entry within the range. False at the end. */
+/* After an entry that SQLite does not see now. */
+static bool cursor_is_interrupted(wm_cursor *c, const walmap_entry *entry) {
+  enum { RECORD = 16 };
+  c->is_interrupted = walmap__interrupt_after(&c->interrupt, RECORD + entry->key_len + entry->value_len);
+  return c->is_interrupted;
+}
+
+/* Moves to the next entry within the range. False at the end, or when it is interrupted. */
 static bool next_in_range(wm_cursor *c, walmap_entry *entry) {
   while (walmap_cursor_next(&c->scan, entry)) {
     if (!wm_range_is_used(&c->range) || wm_range_has(&c->range, entry))
       return true;
+    if (cursor_is_interrupted(c, entry))
+      break;
   }
   return false;
 }
@@ -344,8 +356,11 @@ static int sort_entries(wm_cursor *c, bool descending) {
   walmap_entry entry;
   int result = WALMAP_OK;
   wm_sorted_clear(&c->sorted, descending);
-  while (result == WALMAP_OK && next_in_range(c, &entry))
+  while (result == WALMAP_OK && next_in_range(c, &entry)) {
     result = wm_sorted_add(&c->sorted, &entry);
+    if (result == WALMAP_OK && cursor_is_interrupted(c, &entry))
+      break;
+  }
   return result;
 }
 
@@ -382,7 +397,8 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
   wm_cursor *c = (wm_cursor *)base;
   const wm_table *table = ((wm_vtab *)base->pVtab)->table;
   int result = WALMAP_OK;
-  c->is_scan = c->is_sorted = c->is_walk = false;
+  c->is_scan = c->is_sorted = c->is_walk = c->is_interrupted = false;
+  c->interrupt = (walmap__interrupt){wm_conn_is_interrupted, table->conn, 0};
   c->n_found = c->at = 0;
   wm_walk_clear(&c->walk);
   if (c->in_transaction && c->generation != c->attachment->generation) { /* the transaction has ended */
@@ -424,7 +440,7 @@ int wm_cursor_next(sqlite3_vtab_cursor *base) {
     if (!c->at_end)
       c->entry = c->found[c->at++];
   }
-  return SQLITE_OK;
+  return c->is_interrupted ? SQLITE_INTERRUPT : SQLITE_OK;
 }
 
 int wm_cursor_eof(sqlite3_vtab_cursor *base) { return ((wm_cursor *)base)->at_end; }
