@@ -7,10 +7,10 @@ enum { MUCH = 2048, LITTLE = 64 };          /* entries, or steps: much is brough
 enum { REST_RECORDS = 64, SHORT_REST = 8 }; /* written until a run is looked for again, after a look in vain */
 
 /* What one record pays beside the usual rate, where much is left over: until nothing is, once it was much. */
-static uint64_t extra_per_record(const walmap__shard *shard, uint64_t backlog) {
+static uint64_t extra_per_record(uint64_t backlog) {
   enum { PART = 16, MOST = 8192 };
-  if (!shard->behind || backlog < MUCH)
-    return shard->behind ? backlog : 0;
+  if (backlog < MUCH)
+    return backlog;
   uint64_t part = backlog / PART;
   return part < MUCH ? MUCH : part > MOST ? MOST : part;
 }
@@ -28,7 +28,8 @@ static void compact(walmap__shard *shard, uint64_t records, bool soon) {
     shard->compact_rest -= records;
     return;
   }
-  uint64_t steps = times(records, STEPS_PER_RECORD + extra_per_record(shard, walmap__compact_backlog(shard)));
+  uint64_t extra = shard->behind ? extra_per_record(walmap__compact_backlog(shard)) : 0;
+  uint64_t steps = times(records, STEPS_PER_RECORD + extra);
   shard->compact_rest = walmap__compact_some(shard, steps) ? 0 : soon ? SHORT_REST : REST_RECORDS;
 }
 
@@ -36,7 +37,8 @@ void walmap__shard_maintain(walmap__shard *shard) {
   uint64_t records = shard->maintenance_debt, blocks = times(records, BLOCKS_PER_RECORD);
   uint64_t garbage = garbage_backlog(shard), much = shard->behind ? LITTLE : MUCH;
   shard->maintenance_debt = 0;
-  walmap__shard_reclaim(shard, times(records, ENTRIES_PER_RECORD + extra_per_record(shard, garbage)), blocks, false);
+  walmap__shard_reclaim(shard, times(records, ENTRIES_PER_RECORD + (shard->behind ? extra_per_record(garbage) : 0)),
+                        blocks, false);
   bool much_garbage = !shard->held_by && garbage >= much;
   if (much_garbage && !shard->behind)
     shard->compact_rest = 0;

@@ -274,23 +274,7 @@ uint64_t walmap_clock(walmap *map) { return walmap__clock(map); }
 /* Stats                                                                                                              */
 
 void walmap__store_stats(walmap *map, const walmap__shard *shard) {
-  walmap__generation *g = walmap__shard_generation(shard);
-  uint64_t present = atomic_load_explicit(&map->commit_points[shard->id], memory_order_relaxed);
-  uint64_t commit_point = walmap__shard_end(shard);
-  walmap__shard_stats *two = map->stats[shard->id];
-  unsigned stale = atomic_load_explicit(&two[0].commit_point, memory_order_relaxed) == present;
-  walmap__shard_stats *f = &two[stale];
-  atomic_store_explicit(&f->commit_point, 0, memory_order_release);
-  walmap__yield("stats: being filled");
-  atomic_store_explicit(&f->len, g->len, memory_order_release);
-  atomic_store_explicit(&f->bytes, g->log.bytes, memory_order_release);
-  atomic_store_explicit(&f->dead, g->dead, memory_order_release);
-  atomic_store_explicit(&f->swept, g->expiry.swept, memory_order_release);
-  atomic_store_explicit(&f->version, walmap__expiry_settle(&g->expiry), memory_order_release);
-  atomic_store_explicit(&f->expirations, g->expirations, memory_order_release);
-  atomic_store_explicit(&f->commit_point, commit_point, memory_order_release);
-  if (commit_point == present)
-    atomic_store_explicit(&two[1 - stale].commit_point, 0, memory_order_release);
+  walmap__fill_stats(map, shard, walmap__shard_generation(shard));
 }
 
 bool walmap__load_stats(walmap *map, uint32_t shard, uint64_t commit_point, walmap__stats *stats) {
@@ -343,27 +327,13 @@ uint64_t walmap_reclaimable(walmap *map) { return walmap__collect_stats(map).dea
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Commits                                                                                                            */
 
-static void store_commit_point(walmap *map, const walmap__shard *shard) {
-  walmap__yield("commit point: not stored");
-  atomic_store_explicit(&map->commit_points[shard->id], walmap__shard_end(shard), memory_order_release);
-}
-
-/* What has expired leaves the figures with the commit. */
-static void prepare_stats(walmap *map, const walmap__shard *shard) {
-  walmap__generation *g = walmap__shard_generation(shard);
-  if (walmap__expiry_is_used(&g->expiry))
-    walmap__generation_sweep(g, walmap__clock(map));
-  walmap__store_stats(map, shard);
-}
-
-void walmap__publish_one(walmap *map, const walmap__shard *shard) {
-  prepare_stats(map, shard);
-  store_commit_point(map, shard);
+WALMAP__NOINLINE void walmap__sweep(walmap *map, walmap__generation *g) {
+  walmap__generation_sweep(g, walmap__clock(map));
 }
 
 void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
-    prepare_stats(map, shards[i]);
+    walmap__prepare_stats(map, shards[i]);
   pthread_mutex_lock(&map->committing);
   uint64_t commits = atomic_load_explicit(&map->commits, memory_order_relaxed);
   for (uint32_t i = 0; i < map->n_shards; i++) {
@@ -376,7 +346,7 @@ void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n)
   walmap__yield("commit point: pending");
   atomic_store_explicit(&map->commits, commits + 1, memory_order_release); /* this is the commit */
   for (uint32_t i = 0; i < n; i++)
-    store_commit_point(map, shards[i]);
+    walmap__store_commit_point(map, shards[i]);
   walmap__yield("commit point: all stored");
   atomic_store_explicit(&map->commits, commits + 2, memory_order_release);
   pthread_mutex_unlock(&map->committing);

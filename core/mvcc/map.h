@@ -124,8 +124,55 @@ walmap__stats walmap__collect_stats(walmap *map);
 /* The stats of one shard as of its commit point. The caller holds the shard lock. */
 walmap__stats walmap__committed_stats(walmap *map, uint32_t shard);
 
-/* Commits all records of the shard, or of the shards in one step. The caller holds their locks. */
-void walmap__publish_one(walmap *map, const walmap__shard *shard);
+/* Exact for the holder of a shard lock, as far as that shard's entries go. */
+static inline bool walmap__is_expiring(const walmap *map) {
+  return atomic_load_explicit(&map->expiring, memory_order_relaxed);
+}
+
+/* A commit has few stores: more than the CPU can queue would keep it from beginning the next write (write.h). */
+static WALMAP__ALWAYS_INLINE void walmap__fill_stats(walmap *map, const walmap__shard *shard, walmap__generation *g) {
+  uint64_t present = atomic_load_explicit(&map->commit_points[shard->id], memory_order_relaxed);
+  uint64_t commit_point = walmap__shard_end(shard);
+  walmap__shard_stats *two = map->stats[shard->id];
+  unsigned stale = atomic_load_explicit(&two[0].commit_point, memory_order_relaxed) == present;
+  walmap__shard_stats *f = &two[stale];
+  atomic_store_explicit(&f->commit_point, 0, memory_order_release);
+  walmap__yield("stats: being filled");
+  atomic_store_explicit(&f->len, g->len, memory_order_release);
+  atomic_store_explicit(&f->bytes, g->log.bytes, memory_order_release);
+  atomic_store_explicit(&f->dead, g->dead, memory_order_release);
+  if (WALMAP__UNLIKELY(walmap__is_expiring(map))) { /* until then all of these are 0 */
+    atomic_store_explicit(&f->swept, g->expiry.swept, memory_order_release);
+    atomic_store_explicit(&f->version, walmap__expiry_settle(&g->expiry), memory_order_release);
+    atomic_store_explicit(&f->expirations, g->expirations, memory_order_release);
+  }
+  atomic_store_explicit(&f->commit_point, commit_point, memory_order_release);
+  if (commit_point == present)
+    atomic_store_explicit(&two[1 - stale].commit_point, 0, memory_order_release);
+}
+
+/* For walmap__prepare_stats: takes entries that have expired out of the generation's stats. */
+void walmap__sweep(walmap *map, walmap__generation *g);
+
+static WALMAP__ALWAYS_INLINE void walmap__prepare_stats(walmap *map, const walmap__shard *shard) {
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (walmap__expiry_is_used(&g->expiry))
+    walmap__sweep(map, g);
+  walmap__fill_stats(map, shard, g);
+}
+
+static inline void walmap__store_commit_point(walmap *map, const walmap__shard *shard) {
+  walmap__yield("commit point: not stored");
+  atomic_store_explicit(&map->commit_points[shard->id], walmap__shard_end(shard), memory_order_release);
+}
+
+/* Commits all records of the shard, whose lock the caller holds. Inline, for the same reason as all of write.h. */
+static WALMAP__ALWAYS_INLINE void walmap__publish_one(walmap *map, const walmap__shard *shard) {
+  walmap__prepare_stats(map, shard);
+  walmap__store_commit_point(map, shard);
+}
+
+/* Commits all records of the shards in one step. The caller holds their locks. */
 void walmap__publish_many(walmap *map, walmap__shard *const *shards, uint32_t n);
 
 /* Stores the present stats for the commit point that would commit all records. The caller holds the shard lock. */

@@ -95,11 +95,11 @@ static WALMAP__ALWAYS_INLINE int look_up(walmap *map, const walmap__generation *
   walmap__version version = walmap__index_find(&g->index, hash, key, key_len, true, &ref);
   if (!version.record || !walmap__version_at(&g->log, &version, commit_point))
     return WALMAP_NOTFOUND;
-  if (WALMAP__UNLIKELY(version.meta & WALMAP__EXPIRES) &&
-      walmap__record_is_expired(version.record, version.meta, now != 0 ? now : walmap__clock(map)))
-    return WALMAP_NOTFOUND;
-  walmap__record_entry(version.record, version.meta, entry);
-  return WALMAP_OK;
+  walmap__record_lasting_entry(version.record, version.meta, entry);
+  if (WALMAP__LIKELY(!(version.meta & WALMAP__EXPIRES)))
+    return WALMAP_OK;
+  entry->expires = walmap__record_expires(version.record, version.meta);
+  return entry->expires > (now != 0 ? now : walmap__clock(map)) ? WALMAP_OK : WALMAP_NOTFOUND;
 }
 
 /* Branches, and no choice of an address: that would depend on the lookup's cache misses (walmap__copy_late). */
@@ -247,7 +247,7 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
       uint32_t meta = walmap__record_meta(record); /* after next, as in walmap__record_visible */
       c->at = walmap__record_end(record, meta);
       if (next == 0 && !(meta & (WALMAP__TOMB | WALMAP__DEAD | WALMAP__EXPIRES))) {
-        walmap__record_entry(record, meta, entry);
+        walmap__record_lasting_entry(record, meta, entry);
         return true;
       }
       const walmap__segment *segment = c->segment;

@@ -116,8 +116,11 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
   return result;
 }
 
-/* For apply: the old record dies. A tombstone died when it was written. */
-static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w, uint32_t by) {
+/*
+** For apply: the old record dies. A tombstone died when it was written. Returns the bytes that are dead now, without the
+** `prev` word, which was counted when the record was written; 0 for a tombstone.
+*/
+static WALMAP__ALWAYS_INLINE size_t walmap__write_supersede(const walmap__write *w, uint32_t by) {
   walmap__generation *g = w->generation;
   const walmap__version *old = &w->old;
   walmap__segment *segment = walmap__log_entry(&g->log, old->address)->segment;
@@ -126,13 +129,29 @@ static WALMAP__ALWAYS_INLINE void walmap__write_supersede(const walmap__write *w
   walmap__record_set_next(old->record, by);
   walmap__yield("write: next set, slot not");
   if (old->meta & WALMAP__TOMB)
-    return;
+    return 0;
   size_t size = walmap__record_size(old->record, old->meta);
   segment->dead_bytes += size;
-  /* Its prev word was counted when it was written. */
-  walmap__generation_count_out(g, walmap__record_expires(old->record, old->meta), w->now,
-                               size - (old->meta & WALMAP__PREV ? 4 : 0));
   walmap__garbage_push(&g->garbage, old->address);
+  return size - (old->meta & WALMAP__PREV ? 4 : 0);
+}
+
+/* For apply: the generation's counters. `died` is what walmap__write_supersede returned, 0 for a key without a record. */
+static WALMAP__ALWAYS_INLINE void walmap__write_count(const walmap__write *w, size_t died) {
+  walmap__generation *g = w->generation;
+  size_t word = w->old.record ? 4 : 0; /* `prev` */
+  if (WALMAP__LIKELY(died != 0 && !w->remove && w->expires == 0 && !(w->old.meta & WALMAP__EXPIRES))) {
+    g->dead += died + word; /* one entry for another */
+    return;
+  }
+  if (died != 0)
+    walmap__generation_count_out(g, walmap__record_expires(w->old.record, w->old.meta), w->now, died);
+  if (w->remove) {
+    g->dead += w->bytes;
+  } else {
+    g->dead += word;
+    walmap__generation_count_in(g, w->expires, w->bytes - word);
+  }
 }
 
 /* Makes the change that was prepared. Returns where the value's bytes go. */
@@ -154,20 +173,18 @@ static WALMAP__ALWAYS_INLINE void *walmap__write_apply(const walmap__write *w) {
   void *record = walmap__log_append(&g->log, w->bytes, &address);
   const walmap__record_tail tail = {w->expires, w->tag, w->old.address};
   void *value = walmap__record_write(record, w->bytes, w->key, w->key_len, w->value_len, flags, &tail);
+  size_t died = 0;
   if (prev) {
-    walmap__write_supersede(w, address);
+    died = walmap__write_supersede(w, address);
     walmap__generation_move(g, &w->slot, address);
   } else {
     walmap__generation_add(g, w->hash, w->place, address);
   }
   if (w->remove) {
     g->log.active->dead_bytes += w->bytes;
-    g->dead += w->bytes;
     walmap__garbage_push(&g->garbage, address);
-  } else {
-    g->dead += prev ? 4 : 0;
-    walmap__generation_count_in(g, w->expires, w->bytes - (prev ? 4 : 0));
   }
+  walmap__write_count(w, died);
   return value;
 }
 

@@ -204,20 +204,25 @@ static size_t first_word(const walmap__directory *d, const walmap__subtable *t, 
   return walmap__directory_slot(d, hash) & ~(*n - 1);
 }
 
+/* An eighth of the limit: then half of the room that two such subtables need in one is left. */
+static bool is_nearly_empty(const walmap__subtable *t) {
+  enum { PART = 8 };
+  return t->count <= t->limit / PART;
+}
+
 /*
 ** A subtable that has become nearly empty takes in the one that it was split from, or that was split from it, if that
 ** has become nearly empty too. That needs no memory, and leaves so much room that no split follows soon. Readers in
 ** `from` see the index as it was, those in `into` more candidates than before (I1). What was made for the expected
 ** entries stays.
 */
-static void merge_subtable(walmap__index *index, walmap__subtable *into, uint64_t hash) {
-  enum { NEARLY_EMPTY = 8 }; /* an eighth of the limit */
+static WALMAP__NOINLINE void merge_subtable(walmap__index *index, walmap__subtable *into, uint64_t hash) {
   walmap__directory *d = directory_of(index);
-  if (into->depth <= index->first_depth || into->bits != MAX_BITS || into->count > into->limit / NEARLY_EMPTY)
+  if (into->depth <= index->first_depth || into->bits != MAX_BITS)
     return;
   size_t n, first = first_word(d, into, hash, &n);
   walmap__subtable *from = d->subtables[first ^ n];
-  if (from->depth != into->depth || from->bits != MAX_BITS || from->count > from->limit / NEARLY_EMPTY)
+  if (from->depth != into->depth || from->bits != MAX_BITS || !is_nearly_empty(from))
     return;
   spread(index, from, (walmap__subtable *const[2]){into, into}, 0);
   for (size_t i = first ^ n, end = i + n; i < end; i++)
@@ -236,7 +241,8 @@ void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slo
     raise_passed(&t->buckets[b], -1);
   }
   t->count--;
-  merge_subtable(index, t, hash);
+  if (WALMAP__UNLIKELY(is_nearly_empty(t)))
+    merge_subtable(index, t, hash);
 }
 
 static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t hash) {
@@ -291,11 +297,13 @@ static bool directory_may_double(const walmap__index *index) {
   return index->shard_bits + d->depth < 40 && ((uint64_t)1 << d->depth) < 8 + 4 * (uint64_t)index->n_subtables;
 }
 
+static inline bool has_room(const walmap__subtable *t, uint32_t n) { return t->count + n <= t->limit; }
+
 /* A split may leave all entries on the side that needs room, so this repeats until there is room. */
-int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n) {
+static WALMAP__NOINLINE int make_room(walmap__index *index, uint64_t hash, uint32_t n) {
   for (;;) {
     walmap__subtable *t = subtable_of(index, hash);
-    if (t->count + n <= t->limit)
+    if (has_room(t, n))
       return WALMAP_OK;
     int result;
     if (t->bits < MAX_BITS) {
@@ -310,6 +318,10 @@ int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n) {
     if (result != WALMAP_OK)
       return result;
   }
+}
+
+int walmap__index_reserve(walmap__index *index, uint64_t hash, uint32_t n) {
+  return WALMAP__LIKELY(has_room(subtable_of(index, hash), n)) ? WALMAP_OK : make_room(index, hash, n);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -141,8 +141,8 @@ static inline uint64_t walmap__record_expires(const walmap__record *r, uint32_t 
   return walmap__load64((const uint8_t *)r + walmap__record_size(r, meta) - walmap__tail_bytes(meta));
 }
 
-/* The entry, key and value where they lie. */
-static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, walmap_entry *e) {
+/* The entry, key and value where they lie, of a record without EXPIRES. */
+static inline void walmap__record_lasting_entry(const walmap__record *r, uint32_t meta, walmap_entry *e) {
   const uint8_t *at = (const uint8_t *)r + WALMAP__RECORD_HEAD;
   if (WALMAP__UNLIKELY(walmap__meta_extended(meta))) {
     e->key_len = walmap__load64(at);
@@ -154,6 +154,12 @@ static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, 
   }
   e->key = at;
   e->value = at + e->key_len;
+  e->expires = 0;
+}
+
+/* The entry of any record. */
+static inline void walmap__record_entry(const walmap__record *r, uint32_t meta, walmap_entry *e) {
+  walmap__record_lasting_entry(r, meta, e);
   e->expires = walmap__record_expires(r, meta);
 }
 

@@ -64,28 +64,32 @@ typedef struct walmap__kept {
 } walmap__kept;
 
 typedef struct walmap__shard {
+  /* What each write needs, in one cache line. */
   _Alignas(64) walmap__lock lock;
   _Atomic(walmap__generation *) generation; /* NULL: empty, nothing was written yet */
-  walmap__limbo limbo;                      /* unlinked since the last batch */
-  walmap__retired *waiting;                 /* the last batch: freed when no reader is as old as waiting_time */
-  uint64_t waiting_time;
-  uint64_t waiting_bytes; /* of the whole batch, though some of it may be freed already */
-  bool defer_free;        /* the transaction that holds the lock may hold pointers into unlinked memory */
+  struct walmap *map;                       /* for mvcc/; the files of shard/ do not look into it */
+  const walmap_options *options;
   uint32_t id;
-  const walmap__slot *held_by; /* the reader for whom the oldest garbage and memory wait; NULL: they wait for none */
+  bool behind;     /* much is to be reclaimed, and may be: each write works, however small its debt */
+  bool defer_free; /* the transaction that holds the lock may hold pointers into unlinked memory */
+
+  /* What each write changes. */
   uint64_t
       maintenance_debt; /* records written for which walmap__shard_maintain has not yet worked; long ones count more */
   walmap__counter commits; /* beside the debt, whose line a commit writes anyway */
-  uint64_t compact_rest;   /* records that will be written until a run is looked for again, after a look in vain */
-  bool behind;             /* much is to be reclaimed, and may be: each write works, however small its debt */
+
+  walmap__limbo limbo;      /* unlinked since the last batch */
+  walmap__retired *waiting; /* the last batch: freed when no reader is as old as waiting_time */
+  uint64_t waiting_time;
+  uint64_t waiting_bytes;      /* of the whole batch, though some of it may be freed already */
+  const walmap__slot *held_by; /* the reader for whom the oldest garbage and memory wait; NULL: they wait for none */
+  uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
   uint32_t
       tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
   uint64_t horizon_clock, horizon_time; /* when this is no reader's time any more, no reader has an older clock */
   walmap__memory *memory;
   walmap__epoch *epoch;
-  const walmap_options *options;
   walmap__order *order; /* of the first generation, until that is made; NULL: the map is not ordered */
-  struct walmap *map;   /* for mvcc/; the files of shard/ do not look into it */
 
   /* Counted by the holder of the lock (mvcc/counters.h). */
   walmap__lookups lookups; /* of transactions */
