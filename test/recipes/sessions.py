@@ -1,0 +1,40 @@
+"""sessions.py: for recipes.test: the recipe of that name, with sessions that end after a second"""
+import threading
+import time
+
+import recipe  # the recipe, by the path
+
+recipe.IDLE = 1
+keeper = recipe.connect()
+name = recipe.log_in(keeper, "ann")
+other = recipe.log_in(keeper, "bob")
+assert name != other and recipe.count(keeper) == 2
+assert recipe.use(keeper, "nobody") is None
+assert recipe.put(keeper, "nobody", "cart", []) is False
+
+
+def work(field):
+    db = recipe.connect()
+    for i in range(100):
+        assert recipe.put(db, name, field, {"n": i + 1})
+        assert recipe.use(db, name)["user"] == "ann"
+
+
+threads = [threading.Thread(target=work, args=(f"field{i}",)) for i in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+data = recipe.use(keeper, name)
+assert data == {"user": "ann", **{f"field{i}": {"n": 100} for i in range(4)}}, data  # no change of a field was lost
+
+# Used again and again it lives on; not used, or only changed, it ends
+recipe.use(keeper, other)
+for _ in range(4):
+    time.sleep(0.4)
+    assert recipe.use(keeper, name) is not None
+    recipe.put(keeper, other, "field", 1)
+assert recipe.use(keeper, other) is None and recipe.count(keeper) == 1
+recipe.log_out(keeper, name)
+assert recipe.use(keeper, name) is None and recipe.count(keeper) == 0
+print("good")
