@@ -72,6 +72,8 @@ static int replay_row(void *ctx, const wm_log_row *row) {
   const char *wrong = wm_block_open(&block, row->seq, row->chain, row->block, row->size);
   if (wrong == NULL)
     wrong = check_order(r, row, &block.head);
+  if (wrong != NULL)
+    return wm_log_damaged(r->table, row->seq, wrong);
   walmap_txn_set_tag(r->txn, wm_replay_tag(row->seq, block.head.index));
   while (wrong == NULL && more) {
     wrong = wm_block_next(&block, &record, &more);
