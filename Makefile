@@ -54,7 +54,7 @@ FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c ext/*.c ext/*/*.c))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-aarch64 test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
+.PHONY: all help deps demo test test-aarch64 test-cluster test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
         check format shell test-sqlite bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -109,6 +109,7 @@ $(YIELDING): private LIBRARY := $(YIELDING_LIB)
 $(YIELDING): private ALL_CFLAGS += -DWALMAP_DEBUG
 
 $(TESTS): LDLIBS += -lcmocka
+$(BUILD)/test/cluster/node: LDLIBS += -ldqlite -ldl
 $(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
 $(BUILD)/test/bench/bench_redis: LDLIBS += -lhiredis
 
@@ -164,6 +165,13 @@ test-aarch64: ## the C library's tests for aarch64, in an emulator (Debian)
 	@$(MAKE) --no-print-directory BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc all test-programs
 	@WALMAP_SO=build-aarch64/walmap.so BUILD=build-aarch64 UNDER=qemu-aarch64 \
 	  test/tools/run $(patsubst $(BUILD)/%,build-aarch64/%,$(filter $(BUILD)/test/core/%,$(TESTS)))
+
+CLUSTER := $(addprefix $(BUILD)/test/cluster/,cluster node)
+test-cluster: ## a durable table in a cluster: three dqlite nodes on this machine (Debian)
+	@test/tools/deps build
+	@if test/tools/deps cluster && echo '#include <dqlite.h>' | $(CC) -E - >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory all $(CLUSTER) && WALMAP_SO=$(abspath $(WALMAP)) $(CLUSTER); \
+	else echo 'skipped test-cluster: dqlite cannot be had here'; fi
 
 coverage: ## tells which lines and branches the tests run
 	@test/tools/deps build test
