@@ -54,7 +54,7 @@ FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c ext/*.c ext/*/*.c))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-aarch64 test-cluster test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
+.PHONY: all help deps demo test test-aarch64 test-cluster test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
         check format shell test-sqlite bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -172,6 +172,14 @@ test-cluster: ## a durable table in a cluster: three dqlite nodes on this machin
 	@if test/tools/deps cluster && echo '#include <dqlite.h>' | $(CC) -E - >/dev/null 2>&1; then \
 	  $(MAKE) --no-print-directory all $(CLUSTER) && WALMAP_SO=$(abspath $(WALMAP)) $(CLUSTER); \
 	else echo 'skipped test-cluster: dqlite cannot be had here'; fi
+
+test-clients: ## real clients in Python, Node.js, PHP, Ruby, Perl, Tcl, Java, Go, Rust; FEW=1: without those to be compiled
+	@test/tools/deps build test
+	@test/tools/deps clients $(if $(FEW),,clients-compiled) || echo 'clients: those that cannot be had are skipped'
+	@$(if $(FEW),:,test/tools/get-node)
+	@test/clients/get-npm $(if $(FEW),,sqlite3@6)
+	@$(MAKE) --no-print-directory all
+	@WALMAP_SO=$(WALMAP) test/clients/run
 
 coverage: ## tells which lines and branches the tests run
 	@test/tools/deps build test
