@@ -61,6 +61,7 @@ fn main() {
     check("threads", one(&db, find, &[&"visits"]), Value::Integer(1000));
     let refused = db.execute(upsert, []).map_err(|error| error.to_string());
     check("execute refuses a SELECT", refused.unwrap_err().contains("returned results"), true);
+    check("but has written", one(&db, find, &[&"visits"]), Value::Integer(1001));
 
     one(&db, "SELECT walmap_set('temp.kv', 'soon', 1, 0.2)", &[]);
     let soon = "SELECT count(*) FROM kv WHERE key = 'soon'";

@@ -40,8 +40,11 @@ def run(db, sql, parameters=()):
 
 kit.suite(connect, run)
 
+old = sqlalchemy.__version__.startswith("1.")
 with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, "app.db")
+    default = type(make_engine(os.path.join(folder, "default.db")).pool).__name__
+    check("the pool that files have", default, "NullPool" if old else "QueuePool")
     # A pool that opens a connection for each use loses the map between two
     for name, poolclass, left in (("NullPool", pool.NullPool, 0), ("QueuePool", pool.QueuePool, 1)):
         engine = make_engine(file, name, poolclass=poolclass)
