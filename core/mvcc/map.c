@@ -193,8 +193,10 @@ static inline uint64_t load_commit_point(walmap *map, bool committing, uint32_t 
 
 static bool collect(walmap *map, bool committing, uint64_t *commit_points) {
   uint64_t changed = 0;
-  for (uint32_t i = 0; i < map->n_shards; i++)
+  for (uint32_t i = 0; i < map->n_shards; i++) {
     commit_points[i] = load_commit_point(map, committing, i);
+    walmap__yield("commit point: one of all read");
+  }
   walmap__yield("commit point: collected once");
   for (uint32_t i = 0; i < map->n_shards; i++)
     changed |= commit_points[i] ^ load_commit_point(map, committing, i);
@@ -221,8 +223,10 @@ static bool collect_quickly(walmap *map, uint64_t *commit_points) {
   const __m128i *from = (const __m128i *)(const void *)map->commit_points;
   __m128i *to = (__m128i *)(void *)commit_points;
   uint32_t pairs = map->n_shards / 2;
-  for (uint32_t i = 0; i < pairs; i++)
+  for (uint32_t i = 0; i < pairs; i++) {
     _mm_storeu_si128(&to[i], _mm_load_si128(&from[i]));
+    walmap__yield("commit point: one of all read");
+  }
   walmap__yield("commit point: collected once");
   atomic_thread_fence(memory_order_acquire);
   return is_unchanged(map, commit_points);

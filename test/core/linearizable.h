@@ -1,61 +1,24 @@
 /*
-** linearizable.h - whether a history of one key can be explained by operations that took effect one after another
+** linearizable.h - whether a history can be explained by operations that took effect one after another
 **
-** A history is what threads did to a key: each operation with its arguments, its result, and the times of its call and
-** its return. It is linearizable (Herlihy, Wing: Linearizability, 1990) if each operation can be given a moment between
-** its call and its return such that, done in the order of these moments on a plain variable, all give the results that
-** they gave.
+** A history is what threads did: each operation with its arguments, its result, and the times of its call and its
+** return. It is linearizable (Herlihy, Wing: Linearizability, 1990) if each operation can be given a moment between its
+** call and its return such that, done in the order of these moments by one thread, all give the results that they gave.
 **
 ** The search is Wing and Gong's (Testing and verifying concurrent objects, 1993) in the form that Lowe calls
 ** just-in-time (Testing for linearizability, 2017): the calls and returns are gone through in the order of time, with
-** the set of all configurations that explain them so far: the variable's value, and which of the open operations have
-** taken effect. Only a return makes them grow: whatever may take effect before it is tried. The set stays small, since
-** few operations are open at once and equal configurations are one. It is empty if and only if there is no explanation.
+** the set of all configurations that explain them so far: the value, and which of the open operations have taken
+** effect. Only a return makes them grow: whatever may take effect before it is tried. The set stays small, since few
+** operations are open at once and equal configurations are one. It is empty if and only if there is no explanation.
+**
+** What the operations are comes from key_history.h (on one key) or range_history.h (on several, and on ranges), which
+** include this file: `action`, with times `call` and `end` of which no two are equal; action_fits(), which tells what an
+** action makes of a value and whether it can have given its result there; and AT_FIRST, the value at first.
 */
 #ifndef TEST_CORE_LINEARIZABLE_H
 #define TEST_CORE_LINEARIZABLE_H
 
-#include "../common/support.h"
-
-#define ABSENT UINT32_MAX
 #define MOST_OPEN 16
-
-typedef enum kind { GET, SET, REMOVE, SET_IF, REMOVE_IF, SET_IF_ABSENT, EXCHANGE, KINDS } kind;
-
-/* Values are numbers other than ABSENT. */
-typedef struct action {
-  kind kind;
-  uint32_t expected, value; /* arguments, where the kind has them */
-  uint32_t result;          /* GET, EXCHANGE: the value before; SET: 0; else whether it was done, ABSENT: no such key */
-  uint64_t call, end;       /* times; no two are equal */
-} action;
-
-/* What an action does to a variable, and whether it can have given its result there. */
-static inline bool action_fits(const action *a, uint32_t before, uint32_t *after) {
-  *after = before;
-  switch (a->kind) {
-  case GET:
-    return a->result == before;
-  case EXCHANGE:
-    *after = a->value;
-    return a->result == before;
-  case SET:
-    *after = a->value;
-    return true;
-  case REMOVE:
-    *after = ABSENT;
-    return a->result == (before == ABSENT ? ABSENT : 1);
-  case SET_IF_ABSENT:
-    *after = before == ABSENT ? a->value : before;
-    return a->result == (before == ABSENT);
-  default: /* SET_IF, REMOVE_IF */
-    if (before == ABSENT)
-      return a->result == ABSENT;
-    if (before == a->expected)
-      *after = a->kind == SET_IF ? a->value : ABSENT;
-    return a->result == (before == a->expected);
-  }
-}
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The set of configurations                                                                                          */
@@ -63,7 +26,7 @@ static inline bool action_fits(const action *a, uint32_t before, uint32_t *after
 #define MOST_CONFIGURATIONS 65536
 
 typedef struct configuration {
-  uint32_t value;
+  uint64_t value;
   uint32_t done; /* a bit for each place among the open actions: it has taken effect */
 } configuration;
 
@@ -120,7 +83,7 @@ static inline int compare_events(const void *a, const void *b) {
   return one->time < other->time ? -1 : one->time > other->time;
 }
 
-/* NULL when the history of a key that is absent at first can be explained; else the first action that has none. */
+/* NULL when the history can be explained; else the first action that has no explanation. */
 static inline const action *unexplained(const action *history, size_t n) {
   event *events = malloc((2 * n + 1) * sizeof *events);
   explanations *e = malloc(sizeof *e);
@@ -133,7 +96,7 @@ static inline const action *unexplained(const action *history, size_t n) {
   qsort(events, 2 * n, sizeof *events, compare_events);
   const action *open[MOST_OPEN] = {NULL}, *wrong = NULL;
   e->n = 0;
-  add_explanation(e, (configuration){ABSENT, 0});
+  add_explanation(e, (configuration){AT_FIRST, 0});
   for (size_t i = 0; i < 2 * n && !wrong; i++) {
     const action *a = events[i].action;
     uint32_t place = 0;
@@ -153,6 +116,39 @@ static inline const action *unexplained(const action *history, size_t n) {
   free(events);
   free(e);
   return wrong;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* The same by trying all orders, to check the check                                                                  */
+
+#define SHORT 6
+
+static inline bool some_order_fits(const action *history, uint32_t left, uint64_t value) {
+  if (left == 0)
+    return true;
+  for (uint32_t i = 0; i < SHORT; i++) {
+    uint64_t after;
+    bool comes_next = left >> i & 1;
+    for (uint32_t j = 0; j < SHORT && comes_next; j++)
+      comes_next = !(left >> j & 1) || history[j].end > history[i].call; /* no operation ended before it was called */
+    if (comes_next && action_fits(&history[i], value, &after) && some_order_fits(history, left & ~(1u << i), after))
+      return true;
+  }
+  return false;
+}
+
+static inline void set_random_times(action *history, uint64_t *random) {
+  uint64_t times[2 * SHORT];
+  for (uint32_t i = 0; i < 2 * SHORT; i++) {
+    uint32_t j = random_below(random, i + 1);
+    times[i] = times[j];
+    times[j] = i + 1;
+  }
+  for (uint32_t i = 0; i < SHORT; i++) {
+    uint64_t one = times[2 * i], other = times[2 * i + 1];
+    history[i].call = one < other ? one : other;
+    history[i].end = one < other ? other : one;
+  }
 }
 
 #endif

@@ -13,7 +13,8 @@
 ** A sequence of statements that shows a difference is cut down to the statements that are needed for it, and printed.
 **
 ** Usage: differential [statements [seed]]     defaults: 120000, and SEED from the environment or the clock
-** Environment: SEED; WALMAP_SO is the extension (default ./walmap). WALMAP_SO=none takes a native table that is
+** Environment: SEED; WALMAP_SO is the extension (default ./walmap); ORDERED=1 makes all tables ordered, and compares the
+** order of rows in every sequence, where half of them do otherwise. WALMAP_SO=none takes a native table that is
 ** visited in descending order instead: a difference is then an error of the generator, not of walmap.
 */
 #define _GNU_SOURCE /* mkdtemp */
@@ -471,7 +472,8 @@ int main(int argc, char **argv) {
   long wanted = argc > 1 ? atol(argv[1]) : 120000, passed = 0, failed = 0;
   const char *given = argc > 2 ? argv[2] : getenv("SEED");
   uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000 % 1000000000;
-  const char *so = getenv("WALMAP_SO");
+  const char *so = getenv("WALMAP_SO"), *order = getenv("ORDERED");
+  bool ordered = order && atoi(order);
   if (so) {
     extension = strcmp(so, "none") == 0 ? NULL : so;
   }
@@ -490,7 +492,7 @@ int main(int argc, char **argv) {
   for (; tally.statements < wanted && failed < FAILURES_SHOWN; seed++) {
     setting s;
     random_state = seed;
-    sql_setting(&s);
+    sql_setting(&s, ordered);
     for (int i = 0; i < SEQUENCE; i++) {
       sql_statement(&s, &sts[i]);
     }

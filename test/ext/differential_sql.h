@@ -543,7 +543,8 @@ static void sql_statement(const setting *s, statement *out) {
   }
 }
 
-static void sql_setting(setting *s) {
+/* With `ordered`, all tables are ordered, and in a database whose text has that order: rows must come in it. */
+static void sql_setting(setting *s, bool ordered) {
   static const char *const options[] = {
       "",
       "",
@@ -562,10 +563,10 @@ static void sql_setting(setting *s) {
       "(ordered=1, shards=64)",
       "(ordered=1, auto_compact=1)",
   };
-  s->utf16 = one_in(5);
+  s->utf16 = one_in(5) && !ordered;
   s->temp = one_in(3);
   s->file = one_in(3);
-  s->ordered = one_in(2);
+  s->ordered = one_in(2) || ordered;
   s->eponymous = !s->ordered && one_in(4);
   s->case_sensitive_like = one_in(3);
   s->check_each = !one_in(4);
