@@ -214,7 +214,8 @@ uint64_t walmap_memory(walmap *map);
 **   oldest_reader   ms since the oldest of the begun states was begun, to some ms; 0 when none is
 **   pinned          bytes of memory kept for readers alone, of which begun states matter: records that were
 **                   superseded, removed or expired, and replaced parts of log and index. What has died in a shard since
-**                   its last maintenance, up to 16 KiB or a record, is not counted yet, nor are parts of an order's tree
+**                   its last maintenance, up to 16 KiB or a record, is not counted yet, nor are parts of an order's
+**                   tree
 */
 typedef struct walmap_stats {
   uint64_t hits, misses;
@@ -227,8 +228,9 @@ typedef struct walmap_stats {
 } walmap_stats;
 
 /*
-** Fills in all of them, in O(shards and states), as walmap_len where entries expire. Takes no shard lock. Whatever other
-** threads did before is counted, if this thread knows of it (it has joined them, say); what they do meanwhile may be.
+** Fills in all of them, in O(shards and states), as walmap_len where entries expire. Takes no shard lock. Whatever
+** other threads did before is counted, if this thread knows of it (it has joined them, say); what they do meanwhile may
+** be.
 */
 void walmap_get_stats(walmap *map, walmap_stats *stats);
 
@@ -344,8 +346,8 @@ void walmap_state_end(walmap_state *state);
 ** state, one for each shard. begin_at begins `state` as the state of these numbers, and cannot fail. Another state, the
 ** outer one, must be begun meanwhile: walmap_state_begin began it before, or when, the numbers were those of the newest
 ** state, and it ends after `state` does. So it costs little to keep thousands of states: one outer state, and the
-** numbers of each. The time of `state` is the present. set_outer says of a state that is not begun that it will serve as
-** an outer one only: walmap_stats.oldest_reader then leaves it out.
+** numbers of each. The time of `state` is the present. set_outer says of a state that is not begun that it will serve
+** as an outer one only: walmap_stats.oldest_reader then leaves it out.
 */
 void walmap_state_commit_points(const walmap_state *state, uint64_t *commit_points);
 void walmap_state_begin_at(walmap_state *state, const uint64_t *commit_points);
@@ -433,10 +435,10 @@ bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry)
 /*
 ** A session is a party that waits for shard locks and that other sessions wait for. All transactions that one thread
 ** (or one database connection) has open at the same time, on any maps, must belong to one session: then deadlocks are
-** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and about
-** every MiB of work in walmap_txn_restore, walmap_txn_restore_read and walmap_compact; if it returns true, the call ends
-** with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other maps. The session must outlive
-** its transactions.
+** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and
+** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read and walmap_compact; if it returns true, the
+** call ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other maps. The session
+** must outlive its transactions.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -671,8 +673,9 @@ int walmap_state_position(walmap_state *state, void **position, size_t *size);
 ** equal to the state. `since` may also be the changes of the last call; then the result is the changes since those.
 ** Free it with walmap_image_free.
 **   why      may be NULL; set on CORRUPT and GONE
-** Errors: NOMEM; INTERRUPT; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came after the
-** position, when the map was restored or cleared since, or when the position is another map's: then take an image.
+** Errors: NOMEM; INTERRUPT; CORRUPT when `since` is no position; GONE when compaction has dropped tombstones that came
+** after the position, when the map was restored or cleared since, or when the position is another map's: then take an
+** image.
 */
 int walmap_state_changes(walmap_state *state, const void *since, size_t since_size, void **changes, size_t *size,
                          walmap_why *why);

@@ -1,10 +1,10 @@
 /*
 ** block.c - memory for an image, which grows without a copy and is handed over whole
 **
-** A small block comes from malloc. Where pages can be moved (Linux), a block of HUGE_PAGE bytes or more is mapped at a multiple of the huge page
-** size, with a request for huge pages: the first touch of memory is most of the cost of an image, and huge pages cut it
-** to a quarter. A mapped block takes only address space until it is written. So its size may be an upper bound, and the
-** block grows by moving its pages, not its bytes.
+** A small block comes from malloc. Where pages can be moved (Linux), a block of HUGE_PAGE bytes or more is mapped at a
+** multiple of the huge page size, with a request for huge pages: the first touch of memory is most of the cost of an
+** image, and huge pages cut it to a quarter. A mapped block takes only address space until it is written. So its size
+** may be an upper bound, and the block grows by moving its pages, not its bytes.
 **
 ** A prefix in front of the bytes tells walmap_image_free how to free them:
 **

@@ -117,8 +117,8 @@ static WALMAP__ALWAYS_INLINE int walmap__write_prepare(walmap__write *w, size_t 
 }
 
 /*
-** For apply: the old record dies. A tombstone died when it was written. Returns the bytes that are dead now, without the
-** `prev` word, which was counted when the record was written; 0 for a tombstone.
+** For apply: the old record dies. A tombstone died when it was written. Returns the bytes that are dead now, without
+** the `prev` word, which was counted when the record was written; 0 for a tombstone.
 */
 static WALMAP__ALWAYS_INLINE size_t walmap__write_supersede(const walmap__write *w, uint32_t by) {
   walmap__generation *g = w->generation;
@@ -136,7 +136,7 @@ static WALMAP__ALWAYS_INLINE size_t walmap__write_supersede(const walmap__write 
   return size - (old->meta & WALMAP__PREV ? 4 : 0);
 }
 
-/* For apply: the generation's counters. `died` is what walmap__write_supersede returned, 0 for a key without a record. */
+/* For apply: the generation's counters. `died`: what walmap__write_supersede returned, 0 for a key without a record. */
 static WALMAP__ALWAYS_INLINE void walmap__write_count(const walmap__write *w, size_t died) {
   walmap__generation *g = w->generation;
   size_t word = w->old.record ? 4 : 0; /* `prev` */

@@ -72,7 +72,7 @@ walmap__processors(void); /* that this thread may run on: a container or taskset
 bool walmap__has_avx2(void);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Conditions that wait until a time of walmap__monotonic_now; pthread_cond_signal, _broadcast and _destroy go with them */
+/* Conditions that wait until a time of walmap__monotonic_now; pthread_cond_signal, _broadcast, _destroy go with them */
 
 void walmap__condition_init(pthread_cond_t *condition);
 void walmap__condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t when);

@@ -116,7 +116,7 @@ void walmap__free_aligned(void *block) { free(block); }
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Random numbers, time, processors                                                                                   */
 
-/* By the system call where there is one: C libraries before glibc 2.25 have no function for it. Otherwise by the file. */
+/* By the system call where there is one: glibc before 2.25 has no function for it. Otherwise by the file. */
 bool walmap__random_bytes(void *bytes, size_t n) {
 #if defined(SYS_getrandom)
   if (syscall(SYS_getrandom, bytes, n, 0) == (long)n)

@@ -29,8 +29,8 @@ typedef struct walmap__bulk_load {
 } walmap__bulk_load;
 
 /*
-** Load an image from memory, or from a stream. `load` comes with map, check, ctx, now and interrupt set, the rest zero. OK, or an
-** error with *why set; then no memory is left to free.
+** Load an image from memory, or from a stream. `load` comes with map, check, ctx, now and interrupt set, the rest zero.
+** OK, or an error with *why set; then no memory is left to free.
 */
 int walmap__bulk_load_from_memory(walmap__bulk_load *load, const void *image, size_t size, walmap_why *why);
 int walmap__bulk_load_from_stream(walmap__bulk_load *load, walmap_read_fn read, void *read_ctx, walmap_why *why);

@@ -23,10 +23,11 @@ static wm_conn *all;
 /* Connections                                                                                                        */
 
 /*
-** SQLite ends a statement within the running one for both reasons: sqlite3_interrupt, of which it does not tell otherwise
-** before version 3.41, and a progress handler. It calls that one whenever statements have run so many opcodes, and counts
-** them for each statement by itself, over all its runs. So one statement of some 400 opcodes is kept and run each time:
-** then a handler that wants to be asked every 1000 or 10000 is asked as if the work had been SQLite's own.
+** SQLite ends a statement within the running one for both reasons: sqlite3_interrupt, of which it does not tell
+** otherwise before version 3.41, and a progress handler. It calls that one whenever statements have run so many
+** opcodes, and counts them for each statement by itself, over all its runs. So one statement of some 400 opcodes is
+** kept and run each time: then a handler that wants to be asked every 1000 or 10000 is asked as if the work had been
+** SQLite's own.
 */
 bool wm_conn_is_interrupted(void *data) {
   static const char sql[] =

@@ -2,8 +2,9 @@
 ** stats.c - walmap_stats: one row per map of the process
 **
 ** An eponymous-only virtual table that walks over the registry. Each row is read when it is reached, so the rows are of
-** different moments. What is counted (walmap_get_stats) is read once for a row, so these columns are of one moment. The table shows maps of other connections, so it is SQLITE_VTAB_DIRECTONLY: views and triggers of
-** a stranger's schema cannot read it.
+** different moments. What is counted (walmap_get_stats) is read once for a row, so these columns are of one moment. The
+** table shows maps of other connections, so it is SQLITE_VTAB_DIRECTONLY: views and triggers of a stranger's schema
+** cannot read it.
 */
 #include "conn/eponymous.h"
 #include "functions/functions.h"

@@ -4,12 +4,12 @@
 ** file_posix.c and file_windows.c do the same in the words of their systems; each is empty elsewhere.
 **
 ** The path of a new file never leads to half of it. It is written beside the target, synced, and then renamed over it.
-** On POSIX the directory is synced too, so that the name survives a crash; Windows is asked to write the rename through.
-** A failure before the rename removes the new file and leaves the old one as it was.
+** On POSIX the directory is synced too, so that the name survives a crash; Windows is asked to write the rename
+** through. A failure before the rename removes the new file and leaves the old one as it was.
 **
 ** A symbolic link leads to the file that it names, as it does for a database. What is no regular file (a directory, a
-** device, a pipe, a link that leads nowhere) is neither read nor replaced. Paths are UTF-8 on Windows; on POSIX they are
-** the bytes that they are.
+** device, a pipe, a link that leads nowhere) is neither read nor replaced. Paths are UTF-8 on Windows; on POSIX they
+** are the bytes that they are.
 **
 ** Errors are those of errno.h, 0 for success. WM_FILE_IRREGULAR: no regular file.
 **

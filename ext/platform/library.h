@@ -1,8 +1,8 @@
 /*
 ** library.h - the library that this code lies in, among those of the process
 **
-** library_posix.c and library_windows.c do the same in the words of their systems; each is empty elsewhere, and both are
-** where the extension is part of its host (SQLITE_CORE).
+** library_posix.c and library_windows.c do the same in the words of their systems; each is empty elsewhere, and both
+** are where the extension is part of its host (SQLITE_CORE).
 */
 #ifndef WM_LIBRARY_H
 #define WM_LIBRARY_H

@@ -2,8 +2,8 @@
 ** client.h - a client of dqlite's wire protocol: requests of SQL and of membership, on one connection
 **
 ** A message is its body's length in words of 8 bytes (u32), its type (u8), a schema (u8), 16 bits of 0, and the body.
-** All numbers are little-endian; a text ends with zeros up to a multiple of 8. Functions return 0, dqlite's error, which
-** is an SQLite code or one of those below, or CLIENT_LOST; client->error has the text.
+** All numbers are little-endian; a text ends with zeros up to a multiple of 8. Functions return 0, dqlite's error,
+** which is an SQLite code or one of those below, or CLIENT_LOST; client->error has the text.
 */
 #ifndef CLUSTER_CLIENT_H
 #define CLUSTER_CLIENT_H

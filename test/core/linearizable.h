@@ -12,8 +12,8 @@
 ** operations are open at once and equal configurations are one. It is empty if and only if there is no explanation.
 **
 ** What the operations are comes from key_history.h (on one key) or range_history.h (on several, and on ranges), which
-** include this file: `action`, with times `call` and `end` of which no two are equal; action_fits(), which tells what an
-** action makes of a value and whether it can have given its result there; and AT_FIRST, the value at first.
+** include this file: `action`, with times `call` and `end` of which no two are equal; action_fits(), which tells what
+** an action makes of a value and whether it can have given its result there; and AT_FIRST, the value at first.
 */
 #ifndef TEST_CORE_LINEARIZABLE_H
 #define TEST_CORE_LINEARIZABLE_H

@@ -13,8 +13,8 @@
 ** A sequence of statements that shows a difference is cut down to the statements that are needed for it, and printed.
 **
 ** Usage: differential [statements [seed]]     defaults: 120000, and SEED from the environment or the clock
-** Environment: SEED; WALMAP_SO is the extension (default ./walmap); ORDERED=1 makes all tables ordered, and compares the
-** order of rows in every sequence, where half of them do otherwise. WALMAP_SO=none takes a native table that is
+** Environment: SEED; WALMAP_SO is the extension (default ./walmap); ORDERED=1 makes all tables ordered, and compares
+** the order of rows in every sequence, where half of them do otherwise. WALMAP_SO=none takes a native table that is
 ** visited in descending order instead: a difference is then an error of the generator, not of walmap.
 */
 #define _GNU_SOURCE /* mkdtemp */
