@@ -178,6 +178,7 @@ test-clients: ## real clients in Python, Node.js, PHP, Ruby, Perl, Tcl, Java, Go
 	@test/tools/deps clients $(if $(FEW),,clients-compiled) || echo 'clients: those that cannot be had are skipped'
 	@$(if $(FEW),:,test/tools/get-node)
 	@test/clients/get-npm $(if $(FEW),,sqlite3@6)
+	@test/clients/get-suites
 	@$(MAKE) --no-print-directory all
 	@WALMAP_SO=$(WALMAP) test/clients/run
 
