@@ -111,6 +111,7 @@ $(YIELDING): private ALL_CFLAGS += -DWALMAP_DEBUG
 $(TESTS): LDLIBS += -lcmocka
 $(BUILD)/test/cluster/node: LDLIBS += -ldqlite -ldl
 $(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
+$(BUILD)/test/bench/bench_trees: LDLIBS += -llmdb $(shell pkg-config --cflags --libs glib-2.0)
 $(BUILD)/test/bench/bench_redis: LDLIBS += -lhiredis
 
 # What is needed besides is installed first. But `make` alone installs nothing: `make deps` does
