@@ -7,6 +7,7 @@
 **   - the extended result code and the error text,
 **   - changes(), the growth of total_changes(), last_insert_rowid and the transaction state,
 **   - the content of all tables.
+** In a third of the sequences all rows expire, in thirty years: which changes nothing.
 ** With tables in a database file there are two connections on each side, which take turns between transactions; while
 ** one is in a transaction the other goes on reading. On the native side walmap's functions are differential_native.h.
 **

@@ -47,6 +47,7 @@ typedef struct setting {
   bool durable; /* the rows are in the file: it is closed and opened again now and then */
   bool wal;
   bool big;            /* thousands of rows, so that index and log grow and shrink */
+  bool ttl;            /* all rows expire, in thirty years: which changes nothing */
   const char *options; /* of the table kv */
 } setting;
 
@@ -131,9 +132,18 @@ static void put(statement *out, enum statement_kind kind, const char *format, ..
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The schema                                                                                                         */
 
+/* A walmap table; `options` in parentheses, or empty. */
+static void put_walmap(const setting *s, statement *out, const char *name, const char *options) {
+  const char *schema = s->temp ? "temp." : "";
+  if (s->ttl)
+    put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap(ttl=1000000000%s%s", schema, name, *options ? ", " : ")",
+        *options ? options + 1 : "");
+  else
+    put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", schema, name, options);
+}
+
 /* The i-th statement of the schema; false after the last. */
 static bool sql_setup(const setting *s, int i, statement *out) {
-  const char *schema = s->temp ? "temp." : "";
   const char *temp = s->temp ? "TEMP " : "";
   const char *second = other(s);
   out->bind[0] = 0;
@@ -144,13 +154,14 @@ static bool sql_setup(const setting *s, int i, statement *out) {
   case 3: put(out, CONTROL, "PRAGMA synchronous=off"); return true;
   case 4: put(out, CONTROL, "PRAGMA journal_mode=%s", s->wal ? "wal" : "delete"); return true;
   case 5: put(out, CONTROL, "PRAGMA recursive_triggers=1"); return true;
-  case 6: put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv USING walmap%s", schema, s->options); return true;
+  case 6: put_walmap(s, out, "kv", s->options); return true;
   case 7:
     if (s->eponymous) {
       put(out, SCHEMA, "EPONYMOUS walmap");
     } else {
-      put(out, SCHEMA, "CREATE VIRTUAL TABLE %skv2 USING walmap(ordered=%d%s)", schema, s->ordered,
-          s->file && !s->durable ? ", durable=0" : "");
+      static const char *const of_kv2[2][2] = {{"(ordered=0)", "(ordered=0, durable=0)"},
+                                               {"(ordered=1)", "(ordered=1, durable=0)"}};
+      put_walmap(s, out, "kv2", of_kv2[s->ordered][s->file && !s->durable]);
     }
     return true;
   case 8:
@@ -501,12 +512,11 @@ static void sql_trigger(statement *out) {
 }
 
 static void sql_schema(const setting *s, statement *out) {
-  const char *schema = s->temp ? "temp." : "";
   const char *t = one_in(3) ? "kv4" : "kv3";
   switch (pick(10)) {
   case 0:
   case 1:
-    put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", schema, t, s->ordered ? "(ordered=1)" : "");
+    put_walmap(s, out, t, s->ordered ? "(ordered=1)" : "");
     break;
   case 2: put(out, SCHEMA, "DROP TABLE %s", t); break;
   case 3: put(out, SCHEMA, "ALTER TABLE %s RENAME TO %s", t, one_in(2) ? "kv3" : "kv4"); break;
@@ -576,6 +586,7 @@ static void sql_setting(setting *s, bool ordered) {
   s->durable = s->file && !s->temp && !one_in(3);
   if (s->file && !s->durable)
     s->options = s->ordered ? "(ordered=1, durable=0)" : "(durable=0)";
+  s->ttl = one_in(3);
   s->twins = s->file && !s->temp && !s->eponymous; /* the other two are each connection's own */
 }
 
