@@ -110,6 +110,8 @@ $(YIELDING): private ALL_CFLAGS += -DWALMAP_DEBUG
 
 $(TESTS): LDLIBS += -lcmocka
 $(BUILD)/test/cluster/node: LDLIBS += -ldqlite -ldl
+# The extension calls the program's clock
+$(BUILD)/test/ext/expiry_model: LDFLAGS += -rdynamic
 $(BUILD)/test/bench/bench_lmdb: LDLIBS += -llmdb
 $(BUILD)/test/bench/bench_trees: LDLIBS += -llmdb $(shell pkg-config --cflags --libs glib-2.0)
 $(BUILD)/test/bench/bench_redis: LDLIBS += -lhiredis

@@ -27,6 +27,13 @@ typedef struct wm_table wm_table;
 /* The name of the module, and of each connection's default map. */
 #define WM_MODULE "walmap"
 
+/* A run of a statement that may write. */
+typedef struct wm_writer {
+  sqlite3_stmt *statement; /* NULL: none; to be compared only, for it may be gone */
+  int runs;                /* so many times it was run */
+  unsigned text;           /* a hash of its text, in case another one is where it was */
+} wm_writer;
+
 struct wm_attachment {
   wm_conn *conn;
   wm_map *map;
@@ -39,6 +46,8 @@ struct wm_attachment {
   /* Owned by transaction.c: what tells one statement of a transaction from the next (wm_attachment_statement). */
   bool after_savepoint;
   int changes;
+  wm_writer writer; /* statement NULL: the savepoint's release tells its end */
+  int updates;      /* of `writer`, since the savepoint */
 
   /* Owned by read_state.c. */
   wm_read_state *current; /* the committed state that open statements share, or NULL */

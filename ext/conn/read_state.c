@@ -127,7 +127,7 @@ int wm_read_state_acquire(wm_attachment *attachment, wm_read_state **out) {
     return WALMAP_OK;
   }
   if (wm_attachment_is_begun(attachment))
-    wm_attachment_statement(attachment);
+    wm_attachment_statement(attachment, WM_EVENT_READ);
   wm_read_state *state;
   int result = obtain_state(attachment, &state);
   if (result != WALMAP_OK)

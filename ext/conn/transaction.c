@@ -22,12 +22,45 @@ static void next_generation(wm_attachment *attachment) {
   attachment->conn->hooks->end_reads(attachment); /* functions read the next state */
 }
 
-void wm_attachment_statement(wm_attachment *attachment) {
+/* The run of a statement that may write now: SAVEPOINT is none, and cannot run beside one. NULL: there is none. */
+static sqlite3_stmt *find_writer(sqlite3 *db) {
+  sqlite3_stmt *statement = NULL;
+  while ((statement = sqlite3_next_stmt(db, statement)) != NULL) {
+    if (sqlite3_stmt_busy(statement) && !sqlite3_stmt_readonly(statement))
+      return statement;
+  }
+  return NULL;
+}
+
+static wm_writer describe_writer(sqlite3_stmt *statement) {
+  wm_writer writer = {statement, 0, 0};
+  if (statement != NULL) {
+    writer.runs = sqlite3_stmt_status(statement, SQLITE_STMTSTATUS_RUN, 0);
+    for (const char *at = sqlite3_sql(statement); at != NULL && *at != 0; at++)
+      writer.text = writer.text * 31 + (unsigned char)*at;
+  }
+  return writer;
+}
+
+/* Whether the statement of the savepoint still runs. At its second row it is known that its release will come. */
+static bool is_in_savepoint(wm_attachment *attachment, wm_event event) {
+  const wm_writer *then = &attachment->writer;
+  if (then->statement == NULL)
+    return true;
+  wm_writer now = describe_writer(find_writer(attachment->conn->db));
+  if (now.statement != then->statement || now.runs != then->runs || now.text != then->text)
+    return false;
+  attachment->updates += event == WM_EVENT_UPDATE;
+  if (attachment->updates > 1)
+    attachment->writer.statement = NULL;
+  return true;
+}
+
+void wm_attachment_statement(wm_attachment *attachment, wm_event event) {
   sqlite3 *db = attachment->conn->db;
-  if (attachment->current != NULL || attachment->own != NULL) /* a statement that reads is on its way: this one */
-    return;
   int changes = sqlite3_total_changes(db);
-  bool is_same = sqlite3_get_autocommit(db) || (attachment->after_savepoint && changes == attachment->changes);
+  bool is_same = sqlite3_get_autocommit(db) || attachment->current != NULL || attachment->own != NULL ||
+                 (attachment->after_savepoint && changes == attachment->changes && is_in_savepoint(attachment, event));
   attachment->changes = changes;
   if (is_same)
     return;
@@ -35,20 +68,13 @@ void wm_attachment_statement(wm_attachment *attachment) {
   walmap_txn_statement(attachment->txn);
 }
 
-/* Whether a statement that may write runs now: SAVEPOINT is none, and cannot run beside one. */
-static bool is_writing(sqlite3 *db) {
-  sqlite3_stmt *statement = NULL;
-  while ((statement = sqlite3_next_stmt(db, statement)) != NULL) {
-    if (sqlite3_stmt_busy(statement) && !sqlite3_stmt_readonly(statement))
-      return true;
-  }
-  return false;
-}
-
-void wm_attachment_note_savepoint(wm_attachment *attachment) {
+void wm_attachment_note_savepoint(wm_attachment *attachment, bool catching_up) {
   attachment->after_savepoint = false;
-  wm_attachment_statement(attachment);
-  attachment->after_savepoint = is_writing(attachment->conn->db);
+  wm_attachment_statement(attachment, WM_EVENT_READ);
+  sqlite3_stmt *writer = find_writer(attachment->conn->db);
+  attachment->after_savepoint = writer != NULL;
+  attachment->writer = catching_up ? describe_writer(writer) : (wm_writer){0};
+  attachment->updates = 0;
 }
 
 void wm_attachment_note_release(wm_attachment *attachment) { attachment->after_savepoint = false; }

@@ -32,10 +32,15 @@ int wm_attachment_reserve_change(wm_attachment *attachment, wm_change change, si
 **   - between a savepoint that SQLite makes around a statement that may write several rows, and its release, as long as
 **     sqlite3_total_changes does not move: it does at the end of a statement that has changed something. A SAVEPOINT of
 **     the user's own is told apart by there being no statement that writes.
+** Where a table joins the transaction late, the savepoint may be either: by it SQLite lets the table catch up with the
+** savepoints that there are. If there is one around the statement, it will be released. If not, the statement writes
+** one row. So the statement is remembered; and when it writes a second row, there is one.
+**
 ** A trigger's statements may have a time each.
 */
-void wm_attachment_statement(wm_attachment *attachment);
-void wm_attachment_note_savepoint(wm_attachment *attachment);
+typedef enum wm_event { WM_EVENT_READ, WM_EVENT_UPDATE } wm_event;
+void wm_attachment_statement(wm_attachment *attachment, wm_event event);
+void wm_attachment_note_savepoint(wm_attachment *attachment, bool catching_up);
 void wm_attachment_note_release(wm_attachment *attachment);
 
 /*

@@ -279,7 +279,7 @@ int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 
   int rc = wm_error_table(base, begin_on_map(vtab->table), vtab->table);
   if (rc != SQLITE_OK)
     return rc;
-  wm_attachment_statement(vtab->table->attachment);
+  wm_attachment_statement(vtab->table->attachment, WM_EVENT_UPDATE);
   if (wm_call_take(vtab->table, rowid, &rc))
     return rc;
   *rowid = sqlite3_last_insert_rowid(vtab->table->conn->db); /* SQLite sets it to this: native tables leave it alone */

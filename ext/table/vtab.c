@@ -178,7 +178,7 @@ static int vtab_savepoint(sqlite3_vtab *base, int n) {
   enter_phase(vtab, vtab->phase != OUTSIDE, vtab->phase);
   bool catching_up = vtab->fresh;
   vtab->fresh = false;
-  wm_attachment_note_savepoint(vtab->table->attachment);
+  wm_attachment_note_savepoint(vtab->table->attachment, catching_up);
   return wm_error_table(base, wm_attachment_savepoint(vtab->table->attachment, n, catching_up), vtab->table);
 }
 
