@@ -46,12 +46,13 @@ SYSTEM_LIBS := $(if $(WINDOWS),-static -lpthread -ladvapi32)
 LIB_CFLAGS = $(NOTE_HEADERS) -fPIC -fvisibility=hidden $(if $(DEBUG)$(SANITIZER),,-DNDEBUG) $(LTO)
 
 CORE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/*/*.c))
-EXT_OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ext/*.c ext/*/*.c))
+EXT_SOURCES  := $(filter-out ext/recipes/%,$(wildcard ext/*.c ext/*/*.c))
+EXT_OBJECTS  := $(EXT_SOURCES:%.c=$(BUILD)/%.o)
 TESTS        := $(patsubst %.c,$(BUILD)/%,$(wildcard test/ext/*.c test/core/*.c test/core/ordered/*.c))
 BENCHES      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/*.c))
 RESULTS      := $(BUILD)/results
 FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
-FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c ext/*.c ext/*/*.c))
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c) $(EXT_SOURCES))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
 .PHONY: all help deps demo test test-aarch64 test-cluster test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \

@@ -1,9 +1,9 @@
 /*
-** recipe_queue.c - the recipe recipes/queue.c: a job that is lost, done twice or out of order, a worker that does not
+** recipe_queue.c - the recipe ext/recipes/queue.c: a job that is lost, done twice or out of order, a worker that does not
 ** sleep, or sleeps on beside a job
 */
 #define _GNU_SOURCE
-#include "../../recipes/queue.c"
+#include "../../ext/recipes/queue.c"
 #include "temp_folder.h"
 
 #include <pthread.h>

@@ -2,9 +2,10 @@
 # may not use, and exits with 1 if there is one. The files are named from the top folder, and `ls` is one of them when
 # an #include could mean it.
 #
-# A folder may use itself and those of a lower level; core/walmap.h, the public header, is level 0, as is core/platform/, the operating system. An image is a string
-# of bytes that needs no map, so core/image/ may use of shard/ the layout of a record alone. The extension is a user
-# of walmap.h; of the core's own folders it may use base/ and platform/ alone. A folder that has no level here may not be there.
+# A folder may use itself and those of a lower level; core/walmap.h, the public header, is level 0, as is
+# core/platform/, the operating system. An image is a string of bytes that needs no map, so core/image/ may use of shard/
+# the layout of a record alone. The extension is a user of walmap.h; of the core's own folders it may use base/ and
+# platform/ alone. A folder that has no level here may not be there.
 BEGIN {
   split("core:0 core/platform:0 core/base:1 core/sync:2 core/order:3 core/shard:4 core/mvcc:5 core/image:5 core/transfer:6 core/verify:6 " \
         "ext/platform:9 ext/codec:10 ext/conn:11 ext/durable:12 ext/schema:13 ext/table:14 ext/functions:15 ext:16", entries, " ")
