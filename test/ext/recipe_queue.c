@@ -1,6 +1,6 @@
 /*
-** recipe_queue.c - the recipe ext/recipes/queue.c: a job that is lost, done twice or out of order, a worker that does not
-** sleep, or sleeps on beside a job
+** recipe_queue.c - the recipe ext/recipes/queue.c: a job that is lost, done twice or out of order, a worker that does
+** not sleep, or sleeps on beside a job
 */
 #define _GNU_SOURCE
 #include "../../ext/recipes/queue.c"
