@@ -56,7 +56,7 @@ FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c) $(EXT_SO
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
 .PHONY: all help deps demo test test-aarch64 test-cluster test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
-        check format shell test-sqlite bench-programs run-benches objects install uninstall clean FORCE
+        check format shell test-sqlite packages test-packages bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
 
@@ -236,9 +236,19 @@ install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -m 755 $(WALMAP) $(DESTDIR)$(PREFIX)/lib/walmap/walmap.$(SUFFIX)
 	install -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libwalmap.a
 	install -m 644 core/walmap.h ext/walmap_sqlite.h $(DESTDIR)$(PREFIX)/include
-	printf '%s\n' 'prefix=$(PREFIX)' 'Name: walmap' 'Description: in-memory key/value map with transactions' \
+	printf '%s\n' 'prefix=$(PREFIX)' 'extension=$${prefix}/lib/walmap/walmap' 'Name: walmap' 'Description: in-memory key/value map with transactions' \
 	  'Version: $(RELEASE)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lwalmap -pthread' \
 	  >$(DESTDIR)$(PREFIX)/lib/pkgconfig/walmap.pc
+	@echo 'Load it with: .load $(PREFIX)/lib/walmap/walmap'
+
+# PLATFORMS=... for some of them (ext/packages/compile lists them)
+PACKAGES := $(BUILD)/packages
+packages: ## packages of Debian, Python, npm, an amalgamation and the sources, into build/packages
+	@test/tools/deps build packages
+	@ext/packages/build $(PACKAGES) $(PLATFORMS)
+test-packages: packages ## installs each of them in a fresh place, and runs the README's session there
+	@test/tools/deps test-packages
+	@test/packages/run $(PACKAGES)
 
 uninstall: ## removes what install put there
 	rm -rf $(DESTDIR)$(PREFIX)/lib/walmap

@@ -31,7 +31,7 @@ struct walmap_image_builder {
 };
 
 /* Makes room for `size` more bytes in the block. */
-static bool make_room(walmap__image_writer *writer, size_t size) {
+static bool make_chunk_room(walmap__image_writer *writer, size_t size) {
   if (size <= writer->block.capacity - writer->used)
     return true;
   return size <= SIZE_MAX - writer->used && walmap__image_block_grow(&writer->block, writer->used + size);
@@ -120,7 +120,7 @@ static int open_chunk(walmap__image_writer *writer, size_t size) {
   if (writer->result != WALMAP_OK)
     return writer->result;
   size_t frame = writer->open ? 0 : IMAGE_BLOCK;
-  if (size > SIZE_MAX - frame || !make_room(writer, frame + size))
+  if (size > SIZE_MAX - frame || !make_chunk_room(writer, frame + size))
     return WALMAP_NOMEM;
   if (!writer->open) {
     writer->open = true;
@@ -195,7 +195,7 @@ void walmap__image_writer_drop(walmap__image_writer *writer) {
 
 int walmap__image_writer_finish(walmap__image_writer *writer, void **image, size_t *size) {
   int result = close_chunk(writer);
-  if (result == WALMAP_OK && !make_room(writer, IMAGE_BLOCK))
+  if (result == WALMAP_OK && !make_chunk_room(writer, IMAGE_BLOCK))
     result = WALMAP_NOMEM;
   if (result == WALMAP_OK) {
     put_trailer(writer);

@@ -151,6 +151,17 @@ struct wm_input_file {
   HANDLE handle;
 };
 
+/* Whether the path names a file as if it was a folder: `file/`. */
+static bool ends_behind_a_file(wchar_t *path) {
+  size_t n = wcslen(path);
+  if (n == 0 || path[n - 1] != L'\\')
+    return false;
+  path[n - 1] = 0;
+  DWORD attributes = GetFileAttributesW(path);
+  path[n - 1] = L'\\';
+  return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) == 0;
+}
+
 int wm_file_open(const char *path, wm_input_file **out) {
   wchar_t *wide;
   int error = absolute_path(path, &wide);
@@ -161,10 +172,11 @@ int wm_file_open(const char *path, wm_input_file **out) {
   HANDLE handle = is_directory ? INVALID_HANDLE_VALUE
                                : CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
                                              NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+  DWORD open_error = GetLastError();
   if (is_directory)
     error = WM_FILE_IRREGULAR;
   else if (handle == INVALID_HANDLE_VALUE)
-    error = errno_of(GetLastError());
+    error = ends_behind_a_file(wide) ? ENOTDIR : errno_of(open_error);
   else if (GetFileType(handle) != FILE_TYPE_DISK)
     error = WM_FILE_IRREGULAR;
   sqlite3_free(wide);

@@ -2,7 +2,18 @@
 #
 # For snippets.test, sqlmd.test and readme.test, after tester.tcl.
 
-namespace eval page {}
+namespace eval page {
+  # Another shell than the system's, which loads the extension that WALMAP_SHELL_SO names: that of another platform. It
+  # writes without buffers (test/packages/unbuffered.c).
+  variable shell sqlite3
+  variable extension $tester::extension
+  variable in_order ".output /dev/stderr\n"
+  if {[info exists ::env(WALMAP_SHELL)]} {
+    set shell $::env(WALMAP_SHELL)
+    set extension $::env(WALMAP_SHELL_SO)
+    set in_order ""
+  }
+}
 
 proc page::read {args} {
   set in [open [file join {*}$args]]
@@ -52,19 +63,21 @@ proc page::blocks {text} {
 # What the sqlite3 shell prints for each of these pieces of SQL, all in one session. An error is "Error: text", for how
 # the shell introduces it depends on the shell's version.
 proc page::sql_results {sqls} {
-  # The shell writes rows and errors to different streams. A new ".output" before each statement keeps them in order.
+  # The shell writes rows and errors to different streams. A new ".output" before each statement keeps them in order,
+  # where the shell has buffers.
   set mark "--- end of block ---"
-  set script ".load '$tester::extension'\n.nullvalue NULL\n"
+  set script ".load '$page::extension'\n.nullvalue NULL\n"
   foreach sql $sqls {
-    foreach statement [tester::statements $sql] { append script ".output /dev/stderr\n$statement\n" }
-    append script ".output /dev/stderr\n.print $mark\n.output\n"
+    foreach statement [tester::statements $sql] { append script "$page::in_order$statement\n" }
+    append script "$page::in_order.print $mark\n"
   }
-  catch { exec sqlite3 -batch :memory: << $script 2>@1 } printed; # the shell's exit code tells of the errors
+  catch { exec {*}$page::shell -batch :memory: << $script 2>@1 } printed; # the shell's exit code tells of the errors
   regsub {child process exited abnormally$} $printed {} printed
   regsub -all -line {^(?:Parse error|Runtime error|Error)(?: near line \d+)?: (.*?)(?: \(\d+\))?$} $printed {Error: \1} printed
   regsub -all -line {^  .*\n +\^--- error here\n} $printed {} printed
   set results {}
   append printed \n
+  set printed [string map [list \r\n \n] $printed]; # Windows
   while {[set end [string first $mark\n $printed]] >= 0} {
     lappend results [string range $printed 0 $end-1]
     set printed [string range $printed [expr {$end + [string length $mark] + 1}] end]

@@ -1,0 +1,2 @@
+import walmap from './index.cjs';
+export const { getLoadablePath, load } = walmap;
