@@ -55,7 +55,7 @@ FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c) $(EXT_SOURCES))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-aarch64 test-cluster test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
+.PHONY: all help deps demo test test-aarch64 test-cluster test-litestream test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards plots fuzz valgrind soak \
         check format shell test-sqlite packages test-packages bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -185,6 +185,14 @@ test-clients: ## real clients in Python, Node.js, PHP, Ruby, Perl, Tcl, Java, Go
 	@test/clients/get-suites
 	@$(MAKE) --no-print-directory all
 	@WALMAP_SO=$(WALMAP) test/clients/run
+
+test-litestream: ## a durable table in a replica that Litestream makes; npm brings its program
+	@test/tools/deps build test npm
+	@test/tools/get-litestream
+	@$(MAKE) --no-print-directory all
+	@if [ -x build/litestream/litestream ]; then \
+	  LITESTREAM=$(CURDIR)/build/litestream/litestream WALMAP_SO=$(WALMAP) test/tools/run test/cluster/litestream.test; \
+	else echo 'skipped test-litestream: Litestream cannot be had here'; fi
 
 coverage: ## tells which lines and branches the tests run
 	@test/tools/deps build test
