@@ -387,6 +387,53 @@ static void bytes_compacted(void **unused) {
   walmap_close(map);
 }
 
+/*
+** Without memory: a state that could not be made is in no list; with all slots taken the sums are there all the same,
+** only what has expired unnoticed is left out.
+*/
+static void without_memory(void **unused) {
+  (void)unused;
+  enum { MOST = 200 };
+  faults f = {0};
+  walmap_options options;
+  options_init(&options);
+  options.shards = 1;
+  options.clock = tell_time;
+  options.allocator = faults_allocator(&f);
+  atomic_store(&the_time, START);
+  walmap *map;
+  MUST_OK(walmap_open(&options, &map));
+  set(map, 1, START + 10);
+  set(map, 2, WALMAP_NEVER);
+  faults_arm(&f, 1, true);
+  walmap_state *none;
+  assert_int_equal(walmap_state_new(map, &none), WALMAP_NOMEM);
+  assert_true(get(map, 2));
+  atomic_store(&f.armed, false);
+  walmap_state *states[MOST];
+  for (int i = 0; i < MOST; i++)
+    MUST_OK(walmap_state_new(map, &states[i]));
+  faults_arm(&f, 1, true);
+  int n = 0;
+  while (walmap_state_begin(states[n]) == WALMAP_OK)
+    n++;
+  assert_true(n < MOST);
+  atomic_store(&the_time, START + 10);
+  walmap_stats stats = stats_of(map);
+  assert_int_equal(stats.hits, 1);
+  assert_int_equal(stats.commits, 2);
+  assert_int_equal(stats.expirations, 0);
+  assert_false(get(map, 2)); /* no slot either, which is no miss */
+  walmap_state_end(states[0]);
+  stats = stats_of(map);
+  assert_int_equal(stats.misses, 0);
+  assert_int_equal(stats.expirations, 1);
+  for (int i = 0; i < MOST; i++)
+    walmap_state_free(states[i]);
+  walmap_close(map);
+  assert_int_equal(f.blocks, 0);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -499,10 +546,10 @@ static void exact_after_threads(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(each_lookup_once),   cmocka_unit_test(not_by_writes),       cmocka_unit_test(in_transactions),
-      cmocka_unit_test(waits_in_vain),      cmocka_unit_test(deadlocks),           cmocka_unit_test(each_expiry_once),
-      cmocka_unit_test(not_what_is_undone), cmocka_unit_test(what_readers_hold),   cmocka_unit_test(a_cleared_map),
-      cmocka_unit_test(bytes_compacted),    cmocka_unit_test(exact_after_threads),
+      cmocka_unit_test(each_lookup_once),   cmocka_unit_test(not_by_writes),     cmocka_unit_test(in_transactions),
+      cmocka_unit_test(waits_in_vain),      cmocka_unit_test(deadlocks),         cmocka_unit_test(each_expiry_once),
+      cmocka_unit_test(not_what_is_undone), cmocka_unit_test(what_readers_hold), cmocka_unit_test(a_cleared_map),
+      cmocka_unit_test(bytes_compacted),    cmocka_unit_test(without_memory),    cmocka_unit_test(exact_after_threads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
