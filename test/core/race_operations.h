@@ -249,6 +249,13 @@ static uint64_t get_used_slot(walmap *map) { return get(map, USED_SLOT); }
 
 static uint64_t read_len(walmap *map) { return walmap_len(map); }
 
+/* Exact at any moment, as the length is (X1). */
+static uint64_t read_expirations(walmap *map) {
+  walmap_stats stats;
+  walmap_get_stats(map, &stats);
+  return stats.expirations;
+}
+
 /* All ways to read a state must show the same, however much is written meanwhile (C2). */
 static uint64_t read_state(walmap *map) {
   static const uint32_t keys[] = {HOT, NEAR, FAR, FRESH, HOT + 20, HOT + 28, 3};
@@ -406,8 +413,13 @@ typedef struct operation {
 
 static const operation walks[] = {{"walk", walk_forward}, {"walk back", walk_back}};
 static const operation readers[] = {
-    {"get hot", get_hot},       {"get fresh", get_fresh},   {"len", read_len}, {"get used slot", get_used_slot},
-    {"read state", read_state}, {"take image", take_image},
+    {"get hot", get_hot},
+    {"get fresh", get_fresh},
+    {"len", read_len},
+    {"get used slot", get_used_slot},
+    {"read state", read_state},
+    {"take image", take_image},
+    {"expirations", read_expirations},
 };
 static const operation writers[] = {
     {"set hot", set_hot},
