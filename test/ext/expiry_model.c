@@ -377,7 +377,8 @@ static void play(long wanted) {
   char option[32] = "", sql[160];
   kind = kinds[which];
   memset(rows, 0, sizeof rows);
-  now = told = START;
+  now = START;
+  told = now;
   ttl = pick(2) == 0 ? 0 : 1 + (uint64_t)pick(3000);
   if (ttl != 0)
     snprintf(option, sizeof option, "ttl=%" PRIu64 ".%03" PRIu64, ttl / 1000, ttl % 1000);
