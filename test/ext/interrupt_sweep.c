@@ -93,6 +93,22 @@ static const char *const statements[] = {
     "SELECT walmap_version()",
 };
 
+/* In a file, where the rows of `own` are kept in the file: these run statements on its shadow table. */
+static const char *const durable[] = {
+    "INSERT OR REPLACE INTO own SELECT k, v FROM natives",
+    "UPDATE own SET key = key || '!' WHERE key IN ('a', 'b')",
+    "DELETE FROM own",
+    "SELECT * FROM own ORDER BY key",
+    "SELECT walmap_get('own', 'b')",
+    "SELECT walmap_set('own', 'new', 'a value')",
+    "SELECT walmap_upsert('own', 'a', 0, 'value + 1')",
+    "SELECT walmap_clear('own')",
+    "SELECT walmap_restore('own', i) FROM images",
+    "SELECT walmap_apply('own', c) FROM changes",
+    "SELECT walmap_checkpoint('own') > 0",
+    "SELECT length(walmap_snapshot('own'))",
+};
+
 static const char *const preludes[] = {
     "",
     "BEGIN; INSERT INTO kv VALUES ('early', 1)",
@@ -268,14 +284,16 @@ static long sweep_all(const char *where, const char *const *sql, size_t n, size_
 }
 
 int main(void) {
-  enum { ALL = sizeof preludes / sizeof preludes[0], FEW = 2 };
+  enum { ALL = sizeof preludes / sizeof preludes[0], FEW = 2, DURABLE_PRELUDES = 3 };
   enum { CHANGES = sizeof schema_changes / sizeof schema_changes[0], REST = sizeof statements / sizeof statements[0] };
+  enum { DURABLE = sizeof durable / sizeof durable[0] };
   extension = extension_path();
   enter_temp_folder();
   install();
   long interrupts = sweep_all(":memory:", schema_changes, CHANGES, ALL) +
                     sweep_all(DATABASE_FILE, schema_changes, CHANGES, ALL) +
-                    sweep_all(":memory:", statements, REST, FEW);
+                    sweep_all(":memory:", statements, REST, FEW) +
+                    sweep_all(DATABASE_FILE, durable, DURABLE, DURABLE_PRELUDES);
   remove(IMAGE_FILE);
   remove(DATABASE_FILE);
   judge(leave_temp_folder(), "a file that is left behind", 0, "");
