@@ -1,22 +1,21 @@
 /*
 ** queue.c - a queue of jobs between the threads of a process: first in, first out, each job to one worker
 **
-** Each thread has a connection of its own. A worker without a job sleeps until something is put. A job is a text, BLOB
-** or number; this has texts.
+** Each thread has a connection of its own. A worker without a job sleeps until something is put.
 */
 #include <sqlite3.h>
 #include <stddef.h>
 
+static const char tables[] = "CREATE VIRTUAL TABLE temp.job USING walmap(map='jobs', ordered=1);"
+                             "CREATE VIRTUAL TABLE temp.ticket USING walmap(map='tickets')";
+
 /* An SQLite code. The queue lives as long as some connection to it is open. */
 int queue_open(sqlite3 **db) {
   int rc = sqlite3_open(":memory:", db);
-  if (rc == SQLITE_OK)
-    rc = sqlite3_enable_load_extension(*db, 1);
-  if (rc == SQLITE_OK)
-    rc = sqlite3_load_extension(*db, "./walmap", NULL, NULL);
-  if (rc == SQLITE_OK)
-    rc = sqlite3_exec(*db, "CREATE VIRTUAL TABLE temp.job USING walmap(map='jobs', ordered=1)", NULL, NULL, NULL);
-  return rc;
+  if (rc != SQLITE_OK || (rc = sqlite3_enable_load_extension(*db, 1)) != SQLITE_OK ||
+      (rc = sqlite3_load_extension(*db, "./walmap", NULL, NULL)) != SQLITE_OK)
+    return rc;
+  return sqlite3_exec(*db, tables, NULL, NULL, NULL);
 }
 
 /* The first value of the rows that is not NULL, or NULL: a copy, so nothing of the map is held. */
@@ -36,10 +35,11 @@ static sqlite3_value *ask(sqlite3 *db, const char *sql, const sqlite3_value *pos
   return answer;
 }
 
-/* An SQLite code; after SQLITE_BUSY try again. One statement finds the last number and takes the next. */
+/* An SQLite code; after SQLITE_BUSY try again. No number comes twice: a worker may walk over keys of a moment ago. */
 int queue_put(sqlite3 *db, const char *job) {
+  const char *sql = "INSERT INTO job VALUES(walmap_upsert('ticket', 0, 1, 'value + 1'), ?)";
   sqlite3_stmt *s = NULL;
-  int rc = sqlite3_prepare_v2(db, "INSERT INTO job SELECT coalesce(max(key), 0) + 1, ? FROM job", -1, &s, NULL);
+  int rc = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
   sqlite3_bind_text(s, 1, job, -1, SQLITE_STATIC);
   sqlite3_step(s);
   return rc == SQLITE_OK ? sqlite3_finalize(s) : rc;
