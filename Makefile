@@ -56,7 +56,7 @@ FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c) $(EXT_SO
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
 .PHONY: all help deps demo test test-aarch64 test-cluster test-litestream test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards bench-hosts plots fuzz valgrind soak \
-        check format shell test-sqlite packages test-packages bench-programs run-benches objects install uninstall clean FORCE
+        check format shell test-sqlite packages test-packages test-windows bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
 
@@ -263,6 +263,9 @@ packages: ## packages of Debian, Python, npm, an amalgamation and the sources, i
 test-packages: packages ## installs each of them in a fresh place, and runs the README's session there
 	@test/tools/deps test-packages
 	@test/packages/run $(PACKAGES)
+test-windows: ## the C library's tests, built by MinGW, run under Wine (Debian)
+	@test/tools/deps build packages test-packages
+	@test/packages/windows-core
 
 uninstall: ## removes what install put there
 	rm -rf $(DESTDIR)$(PREFIX)/lib/walmap

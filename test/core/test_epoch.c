@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "platform/platform.h"
 #include "sync/epoch.h"
 
 typedef struct fixture {
@@ -17,7 +18,7 @@ typedef struct fixture {
 
 static fixture *open_epoch(void) {
   fixture *f = calloc(1, sizeof *f);
-  MUST(f != NULL && posix_memalign((void **)&f->epoch, 64, sizeof *f->epoch) == 0);
+  MUST(f != NULL && (f->epoch = walmap__alloc_aligned(sizeof *f->epoch, 64)) != NULL);
   walmap__memory_init(&f->memory, &walmap__default_allocator);
   walmap__epoch_init(f->epoch);
   return f;
@@ -27,7 +28,7 @@ static void close_epoch(fixture *f) {
   walmap__epoch_destroy(f->epoch, &f->memory);
   assert_int_equal(atomic_load(&f->memory.bytes), 0);
   walmap__memory_destroy(&f->memory);
-  free(f->epoch);
+  walmap__free_aligned(f->epoch);
   free(f);
 }
 

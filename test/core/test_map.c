@@ -5,6 +5,7 @@
 ** Transactions have test_txn.c, images test_image.c, failing allocations test_oom.c, threads test_threads.c.
 */
 #include "../common/model.h"
+#include "platform/platform.h"
 
 static walmap *open_default(void) {
   walmap *map;
@@ -182,8 +183,8 @@ typedef struct limited {
 
 static void *alloc_limited(void *ctx, size_t size, size_t align) {
   limited *l = ctx;
-  void *block;
-  if (size > l->most - l->held || posix_memalign(&block, align, size) != 0)
+  void *block = size > l->most - l->held ? NULL : walmap__alloc_aligned(size, align);
+  if (block == NULL)
     return NULL;
   l->held += size;
   return block;
@@ -193,7 +194,7 @@ static void free_limited(void *ctx, void *block, size_t size, size_t align) {
   limited *l = ctx;
   (void)align;
   l->held -= size;
-  free(block);
+  walmap__free_aligned(block);
 }
 
 /* An absurd number of expected entries takes no more memory than the first entries need, or a little more. */

@@ -4,6 +4,7 @@
 ** Several sessions take part in turn; with a busy_timeout of 0 nothing waits. What waits is in test_threads.c.
 */
 #include "../common/model.h"
+#include "platform/platform.h"
 
 #include <limits.h>
 
@@ -777,16 +778,15 @@ static void compact_in_transaction(void **unused) {
 }
 
 static void *alloc_plain(void *ctx, size_t size, size_t align) {
-  void *block;
   (void)ctx;
-  return posix_memalign(&block, align, size) == 0 ? block : NULL;
+  return walmap__alloc_aligned(size, align);
 }
 
 static void free_spoilt(void *ctx, void *block, size_t size, size_t align) {
   (void)ctx, (void)align;
   for (size_t i = 0; i < size; i++)
     ((volatile uint8_t *)block)[i] = 0xDB; /* volatile: or it would be left out, since the block is freed */
-  free(block);
+  walmap__free_aligned(block);
 }
 
 /*
