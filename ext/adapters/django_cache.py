@@ -1,10 +1,12 @@
 """A cache backend for Django that keeps its entries in a walmap table.
 
     CACHES = {"default": {
-        "BACKEND": "django_cache.WalmapCache",  # where this file is
+        "BACKEND": "sqlite_walmap.django.WalmapCache",
         "LOCATION": "sessions",  # the map: threads of the process share it
-        "OPTIONS": {"LIBRARY": "/usr/local/lib/walmap/walmap", "MAX_ENTRIES": 100000},
+        "OPTIONS": {"MAX_ENTRIES": 100000},
     }}
+
+The library is the package's, or the one that "LIBRARY" among the OPTIONS names.
 
 With "FILE" among the OPTIONS the entries are in a durable table, which LOCATION names, of that database file: the
 processes of a server share it, and it survives them. Without it each process has a map of its own, as with Django's
@@ -31,7 +33,11 @@ class WalmapCache(BaseCache):
     def __init__(self, location, params):
         super().__init__(params)
         options = params.get("OPTIONS", {})
-        self._library = options["LIBRARY"]
+        self._library = options.get("LIBRARY")
+        if self._library is None:
+            from sqlite_walmap import loadable_path
+
+            self._library = loadable_path()
         self._file = options.get("FILE")
         name = (location or "default").replace('"', '""')
         self._table = f'main."{name}"' if self._file else f'temp."{name}"'

@@ -1,5 +1,6 @@
 // keyv.js - a store for Keyv (https://keyv.org) that keeps its entries in a walmap table
 //
+//   const { KeyvWalmap } = require('sqlite-walmap/keyv');
 //   const store = new KeyvWalmap({ database, map: 'sessions' });
 //   const keyv = new Keyv({ store, namespace: 'users', ttl: 60000 });
 //
