@@ -3,10 +3,14 @@
 **
 **   bench_order [quick|full]            200,000 and 1,000,000 entries; quick: 20,000
 **   bench_order ENTRIES [ROUNDS]        so many
+**   bench_order slices [ENTRIES]        short ordered reads only: the tables are filled once and read in turns, some ms
+**                                       at a time, so that what else the machine does meets all alike; beside them,
+**                                       where it can, a virtual table that does nothing (null_vtab.h)
 **
 ** Keys are 16 hexadecimal digits, values 100 bytes (`wide` in bench.h). Environment as for bench_sql.c. Both sides run
 ** the same statements. A third side is a walmap table without order: what its order costs a map.
 */
+#include "null_vtab.h"
 #include "report.h"
 #include "sql.h"
 
@@ -14,6 +18,7 @@ typedef struct data {
   uint32_t n, ops;  /* entries; single operations in a round */
   key *load, *look; /* in the order of their use */
   key *sorted;
+  uint64_t seed; /* of the places of ranges */
 } data;
 
 enum { SIDES = 3 };
@@ -75,7 +80,7 @@ static void measure(report *r, sqlite3 *db, const char *who, const char *what, c
 static void measure_range(report *r, sqlite3 *db, const char *who, const data *d, const char *what, const char *sql,
                           uint32_t length, uint32_t times) {
   sqlite3_stmt *statement = must_prepare(db, sql);
-  uint64_t random = 7, rows = 0, began = series_ns();
+  uint64_t random = d->seed, rows = 0, began = series_ns();
   for (uint32_t i = 0; i < times; i++) {
     uint32_t first = (uint32_t)(random_next(&random) % (d->n - length));
     bind_key(statement, 1, &d->sorted[first]);
@@ -92,7 +97,7 @@ static void measure_range(report *r, sqlite3 *db, const char *who, const data *d
 static void measure_literal(report *r, sqlite3 *db, const char *who, const data *d, const char *what, bool prefix,
                             uint32_t length, uint32_t times) {
   char sql[200];
-  uint64_t random = 7, began = series_ns();
+  uint64_t random = d->seed, began = series_ns();
   uint32_t rows = 0;
   for (uint32_t i = 0; i < times; i++) {
     uint32_t first;
@@ -150,6 +155,25 @@ static void run_side(report *r, const data *d, const char *who) {
 
 static int compare_keys(const void *a, const void *b) { return strcmp(((const key *)a)->text, ((const key *)b)->text); }
 
+static data make_data(uint32_t n) {
+  data d = {.n = n, .ops = n < 200000 ? n : 200000, .seed = 7};
+  uint32_t *order = order_shuffled(n, 1);
+  d.load = keys_make(WIDE, order, n, 0);
+  d.sorted = keys_make(WIDE, order, n, 0);
+  qsort(d.sorted, n, sizeof *d.sorted, compare_keys);
+  free(order);
+  order = order_shuffled(n, 2);
+  d.look = keys_make(WIDE, order, n, 0);
+  free(order);
+  return d;
+}
+
+static void free_data(data *d) {
+  free(d->load);
+  free(d->look);
+  free(d->sorted);
+}
+
 static void run(report *r, uint32_t n, int rounds) {
   static const struct {
     const char *what;
@@ -170,15 +194,7 @@ static void run(report *r, uint32_t n, int rounds) {
       {"delete", 0.60},
       {"get", 0.65},
   };
-  data d = {.n = n, .ops = n < 200000 ? n : 200000};
-  uint32_t *order = order_shuffled(n, 1);
-  d.load = keys_make(WIDE, order, n, 0);
-  d.sorted = keys_make(WIDE, order, n, 0);
-  qsort(d.sorted, n, sizeof *d.sorted, compare_keys);
-  free(order);
-  order = order_shuffled(n, 2);
-  d.look = keys_make(WIDE, order, n, 0);
-  free(order);
+  data d = make_data(n);
   report_title(r, "ordered, %u entries", n);
   for (int round = 0; round <= rounds; round++)
     for (int turn = 0; turn < SIDES; turn++)
@@ -188,9 +204,47 @@ static void run(report *r, uint32_t n, int rounds) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (!isnan(report_median(r, rows[i].what, "unordered")))
       report_row(r, rows[i].what, "ns", "unordered", NO_TARGET, 0);
-  free(d.load);
-  free(d.look);
-  free(d.sorted);
+  free_data(&d);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+static void read_slice(report *r, sqlite3 *db, const char *who, const data *d) {
+  measure_fixed(r, db, who, "first ten", "SELECT key FROM kv ORDER BY key LIMIT 10", 10, 2000, false);
+  if (strcmp(who, "null") == 0)
+    return;
+  measure_fixed(r, db, who, "max", "SELECT max(key) FROM kv", 1, 2000, false);
+  measure_literal(r, db, who, d, "range of 100, literal bounds, a row", false, 100, 200);
+  measure_literal(r, db, who, d, "BETWEEN of 1000, literal bounds, a row", false, 1000, 20);
+}
+
+static void run_slices(report *r, uint32_t n) {
+  static const char *const rows[] = {"first ten", "max", "range of 100, literal bounds, a row",
+                                     "BETWEEN of 1000, literal bounds, a row"};
+  static const char *const who[SIDES] = {"walmap", "native", "null"};
+  data d = make_data(n);
+  bare_source source = {d.sorted, n, "", true};
+  sqlite3 *db[SIDES];
+  report_title(r, "ordered, %u entries, in slices", n);
+  for (int side = 0; side < 2; side++) {
+    db[side] = side_open(who[side]);
+    measure(r, db[side], who[side], "insert", "INSERT INTO kv VALUES(?1, ?2)", d.load, d.n);
+  }
+  MUST(sqlite3_open(":memory:", &db[2]) == SQLITE_OK);
+  bare_create(db[2], &bare_module, &source);
+  for (int slice = 0; slice < MOST_SAMPLES; slice++) {
+    d.seed = (uint64_t)slice;
+    for (int turn = 0; turn < SIDES; turn++) {
+      int side = turn_of(slice, turn, SIDES);
+      read_slice(r, db[side], who[side], &d);
+    }
+  }
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    report_row(r, rows[i], "ns", "native", NO_TARGET, 0);
+  report_row(r, rows[0], "ns", "null", NO_TARGET, 0);
+  for (int side = 0; side < SIDES; side++)
+    MUST(sqlite3_close(db[side]) == SQLITE_OK);
+  free_data(&d);
 }
 
 int main(int argc, char **argv) {
@@ -202,6 +256,8 @@ int main(int argc, char **argv) {
     run(r, 1000000, 5);
   } else if (!strcmp(what, "quick")) {
     run(r, 20000, 5);
+  } else if (!strcmp(what, "slices")) {
+    run_slices(r, argc > 2 ? (uint32_t)atoi(argv[2]) : 200000);
   } else {
     MUST(atoi(what) >= 10000);
     run(r, (uint32_t)atoi(what), argc > 2 ? atoi(argv[2]) : 5);

@@ -17,6 +17,7 @@ typedef struct bare_source {
   const key *keys; /* of a scan */
   uint32_t n;
   const char *value; /* of every key, with a NUL at its end */
+  bool sorted;       /* the keys are in order: ORDER BY key needs no sort */
 } bare_source;
 
 enum { BARE_LIST = 100, BARE_KEY = 32 };
@@ -63,6 +64,8 @@ static inline int bare_best_index(sqlite3_vtab *base, sqlite3_index_info *info) 
   double rows = ((bare_vtab *)base)->source->n;
   info->estimatedCost = rows;
   info->estimatedRows = (sqlite3_int64)rows;
+  info->orderByConsumed = ((bare_vtab *)base)->source->sorted && info->nOrderBy == 1 &&
+                          info->aOrderBy[0].iColumn == 0 && !info->aOrderBy[0].desc;
   for (int i = 0; i < info->nConstraint; i++) {
     if (!info->aConstraint[i].usable || info->aConstraint[i].iColumn != 0 ||
         info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ)
