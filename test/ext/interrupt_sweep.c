@@ -290,10 +290,9 @@ int main(void) {
   extension = extension_path();
   enter_temp_folder();
   install();
-  long interrupts = sweep_all(":memory:", schema_changes, CHANGES, ALL) +
-                    sweep_all(DATABASE_FILE, schema_changes, CHANGES, ALL) +
-                    sweep_all(":memory:", statements, REST, FEW) +
-                    sweep_all(DATABASE_FILE, durable, DURABLE, DURABLE_PRELUDES);
+  long interrupts =
+      sweep_all(":memory:", schema_changes, CHANGES, ALL) + sweep_all(DATABASE_FILE, schema_changes, CHANGES, ALL) +
+      sweep_all(":memory:", statements, REST, FEW) + sweep_all(DATABASE_FILE, durable, DURABLE, DURABLE_PRELUDES);
   remove(IMAGE_FILE);
   remove(DATABASE_FILE);
   judge(leave_temp_folder(), "a file that is left behind", 0, "");
