@@ -49,4 +49,17 @@ check("types", run(db, "SELECT typeof(value) FROM kv WHERE key IN ('a', 'b')"), 
 db.execute("INSERT INTO kv SELECT value, zeroblob(1 << 20) FROM json_each('[11,12,13,14,15,16]')")
 db.set_progress_handler(lambda: 1, 500)
 check("a handler ends a snapshot", raises(lambda: run(db, "SELECT length(walmap_snapshot('temp.kv'))"), "interrupted"), True)
+# One that ends a write ends the transaction, as with SQLite's own tables; one that ends a read does not
+db.set_progress_handler(None, 0)
+image = run(db, "SELECT walmap_snapshot('temp.kv')")[0]
+db.execute("BEGIN")
+db.execute("DELETE FROM kv WHERE key = 'a'")
+open_still = []
+for sql, parameters in (("SELECT length(walmap_snapshot('temp.kv'))", ()), ("SELECT walmap_restore('temp.kv', ?)", image)):
+    db.set_progress_handler(lambda: 1, 500)
+    refused = raises(lambda: run(db, sql, parameters), "interrupted")
+    db.set_progress_handler(None, 0)
+    open_still.append((refused, db.in_transaction))
+check("interrupts within BEGIN", open_still, [(True, True), (True, False)])
+check("what they leave", run(db, "SELECT count(*) FROM kv WHERE key = 'a'"), [(1,)])
 kit.finish()
