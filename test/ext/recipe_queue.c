@@ -15,7 +15,7 @@
 
 enum { PRODUCERS = 3, WORKERS = 4, JOBS = 400 };
 
-static int passed, failed;
+static _Atomic int passed, failed;
 
 static void judge(bool good, const char *what) {
   passed += good;
