@@ -124,7 +124,7 @@ static int obtain_log(wm_table *table, struct wm_log **out) {
 
 /* The statement, ready to be bound and run; `reset` must follow. */
 static int prepared_statement(wm_table *table, int which, sqlite3_stmt **out) {
-  struct wm_log *log;
+  struct wm_log *log = NULL;
   int rc = obtain_log(table, &log);
   if (rc != SQLITE_OK)
     return rc;
