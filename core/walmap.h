@@ -59,6 +59,7 @@ enum walmap_result {
   WALMAP_INVALID,   /* an option's value is not allowed */
   WALMAP_GONE,      /* what was committed since a position is no longer known, or the position is another map's */
   WALMAP_EXISTS,    /* the key is there already */
+  WALMAP_FULL,      /* the map's bound leaves no room (max_entries, max_bytes) */
 };
 
 /* One English phrase for a result code; static storage, never NULL. */
@@ -143,6 +144,9 @@ typedef struct walmap_options {
   walmap_allocator allocator;  /* alloc NULL is the default */
   bool ordered;                /* the map keeps its keys in order too: walmap_ordered_seek. See below */
   walmap_sort_key_fn sort_key; /* of an ordered map; NULL is the keys' own bytes */
+  uint64_t max_entries;        /* the most entries of a committed map; 0 is no bound. See "Bounds" */
+  uint64_t max_bytes;          /* the most memory of a committed map, as walmap_memory; 0 is no bound */
+  bool error_when_full;        /* a write beyond a bound is refused with FULL. false: the commit evicts */
 } walmap_options;
 
 /*
@@ -188,6 +192,28 @@ const walmap_options *walmap_get_options(const walmap *map);
 uint64_t walmap_clock(walmap *map);
 
 /*
+** Bounds. Where max_entries or max_bytes is set, a committed map is within them: the commit evicts entries, or, with
+** error_when_full, writes beyond a bound are refused with FULL. A transaction may go beyond until it ends, and what it
+** wrote is not evicted before that; a rollback evicts nothing. Evicted entries are removed as by walmap_remove: states
+** keep what they saw, and changes tell of it. Which entries go is core/mvcc/evict.h's matter: mostly those that nobody
+** has read, by walmap_get, _view, _state_get, _state_get_many or _txn_get, since the hand of eviction came by last.
+**   max_entries      Is never exceeded, entries included that have expired and were not noticed yet.
+**   max_bytes        Counts what walmap_memory counts, at least WALMAP_LEAST_SHARE for each shard. Each shard has an
+**                    equal share. It is exceeded by a 32nd and a record for each shard at most; but while an old state
+**                    is open, what it keeps comes on top. A record longer than about a third of a shard's share is
+**                    refused with FULL, and evicts nothing: with fewer shards longer ones fit. With an allocator of
+**                    your own memory is counted in regions of 2 MiB, which come on top too. auto_compact must not be 0.
+**                    Tables that do not shrink may come on top after a transaction that has written many times the
+**                    bound: some 50 bytes for each thousand entries that it wrote.
+**   error_when_full  Also what open transactions have added counts. The call that gives FULL changes nothing, and its
+**                    transaction may go on.
+** A restored image may be larger than the bounds: the commit evicts what is too much, oldest entries first; with
+** error_when_full the restore is refused with FULL. Where memory is short, single operations fail with NOMEM and evict
+** nothing, and a commit leaves the map beyond its bound until the next one; see walmap_txn_evict.
+*/
+#define WALMAP_LEAST_SHARE ((uint64_t)64 << 10)
+
+/*
 ** Stats of the newest committed state, in O(shards); a begun walmap_state may be an older one.
 **   len          entries that have not expired. Where entries expire, a shard that a transaction is just changing is
 **                walked over; and where the last write to a shard was long ago, the times since then are
@@ -206,6 +232,7 @@ uint64_t walmap_memory(walmap *map);
 **   hits, misses    lookups of keys that found an entry, and that found none or one that had expired: by walmap_get,
 **                   walmap_view, walmap_state_get, walmap_state_get_many and walmap_txn_get. A transaction's count when
 **                   it ends. What a write looks up does not count, nor what a cursor walks over
+**   evictions       entries that commits have evicted
 **   expirations     entries that have expired, noticed or not
 **   commits         transactions that were committed and had written something, and single operations that did
 **   rollbacks       transactions that were rolled back and had written something
@@ -219,7 +246,7 @@ uint64_t walmap_memory(walmap *map);
 */
 typedef struct walmap_stats {
   uint64_t hits, misses;
-  uint64_t expirations;
+  uint64_t evictions, expirations;
   uint64_t commits, rollbacks;
   uint64_t busy, deadlocks;
   uint64_t compacted;
@@ -478,6 +505,13 @@ bool walmap_txn_is_begun(const walmap_txn *txn);
 
 /* Makes all changes visible to other readers in one step, and ends the transaction. Cannot fail (C7). */
 void walmap_txn_commit(walmap_txn *txn);
+
+/*
+** Evicts what the commit would evict (see "Bounds"), so that the commit itself has nothing left to do for which memory
+** may be short. What is evicted is removed in the transaction, and comes back if that is rolled back. Locks shards that
+** are free at most, and does not wait. Errors: NOMEM: what was evicted so far stays removed in the transaction.
+*/
+int walmap_txn_evict(walmap_txn *txn);
 
 /* Undoes all changes, and ends the transaction. Cannot fail (C7). */
 void walmap_txn_rollback(walmap_txn *txn);

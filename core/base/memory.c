@@ -98,6 +98,7 @@ static void count_pages(walmap__memory *m, bool more, size_t pages) {
 
 /* A dense region is counted whole, and asks for a huge page. A sparse region costs only the pages that are touched. */
 static walmap__region *new_region(walmap__memory *m, bool sparse) {
+  sparse |= m->by_page;
   walmap__region *region = allocate_counted(m, sizeof *region, CACHE_LINE);
   if (!region)
     return NULL;
@@ -209,7 +210,7 @@ static void *alloc_pages(walmap__memory *m, unsigned n) {
     mark_pages(region, first, n, true);
     if (region->sparse)
       count_pages(m, true, n);
-    if (region->sparse && region->free_pages < WALMAP__REGION_PAGES / 2)
+    if (region->sparse && !m->by_page && region->free_pages < WALMAP__REGION_PAGES / 2)
       make_dense(m, region);
     if (region->free_pages == 0)
       unlink_region(m, region);
@@ -348,10 +349,11 @@ size_t walmap__memory_trim(walmap__memory *m, void *block, size_t from, size_t t
   return new_pages * WALMAP__PAGE;
 }
 
-void walmap__memory_init(walmap__memory *m, const walmap_allocator *allocator) {
+void walmap__memory_init(walmap__memory *m, const walmap_allocator *allocator, bool by_page) {
   memset(m, 0, sizeof *m);
   m->own_allocator = allocator->alloc == walmap__default_allocator.alloc;
   m->allocator = *allocator;
+  m->by_page = by_page && m->own_allocator;
   pthread_mutex_init(&m->mutex, NULL);
 }
 

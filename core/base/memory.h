@@ -10,7 +10,8 @@
 ** A region is 2 MiB, aligned to 2 MiB. Its first page holds the address of the region's head; the other 255 pages are
 ** handed out by first fit over a bitmap. The first region of a map asks for no huge page, unless the map expects as
 ** much, so that a small map costs only the pages that it touches. A nearly empty region gives its free pages back to
-** the system one by one.
+** the system one by one. Where memory is bounded, all regions do, so that it is counted by the page; that takes the
+** default allocator, as those of others are asked for whole regions.
 **
 ** Threads: all functions may be called at once; a mutex guards the regions. Readers never take it.
 */
@@ -32,15 +33,17 @@ struct walmap__region;
 
 typedef struct walmap__memory {
   walmap_allocator allocator;
-  bool own_allocator;     /* it is the default one */
-  _Atomic uint64_t bytes; /* obtained and not given back, without the free pages of sparse regions */
+  bool own_allocator;         /* it is the default one */
+  bool by_page;               /* all regions give their free pages back */
+  _Atomic uint64_t bytes;     /* obtained and not given back, without the free pages of sparse regions */
+  _Atomic uint64_t log_bytes; /* of them, those of logs' segments; log.c counts them */
   pthread_mutex_t mutex;
   struct walmap__region *regions; /* those with free pages, the oldest first */
   uint32_t n_regions;
   uint64_t next_serial;
 } walmap__memory;
 
-void walmap__memory_init(walmap__memory *memory, const walmap_allocator *allocator);
+void walmap__memory_init(walmap__memory *memory, const walmap_allocator *allocator, bool by_page);
 
 /* Gives the regions back. All blocks must have been freed. */
 void walmap__memory_destroy(walmap__memory *memory);

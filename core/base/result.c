@@ -30,6 +30,8 @@ const char *walmap_result_text(int result) {
     return "the changes since that position are not known";
   case WALMAP_EXISTS:
     return "the key is there already";
+  case WALMAP_FULL:
+    return "the map's bound leaves no room";
   default:
     return "unknown result code";
   }

@@ -1,10 +1,8 @@
 /* compact.c - taking dead records out of a shard's log (compact.h has the argument) */
 #include "mvcc/compact.h"
+#include "mvcc/bounds.h"
 
 #include <assert.h>
-
-/* A shard's log with fewer dead bytes is left alone: a few pages are not worth the work. */
-#define WORTHWHILE ((uint64_t)16 << 10)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Choosing a run                                                                                                     */
@@ -283,6 +281,12 @@ static enum step gather(walmap__generation *g, candidate *batch, unsigned *n, ui
   return STEP_ON;
 }
 
+/* Whether the hand of eviction has passed the record: then it goes on behind the copy (evict.h). */
+static bool is_before_hand(const walmap__generation *g, const candidate *c) {
+  const walmap__hand *hand = &g->hand;
+  return hand->segment && walmap__log_lsn(&g->log, c->address) < hand->segment->first_lsn + (hand->offset >> 2);
+}
+
 static void copy_record(walmap__generation *g, const candidate *c) {
   walmap__segment *copy = g->job.copy;
   walmap__slot_ref slot;
@@ -301,6 +305,8 @@ static void copy_record(walmap__generation *g, const candidate *c) {
     walmap__segment_note_expires(copy, e->expires);
   uint32_t to = walmap__address(copy, used);
   used += size;
+  if (is_before_hand(g, c))
+    g->job.hand_offset = used;
   uint32_t records = atomic_load_explicit(&copy->records, memory_order_relaxed);
   atomic_store_explicit(&copy->records, records + 1, memory_order_relaxed);
   atomic_store_explicit(&copy->used, used, memory_order_release);
@@ -314,6 +320,20 @@ static void copy_record(walmap__generation *g, const candidate *c) {
   walmap__generation_move(g, &slot, to);
 }
 
+/* The hand stands in the run, which is going to be replaced by the copy. */
+static void move_hand(walmap__generation *g, walmap__segment *copy) {
+  const walmap__job *job = &g->job;
+  for (const walmap__segment *s = job->first;; s = next_of(s)) {
+    if (s == g->hand.segment) {
+      g->hand.segment = copy ? copy : next_of(job->last);
+      g->hand.offset = copy ? job->hand_offset : 0;
+      return;
+    }
+    if (s == job->last)
+      return;
+  }
+}
+
 /* Replaces the run by the copy. The difference of their bytes was dead records and `prev` words. */
 static void finish_job(walmap__shard *shard, walmap__generation *g) {
   walmap__job *job = &g->job;
@@ -325,6 +345,7 @@ static void finish_job(walmap__shard *shard, walmap__generation *g) {
   if (copy)
     walmap__segment_trim(copy);
   uint64_t before = g->log.bytes;
+  move_hand(g, copy);
   walmap__log_replace(&g->log, job->first, job->last, copy);
   if (copy)
     copy->sealed_time = walmap__epoch_now(&shard->map->epoch); /* readers with a later time do not find the run */
@@ -355,7 +376,7 @@ static enum step run_job(walmap__shard *shard, walmap__generation *g, uint64_t *
 /* Some steps, or the whole shard                                                                                     */
 
 static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
-  return g->dead >= WORTHWHILE && g->dead * 100 >= g->log.bytes * percent;
+  return g->dead >= g->worthwhile && g->dead * 100 >= g->log.bytes * percent;
 }
 
 /*
@@ -363,7 +384,7 @@ static bool too_many_dead(const walmap__generation *g, uint32_t percent) {
 ** them and no option allows for them.
 */
 static bool too_many_expired(const walmap__generation *g) {
-  return g->expiry.expired >= WORTHWHILE && g->expiry.expired >= (g->log.bytes - g->expiry.expired) / 4;
+  return g->expiry.expired >= g->worthwhile && g->expiry.expired >= (g->log.bytes - g->expiry.expired) / 4;
 }
 
 /* More than twice as many as full segments would be, and SOME: a log that grows has 90 before its segments are full. */
@@ -399,11 +420,17 @@ static bool find_job(walmap__shard *shard, walmap__generation *g, uint32_t perce
 }
 
 /*
-** Percent of dead bytes from which on compaction is wanted: less where it is under way to take away what a reader kept.
+** Percent of dead bytes from which on compaction is wanted: less where it is under way to take away what a reader kept,
+** or where the log comes near to its share of max_bytes (bounds.h).
 */
-static uint32_t wanted_percent(const walmap__shard *shard) {
-  uint32_t percent = shard->options->auto_compact;
-  return shard->behind ? (percent + 1) / 2 : percent;
+static uint32_t wanted_percent(walmap__shard *shard) {
+  enum { NEAR_BOUND = 10, SPARE = 4 };
+  uint32_t percent = shard->behind ? (shard->options->auto_compact + 1) / 2 : shard->options->auto_compact;
+  const walmap__generation *g = walmap__shard_generation(shard);
+  if (WALMAP__LIKELY(shard->options->max_bytes == 0) || !g || percent <= NEAR_BOUND)
+    return percent;
+  walmap__share share = walmap__share_of(shard);
+  return g->log.capacity + SPARE * share.segment >= share.log ? NEAR_BOUND : percent;
 }
 
 bool walmap__compact_some(walmap__shard *shard, uint64_t budget) {
@@ -429,7 +456,7 @@ bool walmap__compact_some(walmap__shard *shard, uint64_t budget) {
   return found;
 }
 
-uint64_t walmap__compact_backlog(const walmap__shard *shard) {
+uint64_t walmap__compact_backlog(walmap__shard *shard) {
   const walmap__generation *g = walmap__shard_generation(shard);
   uint32_t percent = wanted_percent(shard);
   uint64_t allowed = g && percent > 0 ? g->log.bytes / 100 * percent : UINT64_MAX;
@@ -444,7 +471,7 @@ uint64_t walmap__compact_backlog(const walmap__shard *shard) {
 void walmap__compact_dead(walmap__shard *shard) {
   enum { WHOLLY = 100 };
   walmap__generation *g = walmap__shard_generation(shard);
-  if (!g || shard->map->options.auto_compact == 0 || g->job.first || g->dead < WORTHWHILE)
+  if (!g || shard->map->options.auto_compact == 0 || g->job.first || g->dead < g->worthwhile)
     return;
   if (g->log.active && live_bytes(g->log.active) == 0)
     walmap__log_seal(&g->log);
@@ -565,5 +592,7 @@ int walmap__compact_all(walmap__shard *shard, uint64_t latest, walmap__interrupt
     walmap__order_reclaim(g->order);
   g->expiry.droppable = droppable;
   walmap__store_stats(shard->map, shard);
+  if (shard->map->bounded)
+    walmap__bounds_settle(shard->map, &shard, 1, 0);
   return result;
 }

@@ -70,6 +70,6 @@ void walmap__compact_dead(walmap__shard *shard);
 int walmap__compact_all(walmap__shard *shard, uint64_t latest, walmap__interrupt *interrupt);
 
 /* How many records of the log would have to be passed over until no more bytes are dead than are allowed. */
-uint64_t walmap__compact_backlog(const walmap__shard *shard);
+uint64_t walmap__compact_backlog(walmap__shard *shard);
 
 #endif

@@ -71,6 +71,7 @@ static void add_shards(walmap *map, walmap_stats *stats) {
     const walmap__shard *shard = &map->shards[i];
     stats->hits += walmap__counted(&shard->lookups.hits);
     stats->misses += walmap__counted(&shard->lookups.misses);
+    stats->evictions += walmap__counted(&shard->evictions);
     stats->commits += walmap__counted(&shard->commits);
     stats->rollbacks += walmap__counted(&shard->rollbacks);
     stats->compacted += walmap__counted(&shard->compacted);

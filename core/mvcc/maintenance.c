@@ -1,5 +1,6 @@
 /* maintenance.c - what a write pays for the dead records that writes leave behind (maintenance.h has the rates) */
 #include "mvcc/maintenance.h"
+#include "mvcc/bounds.h"
 #include "mvcc/compact.h"
 
 enum { ENTRIES_PER_RECORD = 16, STEPS_PER_RECORD = 32, BLOCKS_PER_RECORD = 2 };
@@ -33,6 +34,31 @@ static void compact(walmap__shard *shard, uint64_t records, bool soon) {
   shard->compact_rest = walmap__compact_some(shard, steps) ? 0 : soon ? SHORT_REST : REST_RECORDS;
 }
 
+/*
+** The log is beyond its share of max_bytes: a transaction has written much, or a reader has ended. Compaction goes on
+** until it is not, or has nothing to take.
+*/
+bool walmap__shard_compact_to_share(walmap__shard *shard) {
+  enum { STEPS = 4096, SPARE = 2 };
+  const walmap__generation *g = walmap__shard_generation(shard);
+  if (WALMAP__LIKELY(shard->options->max_bytes == 0) || !g)
+    return true;
+  walmap__bounds_measure(shard);
+  walmap__share share = walmap__share_of(shard);
+  while (g->log.capacity + SPARE * share.segment > share.log) {
+    walmap__job job = g->job;
+    uint64_t capacity = g->log.capacity;
+    walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
+    (void)walmap__compact_some(shard, STEPS);
+    if (g->log.capacity == capacity && g->job.at == job.at && g->job.offset == job.offset)
+      break;
+  }
+  walmap__shard_reclaim(shard, 0, UINT64_MAX, true);
+  walmap__bounds_measure(shard);
+  share = walmap__share_of(shard);
+  return g->log.capacity <= share.log;
+}
+
 void walmap__shard_maintain(walmap__shard *shard) {
   uint64_t records = shard->maintenance_debt, blocks = times(records, BLOCKS_PER_RECORD);
   uint64_t garbage = garbage_backlog(shard), much = shard->behind ? LITTLE : MUCH;
@@ -45,8 +71,9 @@ void walmap__shard_maintain(walmap__shard *shard) {
   compact(shard, records, much_garbage);
   if (shard->limbo.first)
     walmap__shard_reclaim(shard, 0, blocks, false); /* what compaction has unlinked */
+  bool within = walmap__shard_compact_to_share(shard);
   bool more_to_compact = shard->compact_rest == 0 && walmap__compact_backlog(shard) >= much;
-  shard->behind = much_garbage || (!shard->held_by && (more_to_compact || shard->waiting));
+  shard->behind = !within || much_garbage || (!shard->held_by && (more_to_compact || shard->waiting));
 }
 
 void walmap__shard_tend_another(walmap__shard *shard) {
@@ -61,6 +88,8 @@ void walmap__shard_tend_another(walmap__shard *shard) {
   if (g && walmap__expiry_is_used(&g->expiry)) {
     walmap__generation_sweep(g, walmap__clock(map));
     walmap__store_stats(map, other);
+    if (map->bounded)
+      walmap__bounds_settle(map, &other, 1, 0);
     other->maintenance_debt += RECORDS;
     walmap__shard_maintain(other);
   }

@@ -24,6 +24,9 @@
 /* Pays the shard's maintenance debt. */
 void walmap__shard_maintain(walmap__shard *shard);
 
+/* Brings the log within its share of max_bytes as far as compaction can (bounds.h). Returns whether it is. */
+bool walmap__shard_compact_to_share(walmap__shard *shard);
+
 /* How many records a record of this size counts as. */
 static inline uint64_t walmap__records_paid(size_t bytes) {
   enum { LONG_BITS = 11 }; /* 2 KiB */

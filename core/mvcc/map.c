@@ -46,6 +46,16 @@ static uint64_t random_number(void) {
   return XXH3_64bits(&seed, sizeof seed);
 }
 
+static int check_bounds(const walmap_options *o) {
+  if (o->max_entries > INT64_MAX || (o->error_when_full && o->max_entries == 0 && o->max_bytes == 0))
+    return WALMAP_INVALID;
+  if (o->max_bytes == 0)
+    return WALMAP_OK;
+  if (o->max_bytes / o->shards < WALMAP_LEAST_SHARE || o->auto_compact == 0)
+    return WALMAP_INVALID;
+  return WALMAP_OK;
+}
+
 static int check_options(const walmap_options *given, walmap_options *o) {
   if (given) {
     *o = *given;
@@ -74,7 +84,7 @@ static int check_options(const walmap_options *given, walmap_options *o) {
     return WALMAP_INVALID;
   if (o->ttl > WALMAP_MAX_TIME)
     return WALMAP_INVALID;
-  return WALMAP_OK;
+  return check_bounds(o);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -115,6 +125,7 @@ int walmap_open(const walmap_options *options, walmap **out) {
   memset(block, 0, l.bytes);
   walmap *map = (walmap *)block;
   map->options = o;
+  map->bounded = o.max_entries != 0 || o.max_bytes != 0;
   map->id = random_number();
   map->n_shards = o.shards;
   map->shard_shift = 63u - (uint32_t)__builtin_ctz(o.shards);
@@ -123,7 +134,7 @@ int walmap_open(const walmap_options *options, walmap **out) {
   map->pending_commit_points = (_Atomic uint64_t *)(block + l.pending);
   map->stats = (walmap__shard_stats(*)[2])(block + l.stats);
   walmap__epoch_init(&map->epoch);
-  walmap__memory_init(&map->memory, &o.allocator);
+  walmap__memory_init(&map->memory, &o.allocator, o.max_bytes != 0);
   atomic_fetch_add(&map->memory.bytes, l.bytes);
   pthread_mutex_init(&map->committing, NULL);
   pthread_mutex_init(&map->waiting, NULL);

@@ -49,11 +49,14 @@ struct walmap {
   _Atomic uint64_t horizon;
   _Atomic bool expiring; /* an entry that expires was ever written; set before its commit */
   walmap_options options;
-  uint64_t id; /* random: tells this map's positions from another's */
+  bool bounded; /* it has max_entries or max_bytes */
+  uint64_t id;  /* random: tells this map's positions from another's */
   walmap__memory memory;
   walmap__shard *shards;
   _Atomic uint64_t *commit_points;
   walmap__shard_stats (*stats)[2];
+
+  _Alignas(64) _Atomic int64_t entries; /* claimed or committed, where max_entries bounds them (bounds.h) */
 
   /* One cache line that every read loads, and that a commit of several shards changes. */
   _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */

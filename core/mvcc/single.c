@@ -1,6 +1,8 @@
 /* single.c - operations that are a transaction of their own, on one key */
+#include "mvcc/bounds.h"
 #include "mvcc/counters.h"
 #include "mvcc/maintenance.h"
+#include "mvcc/undo.h"
 #include "mvcc/write.h"
 
 /* Too great lengths are refused before a byte is looked at. */
@@ -30,13 +32,96 @@ static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
   walmap__shard *shard = w->shard;
   walmap__publish_one(shard->map, shard);
   walmap__count(&shard->commits, 1);
+  if (WALMAP__UNLIKELY(shard->map->bounded))
+    walmap__bounds_settle(shard->map, &shard, 1, 0);
   walmap__shard_after_commit(shard, walmap__records_paid(w->bytes));
   walmap__lock_release(&shard->lock);
   walmap__commit_is_over(shard->map);
   return WALMAP_OK;
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Writes to a bounded map (bounds.h)                                                                                 */
+
+/* The shards of one write: the key's, and the one in which it evicts if that has nothing else. */
+typedef struct bounded_write {
+  walmap__shard *shards[2];
+  walmap__mark marks[2];
+  uint32_t n;
+} bounded_write;
+
+static int touch_marked(void *ctx, walmap__shard *shard) {
+  (void)ctx;
+  (void)shard;
+  return WALMAP_OK;
+}
+
+static bool borrow_other(void *ctx, walmap__shard *shard) {
+  bounded_write *b = ctx;
+  if (b->n == 2 || !walmap__lock_try(&shard->lock, &walmap__single_operation))
+    return false;
+  const walmap__generation *g = walmap__shard_generation(shard);
+  if (!g || g->len == 0) {
+    walmap__lock_release(&shard->lock);
+    return false;
+  }
+  b->shards[1] = shard;
+  walmap__mark_shard(shard, &b->marks[1]);
+  b->n = 2;
+  return true;
+}
+
+/* Makes the write, and evicts for it. An error leaves the marks to go back to. */
+static int write_and_evict(bounded_write *b, walmap__write *w, const void *value, size_t value_len, uint64_t expires,
+                           int64_t *claimed) {
+  int result = walmap__bounds_admit(w, value_len, expires, 0, claimed);
+  if (result == WALMAP_OK)
+    result = walmap__write_prepare(w, value_len, expires, false);
+  if (result != WALMAP_OK)
+    return result;
+  walmap__copy_bytes(walmap__write_apply(w), value, value_len);
+  walmap__committer committer = {w->shard->map, b->shards, &b->n, *claimed, b, touch_marked, borrow_other};
+  result = walmap__bounds_keep(&committer);
+  *claimed = committer.claimed;
+  return result;
+}
+
+static WALMAP__NOINLINE int set_bounded(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
+  walmap *map = w->shard->map;
+  bounded_write b = {.shards = {w->shard}, .n = 1};
+  int64_t claimed = 0;
+  walmap__mark_shard(w->shard, &b.marks[0]);
+  uint64_t records = walmap__records_paid(w->key_len + value_len), lsn = walmap__shard_end(w->shard);
+  int result = write_and_evict(&b, w, value, value_len, expires, &claimed);
+  for (uint32_t i = 0; i < b.n && result != WALMAP_OK; i++)
+    walmap__undo_to_mark(b.shards[i], &b.marks[i]);
+  bool written = walmap__shard_end(w->shard) != lsn;
+  for (uint32_t i = 0; i < b.n; i++) {
+    walmap__count(&b.shards[i]->evictions, b.shards[i]->evicting);
+    b.shards[i]->evicting = 0;
+  }
+  if (written)
+    walmap__count(result == WALMAP_OK ? &w->shard->commits : &w->shard->rollbacks, 1);
+  if (b.n == 2)
+    walmap__publish_many(map, b.shards, 2);
+  else if (written)
+    walmap__publish_one(map, w->shard);
+  walmap__bounds_settle(map, b.shards, b.n, claimed);
+  for (uint32_t i = b.n; i-- > 0;) {
+    if (written)
+      (result == WALMAP_OK ? walmap__shard_after_commit : walmap__shard_after_rollback)(b.shards[i], records);
+    if (map->options.max_bytes != 0 && !map->options.error_when_full && result == WALMAP_OK)
+      walmap__bounds_correct(b.shards[i]);
+    walmap__lock_release(&b.shards[i]->lock);
+  }
+  if (written)
+    walmap__commit_is_over(map);
+  return result;
+}
+
 static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
+  if (WALMAP__UNLIKELY(w->shard->map->bounded))
+    return set_bounded(w, value, value_len, expires);
   int result = walmap__write_prepare(w, value_len, expires, false);
   if (result != WALMAP_OK)
     return finish_single(w, result);

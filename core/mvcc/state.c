@@ -95,6 +95,8 @@ static WALMAP__ALWAYS_INLINE int look_up(walmap *map, const walmap__generation *
   walmap__version version = walmap__index_find(&g->index, hash, key, key_len, true, &ref);
   if (!version.record || !walmap__version_at(&g->log, &version, commit_point))
     return WALMAP_NOTFOUND;
+  if (WALMAP__UNLIKELY(g->index.keeps_visits))
+    walmap__slot_visit(&ref);
   walmap__record_lasting_entry(version.record, version.meta, entry);
   if (WALMAP__LIKELY(!(version.meta & WALMAP__EXPIRES)))
     return WALMAP_OK;

@@ -1,5 +1,6 @@
 /* txn.c - transactions: begin and end, reads and writes (undo.c has marks and savepoints) */
 #include "mvcc/txn.h"
+#include "mvcc/bounds.h"
 #include "mvcc/compact.h"
 #include "mvcc/counters.h"
 #include "mvcc/maintenance.h"
@@ -80,17 +81,32 @@ static void count_end(walmap_txn *txn, walmap__shard *changed, bool undone) {
   txn->hits = txn->misses = 0;
 }
 
+static uint32_t changed_shards(const walmap_txn *txn, walmap__shard **changed) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < txn->n_locked; i++) {
+    if (txn->txn_shards[txn->locked[i]->id].written > 0)
+      changed[n++] = txn->locked[i];
+  }
+  return n;
+}
+
+/* The bounds' part of a transaction's end. */
+static void settle_bounds(walmap_txn *txn, walmap__shard *const *changed, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) {
+    walmap__count(&changed[i]->evictions, changed[i]->evicting);
+    changed[i]->evicting = 0;
+  }
+  walmap__bounds_settle(txn->map, changed, n, txn->claimed);
+  txn->claimed = 0;
+}
+
 /*
 ** C3 and C7: publishing is a few stores. Rolled-back records are published too: they are dead, and a commit point that
 ** is the log's end is what compaction starts from.
 */
 static void end_txn(walmap_txn *txn, bool undone) {
   walmap__shard *changed[WALMAP_MAX_SHARDS];
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < txn->n_locked; i++) {
-    if (txn->txn_shards[txn->locked[i]->id].written > 0)
-      changed[n++] = txn->locked[i];
-  }
+  uint32_t n = changed_shards(txn, changed);
   if (n > 0) {
     walmap__undo_retire_generations(txn);
     if (n == 1) {
@@ -100,6 +116,9 @@ static void end_txn(walmap_txn *txn, bool undone) {
     }
   }
   count_end(txn, n > 0 ? changed[0] : NULL, undone);
+  if (WALMAP__UNLIKELY(txn->map->bounded))
+    settle_bounds(txn, changed, n);
+  bool correct = WALMAP__UNLIKELY(txn->map->options.max_bytes != 0) && !undone && !txn->map->options.error_when_full;
   for (uint32_t i = 0; i < txn->n_locked; i++) {
     walmap__shard *shard = txn->locked[i];
     walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
@@ -107,8 +126,13 @@ static void end_txn(walmap_txn *txn, bool undone) {
     if (txn_shard->written > 0)
       (undone ? walmap__shard_after_rollback : walmap__shard_after_commit)(shard, txn_shard->written);
     *txn_shard = (walmap__txn_shard){.level = -1};
-    walmap__lock_release(&shard->lock);
+    if (!correct)
+      walmap__lock_release(&shard->lock);
   }
+  for (uint32_t i = 0; i < n && correct; i++)
+    walmap__bounds_correct(changed[i]);
+  for (uint32_t i = 0; i < txn->n_locked && correct; i++)
+    walmap__lock_release(&txn->locked[i]->lock);
   if (n > 0)
     walmap__commit_is_over(txn->map);
   if (txn->n_locked > 0)
@@ -119,8 +143,50 @@ static void end_txn(walmap_txn *txn, bool undone) {
   walmap__undo_forget(txn);
 }
 
-void walmap_txn_commit(walmap_txn *txn) {
+/* What bounds_keep needs of a transaction: the shards that it has changed, and more of them. */
+typedef struct keeping {
+  walmap_txn *txn;
+  walmap__shard *changed[WALMAP_MAX_SHARDS];
+  uint32_t n;
+} keeping;
+
+static int touch_shard(void *ctx, walmap__shard *shard) {
+  walmap_txn *txn = ((keeping *)ctx)->txn;
+  int result = walmap__txn_mark(txn, shard);
+  if (result == WALMAP_OK)
+    txn->txn_shards[shard->id].written++;
+  return result;
+}
+
+static bool borrow_shard(void *ctx, walmap__shard *shard) {
+  keeping *k = ctx;
+  walmap_txn *txn = k->txn;
+  bool *locked = &txn->txn_shards[shard->id].locked;
+  if (!*locked && walmap__lock_try(&shard->lock, txn->session)) {
+    *locked = true;
+    txn->locked[txn->n_locked++] = shard;
+  }
+  if (!*locked || !walmap__shard_generation(shard))
+    return false;
+  k->changed[k->n++] = shard;
+  return true;
+}
+
+int walmap_txn_evict(walmap_txn *txn) {
   walmap__deferred_flush(txn->deferred);
+  if (!txn->map->bounded)
+    return WALMAP_OK;
+  walmap__txn_forget_found(txn);
+  keeping k = {.txn = txn};
+  k.n = changed_shards(txn, k.changed);
+  walmap__committer committer = {txn->map, k.changed, &k.n, txn->claimed, &k, touch_shard, borrow_shard};
+  int result = walmap__bounds_keep(&committer);
+  txn->claimed = committer.claimed;
+  return result;
+}
+
+void walmap_txn_commit(walmap_txn *txn) {
+  (void)walmap_txn_evict(txn); /* flushes; without memory it leaves the rest to the next commit (bounds.h) */
   walmap__session_committed(txn->session);
   end_txn(txn, false);
 }
@@ -176,6 +242,8 @@ static WALMAP__ALWAYS_INLINE int look_up_in_txn(walmap_txn *txn, const void *key
   if (WALMAP__UNLIKELY(found->old.meta & WALMAP__EXPIRES) &&
       walmap__record_is_expired(found->old.record, found->old.meta, walmap__txn_now(txn)))
     return WALMAP_NOTFOUND;
+  if (WALMAP__UNLIKELY(g->index.keeps_visits))
+    walmap__slot_visit(&found->slot);
   found->shard = shard;
   found->generation = g;
   found->hash = hash;
@@ -322,11 +390,30 @@ static int start_write(walmap_txn *txn, walmap__write *w, const void *key, size_
   return result == WALMAP_OK ? start_write_at(txn, w, shard, hash, key, key_len) : result;
 }
 
+/* By how many entries the transaction has changed the shards that it has locked. */
+static int64_t change_of(const walmap_txn *txn) {
+  int64_t change = 0;
+  for (uint32_t i = 0; i < txn->n_locked; i++) {
+    const walmap__generation *g = walmap__shard_generation(txn->locked[i]);
+    change += (int64_t)(g ? g->len : 0) - (int64_t)txn->locked[i]->counted;
+  }
+  return change;
+}
+
+static WALMAP__NOINLINE int admit_write(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires) {
+  int64_t change = txn->map->options.error_when_full ? change_of(txn) : 0;
+  return walmap__bounds_admit(w, value_len, expires, change, &txn->claimed);
+}
+
 /* Makes the mark first: after the write is prepared no step may fail (write.h). A mark without a write does no harm. */
 static int prepare_write(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires, bool remove) {
   walmap__txn_forget_found(txn);
   w->tag = remove ? 0 : txn->tag;
-  int result = walmap__txn_mark(txn, w->shard);
+  int result = WALMAP_OK;
+  if (WALMAP__UNLIKELY(txn->map->bounded) && !remove)
+    result = admit_write(txn, w, value_len, expires);
+  if (result == WALMAP_OK)
+    result = walmap__txn_mark(txn, w->shard);
   if (result == WALMAP_OK)
     result = walmap__write_prepare(w, value_len, expires, remove);
   if (result == WALMAP_OK)
@@ -372,7 +459,8 @@ static int reserve_always(walmap_txn *txn, const void *key, size_t key_len, size
     result = lock_shard_of(txn, key, key_len, &hash, &shard);
     if (result != WALMAP_OK)
       return result;
-    if (expires != WALMAP_KEEP && walmap__deferred_pays(walmap__shard_generation(shard), key_len, value_len))
+    if (expires != WALMAP_KEEP && !txn->map->options.error_when_full &&
+        walmap__deferred_pays(walmap__shard_generation(shard), key_len, value_len))
       return defer_write(txn, shard, hash, key, key_len, value_len, expires, value);
     result = start_write_at(txn, &w, shard, hash, key, key_len);
   }

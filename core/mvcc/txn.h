@@ -43,6 +43,7 @@ struct walmap_txn {
   walmap__write found;        /* what walmap_txn_get found last, for a change of that key; shard NULL: nothing */
   walmap__deferred *deferred; /* NULL until it pays for the first time */
   uint64_t hits, misses;      /* of its lookups by key */
+  int64_t claimed;            /* entries, in map->entries (bounds.h) */
   uint32_t n_locked;
   walmap__shard **locked; /* in the order in which they were locked */
   walmap__txn_shard txn_shards[];

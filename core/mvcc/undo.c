@@ -24,15 +24,10 @@ static int reserve_mark(walmap_txn *txn) {
   return WALMAP_OK;
 }
 
-int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
-  walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
-  if (txn_shard->level == txn->level)
-    return WALMAP_OK;
-  if (reserve_mark(txn) != WALMAP_OK)
-    return WALMAP_NOMEM;
+void walmap__mark_shard(const walmap__shard *shard, walmap__mark *mark) {
   walmap__generation *g = walmap__shard_generation(shard);
   walmap__segment *last = g->log.last;
-  txn->marks[txn->n_marks++] = (walmap__mark){
+  *mark = (walmap__mark){
       .generation = g,
       .segment = last,
       .offset = last ? walmap__segment_used(last) : 0,
@@ -44,9 +39,20 @@ int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
       .expired = g->expiry.expired,
       .expirations = g->expirations,
       .shard = shard->id,
-      .level = txn->level,
-      .previous_level = txn_shard->level,
+      .previous_level = -1,
   };
+}
+
+int walmap__txn_mark(walmap_txn *txn, walmap__shard *shard) {
+  walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
+  if (txn_shard->level == txn->level)
+    return WALMAP_OK;
+  if (reserve_mark(txn) != WALMAP_OK)
+    return WALMAP_NOMEM;
+  walmap__mark *mark = &txn->marks[txn->n_marks++];
+  walmap__mark_shard(shard, mark);
+  mark->level = txn->level;
+  mark->previous_level = txn_shard->level;
   txn_shard->level = txn->level;
   return WALMAP_OK;
 }
@@ -156,8 +162,7 @@ static void undo_record(walmap__generation *g, walmap__segment *segment, walmap_
   walmap__record_set_meta(record, meta | WALMAP__DEAD);
 }
 
-static void undo_mark(walmap_txn *txn, const walmap__mark *mark) {
-  walmap__shard *shard = &txn->map->shards[mark->shard];
+void walmap__undo_to_mark(walmap__shard *shard, const walmap__mark *mark) {
   walmap__generation *g = mark->generation;
   drop_newer_generations(shard, mark);
   walmap__segment *segment = mark->segment;
@@ -179,7 +184,7 @@ static void undo_mark(walmap_txn *txn, const walmap__mark *mark) {
   g->dead = mark->dead + (g->log.bytes - mark->bytes);
   g->expiry.expired = mark->expired;
   g->expirations = mark->expirations;
-  txn->txn_shards[mark->shard].level = mark->previous_level;
+  shard->evicting = 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -226,8 +231,11 @@ void walmap__txn_rollback_to(walmap_txn *txn, int64_t n) {
     return;
   walmap__txn_forget_found(txn);
   walmap__deferred_discard(txn->deferred);
-  while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n)
-    undo_mark(txn, &txn->marks[--txn->n_marks]);
+  while (txn->n_marks > 0 && txn->marks[txn->n_marks - 1].level > n) {
+    const walmap__mark *mark = &txn->marks[--txn->n_marks];
+    walmap__undo_to_mark(&txn->map->shards[mark->shard], mark);
+    txn->txn_shards[mark->shard].level = mark->previous_level;
+  }
   txn->level = n + 1;
 }
 

@@ -9,6 +9,10 @@ void walmap__txn_savepoint(walmap_txn *txn, int64_t n);
 void walmap__txn_release(walmap_txn *txn, int64_t n);
 void walmap__txn_rollback_to(walmap_txn *txn, int64_t n);
 
+/* Notes what the shard is like now, and brings it back to that. The shard has a generation. */
+void walmap__mark_shard(const walmap__shard *shard, walmap__mark *mark);
+void walmap__undo_to_mark(walmap__shard *shard, const walmap__mark *mark);
+
 /* At the end: generations that a restore in this transaction has replaced are freed when no reader sees them. */
 void walmap__undo_retire_generations(walmap_txn *txn);
 

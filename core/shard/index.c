@@ -78,6 +78,8 @@ int walmap__index_init(walmap__index *index, const walmap__log *log, walmap__mem
   index->memory = memory;
   index->limbo = limbo;
   index->shard_bits = (uint8_t)__builtin_ctz(options->shards);
+  index->keeps_visits = (options->max_entries != 0 || options->max_bytes != 0) && !options->error_when_full;
+  index->bounded = options->max_bytes != 0;
   index->hash = options->hash;
   index->seed = options->seed;
   unsigned bits = 0, depth = 0;
@@ -119,20 +121,23 @@ void walmap__index_destroy(walmap__index *index) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Entries                                                                                                            */
 
+/* A number that was too great once is not known any more. */
 static void raise_passed(walmap__bucket *bucket, int by) {
-  uint32_t passed = atomic_load_explicit(&bucket->passed, memory_order_relaxed);
-  atomic_store_explicit(&bucket->passed, passed + (uint32_t)by, memory_order_release);
+  int passed = atomic_load_explicit(&bucket->passed, memory_order_relaxed);
+  if (passed != UINT16_MAX)
+    atomic_store_explicit(&bucket->passed, (uint16_t)(passed + by), memory_order_release);
 }
 
 /* I1: passed first, then the address, then the tag. */
 static void fill_slot(walmap__bucket *bucket, unsigned slot, uint64_t hash, uint32_t address) {
   walmap__yield("index: slot empty");
+  walmap__slot_forget_visit(bucket, slot);
   atomic_store_explicit(&bucket->address[slot], address, memory_order_release);
   walmap__yield("index: address set");
   atomic_store_explicit(&bucket->tag[slot], (uint8_t)walmap__tag(hash), memory_order_release);
 }
 
-static void add_to(walmap__subtable *t, uint64_t hash, uint32_t address) {
+static walmap__slot_ref add_to(walmap__subtable *t, uint64_t hash, uint32_t address) {
   uint32_t mask = (1u << t->bits) - 1;
   uint32_t b = (uint32_t)(hash >> 8) & mask;
   uint32_t empty;
@@ -140,8 +145,10 @@ static void add_to(walmap__subtable *t, uint64_t hash, uint32_t address) {
     raise_passed(&t->buckets[b], 1);
     b = (b + 1) & mask;
   }
-  fill_slot(&t->buckets[b], (unsigned)__builtin_ctz(empty), hash, address);
+  walmap__slot_ref ref = {.bucket = &t->buckets[b], .slot = (uint32_t)__builtin_ctz(empty)};
+  fill_slot(ref.bucket, ref.slot, hash, address);
   t->count++;
+  return ref;
 }
 
 static walmap__subtable *subtable_of(const walmap__index *index, uint64_t hash) {
@@ -150,7 +157,7 @@ static walmap__subtable *subtable_of(const walmap__index *index, uint64_t hash) 
 }
 
 void walmap__index_add(walmap__index *index, uint64_t hash, uint32_t address) {
-  add_to(subtable_of(index, hash), hash, address);
+  (void)add_to(subtable_of(index, hash), hash, address);
 }
 
 void walmap__index_find_address(const walmap__index *index, uint64_t hash, uint32_t address, walmap__slot_ref *ref) {
@@ -186,6 +193,7 @@ static void spread(const walmap__index *index, const walmap__subtable *from, wal
   prefetch_records(index, &from->buckets[0]);
   for (uint32_t b = 0; b < n; b++) {
     const walmap__bucket *bucket = &from->buckets[b];
+    uint32_t visited = atomic_load_explicit(&bucket->visited, memory_order_relaxed);
     if (b + 1 < n)
       prefetch_records(index, bucket + 1);
     for (unsigned i = 0; i < WALMAP__BUCKET_SLOTS; i++) {
@@ -193,7 +201,9 @@ static void spread(const walmap__index *index, const walmap__subtable *from, wal
         continue;
       uint32_t address = atomic_load_explicit(&bucket->address[i], memory_order_relaxed);
       uint64_t hash = hash_at(index, address);
-      add_to(to[(hash >> shift) & 1], hash, address);
+      walmap__slot_ref ref = add_to(to[(hash >> shift) & 1], hash, address);
+      if (visited >> i & 1)
+        walmap__slot_visit(&ref);
     }
   }
 }
@@ -204,10 +214,10 @@ static size_t first_word(const walmap__directory *d, const walmap__subtable *t, 
   return walmap__directory_slot(d, hash) & ~(*n - 1);
 }
 
-/* An eighth of the limit: then half of the room that two such subtables need in one is left. */
-static bool is_nearly_empty(const walmap__subtable *t) {
-  enum { PART = 8 };
-  return t->count <= t->limit / PART;
+/* An eighth of the limit, so that no split follows soon; where memory is bounded, a third. */
+static bool is_nearly_empty(const walmap__index *index, const walmap__subtable *t) {
+  enum { PART = 8, PART_OF_BOUNDED = 3 };
+  return t->count <= t->limit / (index->bounded ? PART_OF_BOUNDED : PART);
 }
 
 /*
@@ -222,7 +232,7 @@ static WALMAP__NOINLINE void merge_subtable(walmap__index *index, walmap__subtab
     return;
   size_t n, first = first_word(d, into, hash, &n);
   walmap__subtable *from = d->subtables[first ^ n];
-  if (from->depth != into->depth || from->bits != MAX_BITS || !is_nearly_empty(from))
+  if (from->depth != into->depth || from->bits != MAX_BITS || !is_nearly_empty(index, from))
     return;
   spread(index, from, (walmap__subtable *const[2]){into, into}, 0);
   for (size_t i = first ^ n, end = i + n; i < end; i++)
@@ -241,7 +251,7 @@ void walmap__index_remove(walmap__index *index, uint64_t hash, const walmap__slo
     raise_passed(&t->buckets[b], -1);
   }
   t->count--;
-  if (WALMAP__UNLIKELY(is_nearly_empty(t)))
+  if (WALMAP__UNLIKELY(is_nearly_empty(index, t)))
     merge_subtable(index, t, hash);
 }
 

@@ -6,12 +6,13 @@
 **   directory (2^depth words)          subtable                   bucket, one cache line
 **   [ ]--------------------------->  [bucket][bucket]...          tag[12]  8 bits of the hash, 0 = empty
 **   [ ]--+                             1 to 128 buckets           passed   entries that found no room here
-**   [ ]--+------------------------>  [bucket][bucket]...          address[12]
+**   [ ]--+------------------------>  [bucket][bucket]...          visited  a bit for each slot: it was read
+**                                                                 address[12]
 **
 ** Extendible hashing: a full subtable splits alone, in some 25 us, and no other part moves. While it has less than 128
 ** buckets it is doubled instead. Two that came from one split are merged when both are nearly empty. An entry goes to
 ** the first bucket with room from its home bucket on; `passed` of each bucket that it passes counts it, so a search
-** ends at the first bucket with passed = 0. If many keys have one hash, splitting does not help: then the directory
+** ends at the first bucket with passed = 0; at 65,535 it stays for ever, and searches go on. If many keys have one hash, splitting does not help: then the directory
 ** would outgrow the subtables, and the subtable is doubled instead, so that bad hashes cost time, never memory without
 ** bound.
 **
@@ -24,7 +25,13 @@
 ** two subtables with the other's entries, which are more candidates to its readers, and then swings the other's words;
 ** a reader still in that one sees the index as it was then, too.
 **
-** Threads: the holder of the shard lock writes; readers call walmap__index_find and _next, protected by their epoch.
+** Visits. Where entries are evicted, a reader that finds an entry sets the bit of its slot, and the hand of eviction
+** clears it (evict.h). All of them load and store `visited` without a lock, so a bit may be lost or come back, of a
+** neighbour in the bucket too; and a split copies what it finds. That does no harm: a bit decides only which entry is
+** evicted first (E2). A reader stores only if the bit is not set, so entries that are read often cost no store.
+**
+** Threads: the holder of the shard lock writes; readers call walmap__index_find and _next, protected by their epoch,
+** and walmap__slot_visit.
 */
 #ifndef WALMAP_INDEX_H
 #define WALMAP_INDEX_H
@@ -40,7 +47,8 @@
 
 typedef struct walmap__bucket {
   _Alignas(64) _Atomic uint8_t tag[WALMAP__BUCKET_SLOTS];
-  _Atomic uint32_t passed;
+  _Atomic uint16_t passed;
+  _Atomic uint16_t visited;
   _Atomic uint32_t address[WALMAP__BUCKET_SLOTS];
 } walmap__bucket;
 
@@ -64,6 +72,8 @@ typedef struct walmap__directory {
 typedef struct walmap__index {
   _Atomic(walmap__directory *) directory;
   const walmap__log *log;
+  bool keeps_visits; /* readers call walmap__slot_visit */
+  bool bounded;      /* its memory is: it shrinks sooner */
   uint32_t n_subtables;
   uint8_t shard_bits;
   uint8_t first_depth; /* of the subtables that it began with */
@@ -126,6 +136,25 @@ static inline void walmap__slot_set(const walmap__slot_ref *ref, uint32_t addres
 }
 static inline uint32_t walmap__slot_address(const walmap__slot_ref *ref) {
   return atomic_load_explicit(&ref->bucket->address[ref->slot], memory_order_acquire);
+}
+
+static inline bool walmap__slot_is_visited(const walmap__slot_ref *ref) {
+  return atomic_load_explicit(&ref->bucket->visited, memory_order_relaxed) >> ref->slot & 1;
+}
+
+/* A reader has found the entry. */
+static inline void walmap__slot_visit(const walmap__slot_ref *ref) {
+  uint32_t visited = atomic_load_explicit(&ref->bucket->visited, memory_order_relaxed);
+  if (visited >> ref->slot & 1)
+    return;
+  walmap__yield("index: visit not noted");
+  atomic_store_explicit(&ref->bucket->visited, (uint16_t)(visited | 1u << ref->slot), memory_order_relaxed);
+}
+
+static inline void walmap__slot_forget_visit(walmap__bucket *bucket, unsigned slot) {
+  uint32_t visited = atomic_load_explicit(&bucket->visited, memory_order_relaxed);
+  if (visited >> slot & 1)
+    atomic_store_explicit(&bucket->visited, (uint16_t)(visited & ~(1u << slot)), memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -5,12 +5,13 @@
 #define KEPT_IDS 64u /* ids that only compaction may take */
 
 void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
-                      size_t min_segment) {
+                      size_t min_segment, size_t max_segment) {
   memset(log, 0, sizeof *log);
   log->memory = memory;
   log->limbo = limbo;
   log->end = start;
   log->min_segment = min_segment;
+  log->max_segment = max_segment;
   log->next_id = 1; /* id 0 is never used, so that address 0 means none */
 }
 
@@ -72,10 +73,15 @@ static uint32_t free_id(walmap__log *log, int *result) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Segments                                                                                                           */
 
+static void count_bytes(const walmap__log *log, size_t before, size_t after) {
+  atomic_fetch_add_explicit(&log->memory->log_bytes, (uint64_t)after - before, memory_order_relaxed);
+}
+
 void walmap__log_free_segment(walmap__segment *segment) {
   walmap__log *log = segment->log;
   table_of(log)->entries[segment->id].segment = NULL;
   log->n_ids--;
+  count_bytes(log, segment->capacity, 0);
   (segment->own_block ? walmap__memory_free_block : walmap__memory_free)(log->memory, segment->base, segment->capacity);
   walmap__memory_free(log->memory, segment, sizeof *segment);
 }
@@ -102,6 +108,7 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, bool ow
     walmap__memory_free(log->memory, segment, sizeof *segment);
     return NULL;
   }
+  count_bytes(log, 0, segment->capacity);
   segment->retired.free = free_retired_segment;
   segment->log = log;
   segment->first_lsn = first_lsn;
@@ -114,13 +121,18 @@ walmap__segment *walmap__log_new_segment(walmap__log *log, size_t bytes, bool ow
 
 void walmap__segment_trim(walmap__segment *segment) {
   size_t used = atomic_load_explicit(&segment->used, memory_order_relaxed);
+  size_t before = segment->capacity;
   if (!segment->own_block)
-    segment->capacity = walmap__memory_trim(segment->log->memory, segment->base, segment->capacity, used);
+    segment->capacity = walmap__memory_trim(segment->log->memory, segment->base, before, used);
+  count_bytes(segment->log, before, segment->capacity);
 }
 
 void walmap__log_seal(walmap__log *log) {
-  if (log->active)
+  if (log->active) {
+    log->capacity -= log->active->capacity;
     walmap__segment_trim(log->active);
+    log->capacity += log->active->capacity;
+  }
   log->active = NULL;
 }
 
@@ -130,6 +142,7 @@ static void link_last(walmap__log *log, walmap__segment *segment) {
   atomic_store_explicit(log->last ? &log->last->next : &log->first, segment, memory_order_release);
   log->last = segment;
   log->n_segments++;
+  log->capacity += segment->capacity;
 }
 
 /* The largest size, up to this one, of which several fill a region without a rest. */
@@ -138,11 +151,16 @@ static size_t whole_part_of_region(size_t size) {
   return WALMAP__FREE_PAGES / parts * WALMAP__PAGE;
 }
 
+/* Where the longest segment is less than an eighth of the log, it is this part at least: tables of ids stay short. */
+#define LEAST_PART 64
+
 static size_t wanted_size(const walmap__log *log) {
   size_t size = log->bytes > 0 ? log->bytes / 8 : log->expected;
   if (size < log->min_segment)
     size = log->min_segment;
-  return size < WALMAP__MAX_SEGMENT ? size : WALMAP__MAX_SEGMENT;
+  size_t most = log->bytes / LEAST_PART < log->max_segment ? log->max_segment : (size_t)(log->bytes / LEAST_PART);
+  most = most < WALMAP__MAX_SEGMENT ? most : WALMAP__MAX_SEGMENT;
+  return size < most ? size : most;
 }
 
 size_t walmap__log_segment_size(const walmap__log *log) {
@@ -223,6 +241,7 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
     by->previous = before;
     atomic_store_explicit(&by->next, after, memory_order_relaxed);
     log->bytes += walmap__segment_used(by);
+    log->capacity += by->capacity;
     log->n_segments++;
   }
   if (after) {
@@ -236,6 +255,7 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
   for (walmap__segment *segment = first;;) {
     walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
     log->bytes -= walmap__segment_used(segment);
+    log->capacity -= segment->capacity;
     log->n_segments--;
     walmap__limbo_add(log->limbo, &segment->retired, segment->capacity);
     if (segment == last)

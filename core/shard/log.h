@@ -91,18 +91,19 @@ typedef struct walmap__log {
   walmap__segment *active; /* NULL: the next append makes one */
   walmap__segment *last;   /* of the list; equal to active, if that is not NULL */
   uint64_t end;            /* LSN of the next record; it never goes back */
-  size_t min_segment;
+  size_t min_segment, max_segment;
   size_t expected;     /* bytes: the size of the first segment, as far as allowed */
   uint32_t next_id;    /* where the search for a free id starts */
   uint32_t n_ids;      /* taken: by segments in the list, in a job of compaction, or not yet freed */
   uint32_t n_segments; /* in the list */
   uint64_t bytes;      /* of all records in the list */
+  uint64_t capacity;   /* of all segments in the list */
   walmap__memory *memory;
   walmap__limbo *limbo;
 } walmap__log;
 
 void walmap__log_init(walmap__log *log, walmap__memory *memory, walmap__limbo *limbo, uint64_t start,
-                      size_t min_segment);
+                      size_t min_segment, size_t max_segment);
 
 /* Call it before the first append: so many bytes of records are expected. */
 static inline void walmap__log_expect(walmap__log *log, uint64_t bytes) {

@@ -1,8 +1,8 @@
 /* shard.c - generations, reclaiming garbage, and freeing memory that no reader sees (shard.h has the picture) */
 #include "shard/shard.h"
 
-#define MIN_BATCH 32           /* garbage that pay for a look at all readers */
-#define BATCH_BYTES (16 << 10) /* or so many bytes: where records are long, a few of them must not wait for many */
+#define MIN_BATCH 32          /* garbage that pay for a look at all readers */
+#define WORTHWHILE (16 << 10) /* or so many bytes: where records are long, a few of them must not wait for many */
 
 void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_context *context) {
   memset(shard, 0, sizeof *shard);
@@ -35,6 +35,20 @@ static void free_retired_generation(walmap__memory *memory, walmap__retired *sel
   walmap__generation_free(memory, (walmap__generation *)self);
 }
 
+size_t walmap__longest_segment(const walmap_options *options) {
+  enum { PARTS = 64, LEAST = 1024 };
+  uint64_t bytes = options->max_bytes / options->shards / PARTS;
+  if (bytes == 0 || bytes > WALMAP__MAX_SEGMENT)
+    return WALMAP__MAX_SEGMENT;
+  return bytes < LEAST ? LEAST : bytes < WALMAP__PAGE ? (size_t)bytes : (size_t)(bytes / WALMAP__PAGE * WALMAP__PAGE);
+}
+
+/* Half of what is spared of a shard's share (bounds.h). */
+static uint64_t worthwhile_in(const walmap_options *options) {
+  uint64_t bytes = options->max_bytes / options->shards / 64;
+  return bytes == 0 || bytes > WORTHWHILE ? WORTHWHILE : bytes;
+}
+
 walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start, uint64_t capacity, uint64_t bytes,
                                            walmap__order *order) {
   walmap__generation *g = walmap__memory_alloc(shard->memory, sizeof *g);
@@ -43,7 +57,9 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   memset(g, 0, sizeof *g);
   g->retired.free = free_retired_generation;
   g->start = start;
-  walmap__log_init(&g->log, shard->memory, &shard->limbo, start + 1, shard->options->first_segment);
+  g->worthwhile = worthwhile_in(shard->options);
+  walmap__log_init(&g->log, shard->memory, &shard->limbo, start + 1, shard->options->first_segment,
+                   walmap__longest_segment(shard->options));
   walmap__log_expect(&g->log, bytes);
   if (walmap__index_init(&g->index, &g->log, shard->memory, &shard->limbo, shard->options, capacity) != WALMAP_OK) {
     walmap__memory_free(shard->memory, g, sizeof *g);
@@ -58,11 +74,19 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   return g;
 }
 
-/* The expected entries are only a hint that costs memory at once, so there is a limit; beyond it the index grows. */
+/*
+** The expected entries are only a hint that costs memory at once, so there is a limit; beyond it the index grows. The
+** hint must not take what a bound allows, either.
+*/
 static uint64_t expected_entries(const walmap__shard *shard) {
-  enum { MOST = 1 << 24 }; /* of a map: 128 MiB of index */
-  uint64_t capacity = shard->options->capacity;
-  return (capacity < MOST ? capacity : MOST) / shard->options->shards;
+  enum { A_BOUNDED_ENTRY = 64 }; /* bytes: a guess */
+  const walmap_options *o = shard->options;
+  uint64_t most = 1 << 24; /* of a map: 128 MiB of index */
+  if (o->max_entries != 0 && o->max_entries < most)
+    most = o->max_entries;
+  if (o->max_bytes != 0 && o->max_bytes / A_BOUNDED_ENTRY < most)
+    most = o->max_bytes / A_BOUNDED_ENTRY;
+  return (o->capacity < most ? o->capacity : most) / o->shards;
 }
 
 static walmap__generation *first_for(walmap__shard *shard, uint64_t capacity, uint64_t bytes) {
@@ -216,7 +240,7 @@ static void free_waiting(walmap__shard *shard, uint64_t blocks) {
 static void close_batches(walmap__shard *shard, walmap__generation *g, bool force) {
   walmap__garbage *d = &g->garbage;
   uint64_t n = d->end - d->first;
-  bool enough = n >= MIN_BATCH || force || g->dead - g->batch_dead >= BATCH_BYTES;
+  bool enough = n >= MIN_BATCH || force || g->dead - g->batch_dead >= g->worthwhile;
   bool garbage = d->first == d->batch_end && n > 0 && enough;
   bool memory = !shard->waiting && shard->limbo.first;
   if (!garbage && !memory)

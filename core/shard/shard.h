@@ -36,7 +36,15 @@ typedef struct walmap__job {
   walmap__segment *first, *last, *copy;
   walmap__segment *at;
   size_t offset;
+  size_t hand_offset; /* in the copy: where the hand of eviction is to go on, if it is in the run */
 } walmap__job;
+
+/* Where eviction goes on looking (evict.h). */
+typedef struct walmap__hand {
+  walmap__segment *segment; /* NULL: at the log's begin */
+  size_t offset;
+  uint64_t behind; /* bytes of the log's later segments, as it came to this one */
+} walmap__hand;
 
 typedef struct walmap__generation {
   walmap__retired retired;
@@ -46,12 +54,14 @@ typedef struct walmap__generation {
   walmap__index index;
   walmap__garbage garbage;
   walmap__job job;
+  walmap__hand hand;
   walmap__expiry expiry;
   _Atomic uint64_t tombstone_horizon; /* past every tombstone that compaction has dropped (changes.h) */
   uint64_t len;                       /* live entries, without those that were swept (expiry.h) */
   uint64_t dead; /* bytes that compaction would free: records that died or were swept, `prev` words of live ones */
   walmap__order *order; /* the tree of its keys, which is the map's; NULL: the map is not ordered */
   uint32_t shard_id;
+  uint64_t worthwhile;  /* dead bytes: fewer are left alone, as a few pages are not worth the work */
   uint64_t expirations; /* entries that were swept, or superseded after they had expired, since the map was made */
 
   /* `dead` when the present batch of garbage was closed, and the one before, without what compaction has freed since */
@@ -86,6 +96,10 @@ typedef struct walmap__shard {
   uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
   uint32_t
       tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
+  uint64_t others;           /* bytes: its part of the memory that is no log, as no reader held it last (bounds.h) */
+  uint64_t counted;          /* entries of this shard in map->entries (bounds.h) */
+  uint64_t evicting;         /* entries that the running transaction has evicted */
+  walmap__counter evictions; /* that were committed */
   uint64_t horizon_clock, horizon_time; /* when this is no reader's time any more, no reader has an older clock */
   walmap__memory *memory;
   walmap__epoch *epoch;
@@ -108,6 +122,9 @@ typedef struct walmap__shard_context {
 
 void walmap__shard_init(walmap__shard *shard, uint32_t id, const walmap__shard_context *context);
 void walmap__shard_destroy(walmap__shard *shard);
+
+/* The longest segment of a map with these options, but for long records: where max_bytes is set, a 64th of a share. */
+size_t walmap__longest_segment(const walmap_options *options);
 
 /*
 ** Makes an empty generation, not linked yet. `start` is the LSN before its first record. It has room for `capacity`

@@ -5,6 +5,7 @@
 ** proved good, the generations are linked. They are visible past the present commit points, so the commit shows them
 ** and a rollback drops them (shard.h). An error before that frees them and leaves the map as it was.
 */
+#include "mvcc/bounds.h"
 #include "mvcc/txn.h"
 #include "transfer/bulk_load.h"
 
@@ -42,10 +43,36 @@ static int lock_and_flush(walmap_txn *txn) {
   return result;
 }
 
+/*
+** Where error_when_full is set: FULL when there are more entries, or bytes of a shard, than the bounds allow. The
+** transaction has locked all shards, so the entries that are claimed are its own.
+*/
+static int admit_loaded(walmap_txn *txn, const walmap__bulk_load *b) {
+  walmap *map = txn->map;
+  if (!map->options.error_when_full)
+    return WALMAP_OK;
+  if (map->options.max_entries != 0 && b->entries > map->options.max_entries)
+    return WALMAP_FULL;
+  for (uint32_t i = 0; i < map->n_shards && map->options.max_bytes != 0; i++) {
+    walmap__bounds_measure(&map->shards[i]);
+    if (b->shards[i].generation->log.bytes > walmap__share_of(&map->shards[i]).live)
+      return WALMAP_FULL;
+  }
+  int64_t claimed = map->options.max_entries == 0 ? 0 : (int64_t)b->entries;
+  int64_t more = claimed - atomic_load(&map->entries);
+  if (more > 0) {
+    atomic_fetch_add(&map->entries, more);
+    txn->claimed += more;
+  }
+  return WALMAP_OK;
+}
+
 static int link_loaded(walmap_txn *txn, walmap__bulk_load *b, int result, uint64_t *entries) {
   if (result != WALMAP_OK)
     return result;
-  result = mark_all(txn);
+  result = admit_loaded(txn, b);
+  if (result == WALMAP_OK)
+    result = mark_all(txn);
   if (result != WALMAP_OK) {
     walmap__bulk_load_drop(b);
     return result;

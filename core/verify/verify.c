@@ -114,7 +114,8 @@ static bool check_published(const walmap__inspection *in) {
   return check_same(in, "commit point", atomic_load(&in->map->commit_points[id]), walmap__shard_end(in->shard)) &&
          check_same(in, "entries published", told.len, c->live) &&
          check_same(in, "bytes published", told.bytes, c->bytes) &&
-         check_same(in, "dead bytes published", told.dead, c->dead);
+         check_same(in, "dead bytes published", told.dead, c->dead) &&
+         (in->map->options.max_entries == 0 || check_same(in, "entries for the bound", in->shard->counted, c->live));
 }
 
 static bool check_limbo(const walmap__inspection *in) {

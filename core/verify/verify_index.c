@@ -37,6 +37,7 @@ static bool check_slot(const walmap__inspection *in, const walmap__subtable *t, 
 static bool check_subtable(walmap__inspection *in, const walmap__subtable *t) {
   uint32_t n = 1u << t->bits, count = 0;
   uint64_t passed = 0, noted = 0;
+  bool known = true; /* passed sticks at its greatest number */
   for (uint32_t b = 0; b < n; b++) {
     for (unsigned slot = 0; slot < WALMAP__BUCKET_SLOTS; slot++) {
       if (atomic_load(&t->buckets[b].tag[slot]) == 0)
@@ -46,11 +47,15 @@ static bool check_subtable(walmap__inspection *in, const walmap__subtable *t) {
       count++;
     }
     noted += atomic_load(&t->buckets[b].passed);
+    known &= atomic_load(&t->buckets[b].passed) != UINT16_MAX;
+    if (atomic_load(&t->buckets[b].visited) >> WALMAP__BUCKET_SLOTS != 0 ||
+        (atomic_load(&t->buckets[b].visited) != 0 && !in->g->index.keeps_visits))
+      return walmap__fault(in, "bucket %lu of a subtable notes visits of slots that there are not", (unsigned long)b);
   }
   if (count != t->count)
     return walmap__fault(in, "a subtable of the index has %lu entries, but %lu were counted", (unsigned long)t->count,
                          (unsigned long)count);
-  if (passed != noted)
+  if (known && passed != noted)
     return walmap__fault(in, "entries of the index have passed %llu buckets, but %llu were noted",
                          (unsigned long long)passed, (unsigned long long)noted);
   in->recount.slots += count;

@@ -31,6 +31,7 @@ static bool check_list(const walmap__inspection *in) {
   const walmap__log *log = &in->g->log;
   const walmap__segment *before = NULL;
   uint64_t from = in->g->start + 1;
+  uint64_t capacity = 0;
   uint32_t n = 0;
   for (const walmap__segment *s = first_of(log); s; before = s, s = next_segment_of(s), n++) {
     if (s->previous != before)
@@ -38,7 +39,10 @@ static bool check_list(const walmap__inspection *in) {
     if (!check_segment(in, s, from))
       return false;
     from = s->first_lsn + (walmap__segment_used(s) >> 2);
+    capacity += s->capacity;
   }
+  if (capacity != log->capacity)
+    return walmap__fault(in, "the log counts its segments' capacity wrongly");
   if (log->last != before || (log->active && (log->active != log->last || from != log->end)))
     return walmap__fault(in, "the log ends with another segment than its last");
   return n == log->n_segments || walmap__fault(in, "the log counts its segments wrongly");
@@ -243,6 +247,24 @@ static bool check_records(walmap__inspection *in, const walmap__segment *s, size
   return true;
 }
 
+/* The hand of eviction stands at a record, or at a segment's end. The records are checked already. */
+static bool check_hand(const walmap__inspection *in) {
+  const walmap__hand *hand = &in->g->hand;
+  if (!hand->segment)
+    return true;
+  const walmap__segment *s = first_of(&in->g->log);
+  while (s && s != hand->segment)
+    s = next_segment_of(s);
+  if (!s)
+    return walmap__fault(in, "the hand of eviction stands in no segment of the log");
+  size_t offset = 0, used = walmap__segment_used(s);
+  while (offset < hand->offset && offset < used) {
+    const walmap__record *record = (const walmap__record *)(s->base + offset);
+    offset += walmap__record_size(record, walmap__record_meta(record));
+  }
+  return offset == hand->offset || fault_at(in, s, hand->offset, "the hand of eviction stands at no record");
+}
+
 bool walmap__verify_records(walmap__inspection *in) {
   const walmap__job *job = &in->g->job;
   bool in_run = false;
@@ -254,5 +276,5 @@ bool walmap__verify_records(walmap__inspection *in) {
       return false;
     in->recount.bytes += walmap__segment_used(s);
   }
-  return !job->copy || check_records(in, job->copy, 0);
+  return (!job->copy || check_records(in, job->copy, 0)) && check_hand(in);
 }

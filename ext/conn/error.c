@@ -21,6 +21,8 @@ int wm_error_code(int result) {
     return SQLITE_INTERRUPT;
   case WALMAP_TOOBIG:
     return SQLITE_TOOBIG;
+  case WALMAP_FULL:
+    return SQLITE_FULL;
   case WALMAP_CORRUPT:
     return SQLITE_CORRUPT_VTAB; /* after a plain SQLITE_CORRUPT SQLite lets no COMMIT of the transaction pass */
   default:
@@ -56,6 +58,20 @@ static char *toobig_text(const char *table, const wm_attachment *attachment) {
                          table);
 }
 
+/* A row that alone is beyond max_bytes is refused by tables that evict, too. */
+static char *full_text(const char *table, const wm_attachment *attachment) {
+  const walmap_options *options = walmap_get_options(attachment->map->map);
+  if (options->max_bytes == 0)
+    return sqlite3_mprintf(WM_MODULE ": %s: the table is full: max_entries=%llu", table, options->max_entries);
+  if (options->error_when_full)
+    return sqlite3_mprintf(WM_MODULE ": %s: the table is full: max_bytes=%llu, max_entries=%llu, shards=%u", table,
+                           options->max_bytes, options->max_entries, options->shards);
+  return sqlite3_mprintf(WM_MODULE
+                         ": %s: the row is too long for max_bytes=%llu in %u shards, of which it would fill a "
+                         "third; make the table with a greater max_bytes or fewer shards",
+                         table, options->max_bytes, options->shards);
+}
+
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment) {
   if (result < 0)
     return attachment->failure != NULL ? sqlite3_mprintf("%s", attachment->failure) : NULL;
@@ -66,6 +82,8 @@ char *wm_error_text(int result, const char *table, const wm_attachment *attachme
     return deadlock_text(table, attachment);
   case WALMAP_TOOBIG:
     return toobig_text(table, attachment);
+  case WALMAP_FULL:
+    return full_text(table, attachment);
   case WALMAP_NOMEM:
   case WALMAP_INTERRUPT:
     return NULL;

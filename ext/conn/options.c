@@ -132,6 +132,23 @@ static bool set_ttl(wm_options *options, char **text) {
   return options->has_ttl = true;
 }
 
+static bool set_max_entries(wm_options *options, char **text) {
+  if (!parse_integer(*text, WM_BOUND_MAX, &options->core.max_entries) || options->core.max_entries == 0)
+    return false;
+  return options->has_max_entries = true;
+}
+
+static bool set_max_bytes(wm_options *options, char **text) {
+  if (!parse_integer(*text, WM_BOUND_MAX, &options->core.max_bytes) || options->core.max_bytes < WALMAP_LEAST_SHARE)
+    return false;
+  return options->has_max_bytes = true;
+}
+
+static bool set_on_full(wm_options *options, char **text) {
+  options->core.error_when_full = sqlite3_stricmp(*text, "error") == 0;
+  return options->has_on_full = options->core.error_when_full || sqlite3_stricmp(*text, "evict") == 0;
+}
+
 static bool set_durable(wm_options *options, char **text) {
   uint64_t number;
   if (!parse_integer(*text, 1, &number))
@@ -165,6 +182,9 @@ static const struct option {
     {"busy_timeout", set_busy_timeout, "milliseconds from 0 to " LIMIT(WM_BUSY_TIMEOUT_MAX)},
     {"auto_compact", set_auto_compact, "a percentage from 0 (off) to 99"},
     {"ttl", set_ttl, "seconds above 0 and up to " LIMIT(WM_TTL_MAX) ", as in ttl=60 or ttl=0.25"},
+    {"max_entries", set_max_entries, "a number of entries from 1 to " LIMIT(WM_BOUND_MAX)},
+    {"max_bytes", set_max_bytes, "a number of bytes from 65536 to " LIMIT(WM_BOUND_MAX)},
+    {"on_full", set_on_full, "evict or error"},
     {"durable", set_durable, "0 or 1"},
     {"ordered", set_ordered, "0 or 1"},
 };
@@ -184,10 +204,10 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
   span name = trim(argument, equals != NULL ? (size_t)(equals - argument) : strlen(argument));
   const struct option *option = find_option(name);
   if (option == NULL)
-    return option_error(error,
-                        sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
-                                        "busy_timeout=MS, auto_compact=PERCENT, ttl=SECONDS, durable=N and ordered=N",
-                                        name.size, name.at));
+    return option_error(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
+                                               "busy_timeout=MS, auto_compact=PERCENT, ttl=SECONDS, max_entries=N, "
+                                               "max_bytes=N, on_full=evict|error, durable=N and ordered=N",
+                                               name.size, name.at));
   if (equals == NULL)
     return option_error(error, sqlite3_mprintf("option %s has no value; allowed is %s", option->name, option->allowed));
   unsigned bit = 1U << (option - known);
@@ -205,6 +225,36 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
                                              value.at, option->allowed));
   sqlite3_free(text);
   return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* All of them                                                                                                        */
+
+/* Few shards where bounds are small: the shards' parts of them are to be even. */
+static void choose_shards(wm_options *options) {
+  walmap_options *core = &options->core;
+  while (core->shards > 1 && ((core->max_entries != 0 && core->max_entries / core->shards < WM_ENTRIES_A_SHARD) ||
+                              (core->max_bytes != 0 && core->max_bytes / core->shards < WM_BYTES_A_SHARD)))
+    core->shards /= 2;
+}
+
+/* Options that contradict one another. */
+static int check_bounds_given(wm_options *options, char **error) {
+  const walmap_options *core = &options->core;
+  if (!options->has_shards)
+    choose_shards(options);
+  if (options->has_on_full && !options->has_max_entries && !options->has_max_bytes)
+    return option_error(error, sqlite3_mprintf("option on_full is of use with max_entries or max_bytes only"));
+  if (!options->has_max_bytes)
+    return SQLITE_OK;
+  if (core->max_bytes / core->shards < WALMAP_LEAST_SHARE)
+    return option_error(
+        error, sqlite3_mprintf("option max_bytes=%llu is too little for shards=%u; allowed is %llu or more, or "
+                               "fewer shards",
+                               core->max_bytes, core->shards, WALMAP_LEAST_SHARE * core->shards));
+  if (core->auto_compact == 0)
+    return option_error(error, sqlite3_mprintf("option max_bytes needs auto_compact, which is 0; allowed is 1 to 99"));
+  return SQLITE_OK;
 }
 
 int wm_options_parse(int argc, const char *const *argv, wm_options *options, char **error) {
@@ -225,7 +275,10 @@ int wm_options_parse(int argc, const char *const *argv, wm_options *options, cha
       return rc;
     }
   }
-  return SQLITE_OK;
+  int rc = check_bounds_given(options, error);
+  if (rc != SQLITE_OK)
+    wm_options_free(options);
+  return rc;
 }
 
 void wm_options_free(wm_options *options) {
@@ -253,13 +306,21 @@ static difference first_difference(const wm_options *options, const walmap_optio
     return (difference){"auto_compact", ours->auto_compact, existing->auto_compact};
   if (options->has_ttl && ours->ttl != existing->ttl)
     return (difference){"ttl", ours->ttl, existing->ttl};
+  if (options->has_max_entries && ours->max_entries != existing->max_entries)
+    return (difference){"max_entries", ours->max_entries, existing->max_entries};
+  if (options->has_max_bytes && ours->max_bytes != existing->max_bytes)
+    return (difference){"max_bytes", ours->max_bytes, existing->max_bytes};
+  if (options->has_on_full && ours->error_when_full != existing->error_when_full)
+    return (difference){"on_full", ours->error_when_full, existing->error_when_full};
   if (options->has_ordered && ours->ordered != existing->ordered)
     return (difference){"ordered", ours->ordered, existing->ordered};
   return (difference){NULL, 0, 0};
 }
 
-/* A ttl is told in seconds, as it was given. */
+/* As it was given: a ttl in seconds. */
 static char *text_of(const difference *d, uint64_t number) {
+  if (strcmp(d->name, "on_full") == 0)
+    return sqlite3_mprintf("%s", number != 0 ? "error" : "evict");
   return strcmp(d->name, "ttl") == 0 ? sqlite3_mprintf("%llu.%03llu", number / 1000, number % 1000)
                                      : sqlite3_mprintf("%llu", number);
 }

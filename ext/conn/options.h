@@ -10,8 +10,13 @@
 **    busy_timeout=MS     0 to WM_BUSY_TIMEOUT_MAX; not given: WALMAP_TIMEOUT_OF_SESSION, see wm_conn_busy_timeout
 **    auto_compact=PCT    0 (off) to 99
 **    ttl=SECONDS         above 0 to WM_TTL_MAX, with up to three decimals: how long entries live by default
+**    max_entries=N       1 to WM_BOUND_MAX: the most entries of a committed table
+**    max_bytes=N         1 to WM_BOUND_MAX, and WALMAP_LEAST_SHARE for each shard: the most memory of a committed table
+**    on_full=...         evict or error: what a bound does
 **    durable=0|1         whether the table's rows are kept in its database file; only a table in a file can do so
 **    ordered=0|1         whether the map keeps its keys in order
+**
+** A map with bounds whose shards are not given has as many as leave each WM_ENTRIES_A_SHARD or WM_BYTES_A_SHARD.
 */
 #ifndef WM_OPTIONS_H
 #define WM_OPTIONS_H
@@ -24,11 +29,15 @@
 #define WM_CAPACITY_MAX 1000000000000
 #define WM_CAPACITY_OF_STRANGERS 1000000 /* outside of temp: a schema may come from a file, memory is the host's */
 #define WM_BUSY_TIMEOUT_MAX 86400000     /* a day */
-#define WM_DURABLE_BY_DEFAULT true       /* of tables in a database file */
+#define WM_BOUND_MAX 1000000000000000
+#define WM_ENTRIES_A_SHARD 64
+#define WM_BYTES_A_SHARD ((uint64_t)256 << 10)
+#define WM_DURABLE_BY_DEFAULT true /* of tables in a database file */
 
 typedef struct wm_options {
   char *map; /* the name, NULL when it was not given; from sqlite3_malloc, freed by wm_options_free */
   bool has_shards, has_capacity, has_busy_timeout, has_auto_compact, has_ttl, has_durable, has_ordered;
+  bool has_max_entries, has_max_bytes, has_on_full;
   bool durable; /* as given; WM_DURABLE_BY_DEFAULT if not */
   /* The defaults of walmap_options_init with the given ones over them; hash, sort_key, content are the extension's. */
   walmap_options core;

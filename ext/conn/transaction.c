@@ -88,6 +88,13 @@ void wm_attachment_begin(wm_attachment *attachment) {
   next_generation(attachment);
 }
 
+/* A durable map has no bounds (schema.c). */
+int wm_attachment_evict(wm_attachment *attachment) {
+  if (!wm_attachment_is_begun(attachment) || attachment->map->history != NULL)
+    return WALMAP_OK;
+  return walmap_txn_evict(attachment->txn);
+}
+
 void wm_attachment_commit(wm_attachment *attachment) {
   if (!wm_attachment_is_begun(attachment))
     return;

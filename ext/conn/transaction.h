@@ -47,6 +47,7 @@ void wm_attachment_note_release(wm_attachment *attachment);
 ** The rest is for vtab.c, update.c and control.c. Each is idempotent: several tables of one map report the same event.
 */
 void wm_attachment_begin(wm_attachment *attachment);
+int wm_attachment_evict(wm_attachment *attachment); /* before commit, which cannot fail: OK or NOMEM */
 void wm_attachment_commit(wm_attachment *attachment);
 void wm_attachment_rollback(wm_attachment *attachment);
 int wm_attachment_savepoint(wm_attachment *attachment, int n, bool catching_up); /* a WALMAP code */

@@ -23,6 +23,7 @@ enum {
   COLUMN_CONNECTIONS,
   COLUMN_HITS, /* the first of those that walmap_get_stats has */
   COLUMN_MISSES,
+  COLUMN_EVICTIONS,
   COLUMN_EXPIRATIONS,
   COLUMN_COMMITS,
   COLUMN_ROLLBACKS,
@@ -34,8 +35,9 @@ enum {
 };
 #define DECLARATION                                                                                                    \
   "CREATE TABLE x(name, kind TEXT, file TEXT, entries INTEGER, size INTEGER, reclaimable INTEGER, memory INTEGER,"     \
-  " shards INTEGER, connections INTEGER, hits INTEGER, misses INTEGER, expirations INTEGER, commits INTEGER,"          \
-  " rollbacks INTEGER, busy INTEGER, deadlocks INTEGER, compacted INTEGER, oldest_reader REAL, pinned INTEGER)"
+  " shards INTEGER, connections INTEGER, hits INTEGER, misses INTEGER, evictions INTEGER, expirations INTEGER,"        \
+  " commits INTEGER, rollbacks INTEGER, busy INTEGER, deadlocks INTEGER, compacted INTEGER, oldest_reader REAL, "      \
+  "pinned INTEGER)"
 
 typedef struct stats_cursor {
   sqlite3_vtab_cursor base;
@@ -107,9 +109,11 @@ static void result_counted(sqlite3_context *context, stats_cursor *cursor, int w
     walmap_get_stats(cursor->map->map, s);
   cursor->has_stats = true;
   const uint64_t counted[] = {
-      [COLUMN_HITS] = s->hits,           [COLUMN_MISSES] = s->misses,       [COLUMN_EXPIRATIONS] = s->expirations,
-      [COLUMN_COMMITS] = s->commits,     [COLUMN_ROLLBACKS] = s->rollbacks, [COLUMN_BUSY] = s->busy,
-      [COLUMN_DEADLOCKS] = s->deadlocks, [COLUMN_COMPACTED] = s->compacted, [COLUMN_PINNED] = s->pinned,
+      [COLUMN_HITS] = s->hits,           [COLUMN_MISSES] = s->misses,
+      [COLUMN_EVICTIONS] = s->evictions, [COLUMN_EXPIRATIONS] = s->expirations,
+      [COLUMN_COMMITS] = s->commits,     [COLUMN_ROLLBACKS] = s->rollbacks,
+      [COLUMN_BUSY] = s->busy,           [COLUMN_DEADLOCKS] = s->deadlocks,
+      [COLUMN_COMPACTED] = s->compacted, [COLUMN_PINNED] = s->pinned,
   };
   if (which == COLUMN_OLDEST_READER)
     sqlite3_result_double(context, (double)s->oldest_reader / 1000);

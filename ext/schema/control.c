@@ -118,6 +118,8 @@ static int control_sync(sqlite3_vtab *vtab) {
   wm_conn *conn = conn_of(vtab);
   for (wm_attachment *attachment = conn->attachments; attachment != NULL; attachment = attachment->next) {
     int result = wm_durable_sync_attachment(attachment);
+    if (result == WALMAP_OK)
+      result = wm_attachment_evict(attachment);
     if (result != WALMAP_OK) {
       vtab->zErrMsg = wm_error_text(result, WM_CONTROL, attachment);
       return wm_error_code(result);

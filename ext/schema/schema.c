@@ -109,6 +109,16 @@ static int check_volatile(const wanted *w, char **err) {
                                            w->table, w->schema));
 }
 
+/* Of a table that has one. What a durable table's memory evicts would have to leave its file as well. */
+static int check_durable(const wanted *w, char **err) {
+  if (!w->owner.durable || (!w->options.has_max_entries && !w->options.has_max_bytes))
+    return SQLITE_OK;
+  return schema_error(err,
+                      sqlite3_mprintf(WM_MODULE ": %s: max_entries and max_bytes need durable=0, or a temp table: a "
+                                                "durable table keeps all its rows",
+                                      w->table));
+}
+
 static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
   w->schema = sqlite3_mprintf("%s", wm_conn_schema_name(conn, argv[1]));
   w->table = sqlite3_mprintf("%s", argv[2]);
@@ -123,7 +133,9 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
   if (w->options.map == NULL) {
     int rc = choose_by_database(conn->db, w);
-    return rc == SQLITE_OK && w->owner.kind != WM_FILE ? check_volatile(w, err) : rc;
+    if (rc != SQLITE_OK)
+      return rc;
+    return w->owner.kind == WM_FILE ? check_durable(w, err) : check_volatile(w, err);
   }
   if (!wm_schema_is_temp(w->schema))
     return schema_error(err, sqlite3_mprintf(WM_MODULE

@@ -149,7 +149,10 @@ static int vtab_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlit
 static int vtab_sync(sqlite3_vtab *base) {
   wm_vtab *vtab = (wm_vtab *)base;
   enter_phase(vtab, vtab->phase != OUTSIDE, SYNCED);
-  return wm_error_table(base, wm_durable_sync(vtab->table), vtab->table); /* T7: after it nothing can fail */
+  int result = wm_durable_sync(vtab->table);
+  if (result == WALMAP_OK)
+    result = wm_attachment_evict(vtab->table->attachment);
+  return wm_error_table(base, result, vtab->table); /* T7: after it nothing can fail */
 }
 
 static int vtab_commit(sqlite3_vtab *base) {

@@ -130,6 +130,7 @@ static void build_expired(walmap *map) {
 typedef struct scene {
   const char *name;
   void (*build)(walmap *map);
+  uint64_t max_entries; /* 0: no bound */
 } scene;
 
 /* The tree of an ordered map has one leaf, which the next key splits; shard 0 has keys in front of and behind all. */
@@ -139,8 +140,24 @@ static void build_leaf(walmap *map) {
   put(map, NEAR, 7);
 }
 
+/*
+** A full map: the hand of eviction, in shard 0, passes one entry that was visited, and then finds others that no
+** operation reads. So which entries go does not depend on who reads at the same time.
+*/
+enum { SPARE_KEYS = 8, BOUND = SPARE_KEYS + 2 };
+
+static void build_bounded(walmap *map) {
+  for (uint32_t i = 0; i < SPARE_KEYS; i++)
+    put(map, HOT + (20 + i) * SHARDS, i);
+  put(map, HOT, 0);
+  put(map, NEAR, 7);
+  uint32_t visited = HOT + 20 * SHARDS;
+  MUST_OK(walmap_get(map, &visited, 4, NULL, 0, NULL));
+}
+
+static const scene bounded_scene = {"bounded", build_bounded, BOUND};
 static const scene leaf_scene = {"leaf", build_leaf};
-static const scene scenes[] = {{"small", build_small},
+static const scene scenes[] = {{"small", build_small, 0},
                                {"full", build_full},
                                {"halfway", build_halfway},
                                {"expiring", build_expiring},
@@ -156,6 +173,7 @@ static walmap *open_scene(const scene *s) {
   options.hash = hash;
   options.seed_given = true;
   options.clock = tell_time;
+  options.max_entries = s->max_entries;
   atomic_store(&the_time, AT_FIRST);
   walmap *map;
   MUST_OK(walmap_open(&options, &map));
@@ -314,6 +332,25 @@ static uint64_t set_fresh(walmap *map) { return set(map, FRESH, 100); }
 
 static uint64_t set_used_slot(walmap *map) { return set(map, USED_SLOT, 100); }
 
+/* Two keys that are absent, in shard 0. */
+static uint64_t add_two(walmap *map) {
+  walmap_session *session;
+  walmap_txn *txn;
+  int result = WALMAP_OK;
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(map, session, &txn));
+  walmap_txn_begin(txn);
+  for (uint32_t key = FRESH + SHARDS; key <= FRESH + 2 * SHARDS && result == WALMAP_OK; key += SHARDS) {
+    uint64_t value = key;
+    result = walmap_txn_set(txn, &key, 4, &value, 8);
+  }
+  if (result == WALMAP_OK)
+    walmap_txn_commit(txn);
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  return (uint64_t)result;
+}
+
 static uint64_t remove_hot(walmap *map) {
   uint32_t key = HOT;
   return (uint64_t)walmap_remove(map, &key, 4);
@@ -436,5 +473,10 @@ static const operation writers[] = {
     {"let time pass", let_time_pass},
     {"set expiring hot", set_expiring_hot},
 };
+static const operation evicters[] = {{"set fresh", set_fresh},
+                                     {"add two", add_two},
+                                     {"set hot", set_hot},
+                                     {"remove hot", remove_hot},
+                                     {"compact", compact}};
 
 #endif

@@ -19,7 +19,7 @@ typedef struct fixture {
 static fixture *open_epoch(void) {
   fixture *f = calloc(1, sizeof *f);
   MUST(f != NULL && (f->epoch = walmap__alloc_aligned(sizeof *f->epoch, 64)) != NULL);
-  walmap__memory_init(&f->memory, &walmap__default_allocator);
+  walmap__memory_init(&f->memory, &walmap__default_allocator, false);
   walmap__epoch_init(f->epoch);
   return f;
 }

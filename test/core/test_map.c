@@ -63,7 +63,7 @@ static uint64_t count_by_cursor(walmap_state *state) {
 static void versions_and_texts(void **unused) {
   (void)unused;
   assert_string_equal(walmap_version(), WALMAP_VERSION);
-  for (int i = WALMAP_OK; i <= WALMAP_EXISTS; i++) {
+  for (int i = WALMAP_OK; i <= WALMAP_FULL; i++) {
     assert_non_null(walmap_result_text(i));
     assert_true(*walmap_result_text(i));
     for (int j = WALMAP_OK; j < i; j++)
