@@ -55,7 +55,7 @@ FUZZERS      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c) $(EXT_SOURCES))
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
-.PHONY: all help deps demo test test-aarch64 test-cluster test-litestream test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards bench-hosts plots fuzz valgrind soak \
+.PHONY: all help deps demo test test-aarch64 test-cluster test-litestream test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards bench-cache bench-hosts plots fuzz valgrind soak \
         check format shell test-sqlite packages test-packages test-windows bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
@@ -213,6 +213,8 @@ bench-hosts: ## the same cache in threads of Python and Node.js, beside what the
 	@test/tools/get-node
 	@$(MAKE) --no-print-directory all
 	@WALMAP_SO=$(WALMAP) test/bench/hosts/run
+bench-cache: ## how often maps with bounds miss, beside exact LRU, FIFO and SIEVE, and what evicting costs
+	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full BENCHES=$(BUILD)/test/bench/bench_cache
 run-benches:
 	@test/tools/deps build bench
 	@$(MAKE) --no-print-directory all bench-programs

@@ -12,9 +12,9 @@
 **   [a][b][ ][c][ ][d][e][ ][f][ ][ ][g][h] | [i][j]             records of the log; gaps are dead ones
 **
 ** The queue is the shard's log, as compaction keeps its order: so no entry needs links. The marks are bits in the index
-** (index.h). The hand turns back at the newest eighth of what is alive, as otherwise it would meet entries that had no time
-** to be visited (where it may: "scans" and "shifts" in test/bench/README.md). After 256 entries that were visited it
-** takes the next one, visited or not, so that a write has bounded work.
+** (index.h). The hand turns back at the newest eighth of what is alive, as otherwise it would meet entries that had no
+** time to be visited ("shift" in test/bench/README.md). After 256 entries that were visited
+** it takes the next one, visited or not, so that a write has bounded work.
 **
 ** What evictions keep (E2). An eviction is a removal like any other: a tombstone, written by the holder of the shard
 ** lock, committed in one step with what made it necessary. So what C1 to C7, and T1 to T7 in SQL, say of removals holds

@@ -12,9 +12,9 @@
 ** Extendible hashing: a full subtable splits alone, in some 25 us, and no other part moves. While it has less than 128
 ** buckets it is doubled instead. Two that came from one split are merged when both are nearly empty. An entry goes to
 ** the first bucket with room from its home bucket on; `passed` of each bucket that it passes counts it, so a search
-** ends at the first bucket with passed = 0; at 65,535 it stays for ever, and searches go on. If many keys have one hash, splitting does not help: then the directory
-** would outgrow the subtables, and the subtable is doubled instead, so that bad hashes cost time, never memory without
-** bound.
+** ends at the first bucket with passed = 0; at 65,535 it stays for ever, and searches go on. If many keys have one
+** hash, splitting does not help: then the directory would outgrow the subtables, and the subtable is doubled instead,
+** so that bad hashes cost time, never memory without bound.
 **
 ** Readers take no lock. Why that is right (I1): an address that a reader finds is only a candidate; the record's own
 ** key decides. A filled slot keeps its key until no reader needs the key (shard.c clears a slot when its tombstone is
