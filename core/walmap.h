@@ -143,10 +143,10 @@ typedef struct walmap_options {
   void *clock_ctx;
   walmap_allocator allocator;  /* alloc NULL is the default */
   bool ordered;                /* the map keeps its keys in order too: walmap_ordered_seek. See below */
+  bool error_when_full;        /* a write beyond a bound is refused with FULL. false: the commit evicts */
   walmap_sort_key_fn sort_key; /* of an ordered map; NULL is the keys' own bytes */
   uint64_t max_entries;        /* the most entries of a committed map; 0 is no bound. See "Bounds" */
   uint64_t max_bytes;          /* the most memory of a committed map, as walmap_memory; 0 is no bound */
-  bool error_when_full;        /* a write beyond a bound is refused with FULL. false: the commit evicts */
 } walmap_options;
 
 /*

@@ -56,8 +56,6 @@ struct walmap {
   _Atomic uint64_t *commit_points;
   walmap__shard_stats (*stats)[2];
 
-  _Alignas(64) _Atomic int64_t entries; /* claimed or committed, where max_entries bounds them (bounds.h) */
-
   /* One cache line that every read loads, and that a commit of several shards changes. */
   _Alignas(64) _Atomic uint64_t commits; /* odd while a commit of several shards is on its way */
   uint32_t n_shards;
@@ -67,6 +65,7 @@ struct walmap {
   pthread_mutex_t committing;
   pthread_mutex_t waiting;
   pthread_cond_t committed;
+  _Atomic int64_t entries; /* claimed or committed, where max_entries bounds them (bounds.h) */
 
   /* What is counted (counters.h). */
   pthread_mutex_t counting;          /* guards the list of states and what freed ones have counted */

@@ -207,7 +207,7 @@ static double walmap_misses(const trace *t, uint64_t max_entries, uint64_t max_b
   return (double)misses / t->n;
 }
 
-/* The memory of a map that holds so many entries and has no bounds; its regions are counted whole, so many are asked. */
+/* The memory of so many entries in a map without bounds, by that of many: its regions are counted whole. */
 static uint64_t bytes_for(uint32_t entries) {
   uint32_t many = entries < 1000000 ? 1000000 : entries;
   walmap *map = open_cache(0, 0);
