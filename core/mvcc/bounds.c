@@ -137,7 +137,7 @@ static int evict_from_changed(walmap__committer *c, uint64_t *n, bool what_it_wr
   for (uint32_t i = 0; i < *c->n; i++)
     grown += growth_of(&c->shards[i]);
   int result = WALMAP_OK;
-  for (uint32_t i = 0; i<2 * *c->n && * n> 0 && result == WALMAP_OK; i++) {
+  for (uint32_t i = 0; *n != 0 && i < 2 * *c->n && result == WALMAP_OK; i++) {
     walmap__shard *const *shard = &c->shards[i % *c->n];
     uint64_t before = what_it_wrote ? UINT64_MAX : commit_point_of(c->map, *shard), share = *n;
     if (i < *c->n && grown > 0)
@@ -161,7 +161,7 @@ static bool is_changed(const walmap__committer *c, const walmap__shard *shard) {
 static int evict_from_others(walmap__committer *c, uint64_t *n) {
   uint32_t n_shards = c->map->n_shards, from = c->shards[0]->id;
   int result = WALMAP_OK;
-  for (uint32_t i = 1; i<n_shards && * n> 0 && result == WALMAP_OK; i++) {
+  for (uint32_t i = 1; *n != 0 && i < n_shards && result == WALMAP_OK; i++) {
     walmap__shard *other = &c->map->shards[(from + i) & (n_shards - 1)];
     if (!is_changed(c, other) && c->borrow(c->ctx, other))
       result = evict(c, other, commit_point_of(c->map, other), n);

@@ -335,7 +335,7 @@ static void space_of_other_shards(void **unused) {
   for (uint32_t i = 0; i < 100000; i++)
     MUST_OK(walmap_set(map, "k", 1, "v", 1));
   assert_int_equal(walmap_len(map), 1);
-  assert_in_range(walmap_size(map), 0, 16 * 48 * 1024);
+  assert_in_range(walmap_size(map), 0, 16 * 64 * 1024); /* a segment or two a shard */
   assert_in_range(walmap_memory(map), 0, before / 4);
   walmap_close(map);
 }
