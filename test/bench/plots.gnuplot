@@ -98,3 +98,23 @@ if (picture eq 'shards') {
   }
   unset multiplot
 }
+
+if (picture eq 'cache') {
+  array files[2] = ['misses-tenth', 'misses-hundredth']
+  array titles[2] = ['room for 20,000 of 200,000 keys', 'room for 10,000 of 1,000,000 keys']
+  array names[4] = ['walmap, max_entries', 'walmap, max_bytes', 'SIEVE', 'FIFO']
+  array colours[4] = ['#0072b2', '#56b4e9', '#e69f00', '#cc79a7']
+  set style data histograms
+  set style histogram clustered gap 1
+  set style fill solid noborder
+  set yrange [0.7:1.3]
+  set ytics 0.1
+  set xtics rotate by 30 right
+  set multiplot layout 1,2 title "Misses of a cache as parts of exact LRU's"
+  do for [i = 1:2] {
+    set title titles[i]
+    plot for [j = 1:4] data . '/' . files[i] using (column(j + 1)):xtic(1) lc rgb colours[j] title names[j], \
+      1 with lines lc rgb '#333333' dt 2 title 'LRU'
+  }
+  unset multiplot
+}
