@@ -120,8 +120,10 @@ static WALMAP__NOINLINE int set_bounded(walmap__write *w, const void *value, siz
 }
 
 static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
-  if (WALMAP__UNLIKELY(w->shard->map->bounded))
-    return set_bounded(w, value, value_len, expires);
+  if (WALMAP__UNLIKELY(w->shard->map->bounded)) {
+    walmap__write copy = *w; /* a call with `w` would keep all of it in memory, for maps without bounds too */
+    return set_bounded(&copy, value, value_len, expires);
+  }
   int result = walmap__write_prepare(w, value_len, expires, false);
   if (result != WALMAP_OK)
     return finish_single(w, result);
