@@ -15,6 +15,7 @@
 ** fit into so many bytes of a map without bounds, in which nothing is dead. Costs are processor time.
 */
 #include "report.h"
+#include "times.h"
 
 #include <time.h>
 
@@ -285,6 +286,20 @@ static double time_sets(walmap *map, uint32_t from, uint32_t n, uint64_t seed) {
   return ns;
 }
 
+/* The same after each fourth key was removed and set again, so that its first get must mark it as visited. */
+static double time_gets_of_unread(walmap *map, uint32_t from, uint32_t n) {
+  double ns = 0;
+  for (uint32_t part = 0; part < 4; part++) {
+    for (uint32_t i = part; i < n; i += 4) {
+      uint32_t key = from + i;
+      MUST(walmap_remove(map, &key, sizeof key) == WALMAP_OK);
+      MUST(walmap_set(map, &key, sizeof key, value, SHORT_VALUE) == WALMAP_OK);
+    }
+    ns += time_gets(map, from, n, 7 + part) / 4;
+  }
+  return ns;
+}
+
 /*
 ** All maps are full, and have been overwritten once. Then: present keys are set again, until compaction has nothing new
 ** to it; and new keys, each of which evicts another where there are bounds.
@@ -299,6 +314,8 @@ static void measure_way(report *r, const char *name, uint32_t keys, uint64_t max
   report_sample(r, "set of a present key", name, time_sets(map, newest + some, some, 3));
   (void)time_gets(map, newest + some, some, 4);
   report_sample(r, "get", name, time_gets(map, newest + some, some, 5));
+  if (!max_bytes)
+    report_sample(r, "get, a quarter unread", name, time_gets_of_unread(map, newest + some, some));
   report_sample(r, "set of another key", name, time_sets(map, from, some, 6));
   walmap_close(map);
 }
@@ -312,6 +329,8 @@ static void measure_costs(report *r, uint32_t keys) {
     measure_way(r, "max_entries", keys, keys, 0);
     measure_way(r, "max_bytes", keys, 0, bytes);
   }
+  report_values(r, "get, a quarter unread, max_entries", "ns", report_median(r, "get, a quarter unread", "max_entries"),
+                "no bounds", report_median(r, "get, a quarter unread", "no bounds"), RATIO_AT_MOST, 1.10);
   for (int way = 0; way < 2; way++) {
     const char *name = way ? "max_bytes" : "max_entries";
     report_values(r, way ? "get, max_bytes" : "get, max_entries", "ns", report_median(r, "get", name), "no bounds",
@@ -325,6 +344,47 @@ static void measure_costs(report *r, uint32_t keys) {
   }
 }
 
+/*
+** The times of single sets of new keys, a quarter of which expire after 20 ms: in a map with bounds each evicts, and
+** what expires comes in between. Of the calls among which the thread was preempted, 256 are dropped.
+*/
+static void measure_longest(report *r, const char *name, uint32_t keys, uint64_t max_bytes) {
+  enum { CHUNK = 256, LIFE = 20 };
+  walmap *map = open_cache(0, max_bytes);
+  histogram *all = must_alloc(sizeof *all);
+  memset(all, 0, sizeof *all);
+  (void)time_sets(map, 0, keys, 1);
+  for (uint32_t key = keys; key < 6 * keys;) {
+    uint64_t times[CHUNK];
+    long before = preemptions();
+    for (uint32_t i = 0; i < CHUNK; i++, key++) {
+      uint64_t expires = key % 4 == 0 ? walmap_clock(map) + LIFE : WALMAP_NEVER, start = now_ns();
+      MUST(walmap_set_expiring(map, &key, sizeof key, value, SHORT_VALUE, expires) == WALMAP_OK);
+      times[i] = now_ns() - start;
+    }
+    for (uint32_t i = 0; i < CHUNK && preemptions() == before; i++)
+      histogram_add(all, times[i]);
+  }
+  report_sample(r, "set", name, histogram_at(all, 0.5) / 1e3);
+  report_sample(r, "p99.9", name, histogram_at(all, 0.999) / 1e3);
+  report_sample(r, "p99.99", name, histogram_at(all, 0.9999) / 1e3);
+  free(all);
+  walmap_close(map);
+}
+
+static void measure_stalls(report *r, uint32_t keys) {
+  enum { ROUNDS = 5 };
+  report_title(r, "single sets, %u entries of %d bytes, a quarter expire", keys, SHORT_VALUE);
+  for (int round = 0; round < ROUNDS; round++) {
+    measure_longest(r, "no bounds", keys, 0);
+    measure_longest(r, "max_bytes", keys, (uint64_t)keys * 160);
+  }
+  static const char *const names[] = {"max_bytes", "no bounds"};
+  report_ways(r, "set", "us", names, 2);
+  report_ways(r, "p99.9", "us", names, 2);
+  report_ways(r, "p99.99", "us", names, 2);
+}
+
 int main(int argc, char **argv) {
   bool quick = argc > 1 && strcmp(argv[1], "quick") == 0;
   report *r = report_open("bench_cache", "LRU, FIFO and SIEVE of its own");
@@ -332,6 +392,7 @@ int main(int argc, char **argv) {
   measure_misses(r, 200000, n, 10, 0.90);
   measure_misses(r, 1000000, n, 100, 0.93);
   measure_costs(r, quick ? 50000 : 200000);
+  measure_stalls(r, quick ? 50000 : 200000);
   report_close(r);
   return 0;
 }
