@@ -199,12 +199,12 @@ uint64_t walmap_clock(walmap *map);
 ** has read, by walmap_get, _view, _state_get, _state_get_many or _txn_get, since the hand of eviction came by last.
 **   max_entries      Is never exceeded, entries included that have expired and were not noticed yet.
 **   max_bytes        Counts what walmap_memory counts, at least WALMAP_LEAST_SHARE for each shard. Each shard has an
-**                    equal share. It is exceeded by a 32nd and a record for each shard at most; but while an old state
-**                    is open, what it keeps comes on top. A record longer than about a third of a shard's share is
-**                    refused with FULL, and evicts nothing: with fewer shards longer ones fit. With an allocator of
-**                    your own memory is counted in regions of 2 MiB, which come on top too. auto_compact must not be 0.
-**                    Tables that do not shrink may come on top after a transaction that has written many times the
-**                    bound: some 50 bytes for each thousand entries that it wrote.
+**                    equal share. It is exceeded by a 32nd, and for each shard by a record and 8 KiB, at most; but
+**                    while an old state is open, what it keeps comes on top. A record longer than about a third of a
+**                    shard's share is refused with FULL, and evicts nothing: with fewer shards longer ones fit. With an
+**                    allocator of your own memory is counted in regions of 2 MiB, which come on top too. auto_compact
+**                    must not be 0. Tables that do not shrink may come on top after a transaction that has written many
+**                    times the bound: some 50 bytes for each thousand entries that it wrote.
 **   error_when_full  Also what open transactions have added counts. The call that gives FULL changes nothing, and its
 **                    transaction may go on.
 ** A restored image may be larger than the bounds: the commit evicts what is too much, oldest entries first; with

@@ -56,7 +56,7 @@ db.execute("BEGIN")
 db.execute("DELETE FROM kv WHERE key = 'a'")
 open_still = []
 for sql, parameters in (("SELECT length(walmap_snapshot('temp.kv'))", ()), ("SELECT walmap_restore('temp.kv', ?)", image)):
-    db.set_progress_handler(lambda: 1, 500)
+    db.set_progress_handler(lambda: 1, 100)
     refused = raises(lambda: run(db, sql, parameters), "interrupted")
     db.set_progress_handler(None, 0)
     open_still.append((refused, db.in_transaction))
