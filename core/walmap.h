@@ -30,7 +30,8 @@
 **     of transactions is found at once, and its youngest party gets WALMAP_DEADLOCK: the session whose first wait since
 **     its last commit began latest.
 **  C6 An image is one committed state, taken while writers go on.
-**  C7 walmap_txn_commit and walmap_txn_rollback cannot fail.
+**  C7 walmap_txn_commit and walmap_txn_rollback cannot fail. (Where memory is out, a commit may leave a map above its
+**     bound until the next one: see "Bounds".)
 */
 #ifndef WALMAP_H
 #define WALMAP_H
@@ -195,9 +196,9 @@ uint64_t walmap_clock(walmap *map);
 ** Bounds. Where max_entries or max_bytes is set, a committed map is within them: the commit evicts entries, or, with
 ** error_when_full, writes beyond a bound are refused with FULL. A transaction may go beyond until it ends, and what it
 ** wrote is not evicted before that; a rollback evicts nothing. Evicted entries are removed as by walmap_remove: states
-** keep what they saw, and changes tell of it. Which entries go is core/mvcc/evict.h's matter: mostly those that nobody
-** has read, by walmap_get, _view, _state_get, _state_get_many or _txn_get, since the hand of eviction came by last.
-**   max_entries      Is never exceeded, entries included that have expired and were not noticed yet.
+** keep what they saw, and changes tell of it. Which entries go is core/mvcc/evict.h's matter: mostly those that were
+** not read, by walmap_get, _view, _state_get, _state_get_many or _txn_get, since the hand of eviction passed them last.
+**   max_entries      Is never exceeded while there is memory. Entries that have expired and were not noticed yet count.
 **   max_bytes        Counts what walmap_memory counts, at least WALMAP_LEAST_SHARE for each shard. Each shard has an
 **                    equal share. It is exceeded by a 32nd, and for each shard by a record and 8 KiB, at most; but
 **                    while an old state is open, what it keeps comes on top. A record longer than about a third of a
@@ -500,7 +501,13 @@ void walmap_txn_free(walmap_txn *txn);
 
 /* Begins. Locks nothing yet, cannot fail. The transaction must not be begun already. */
 void walmap_txn_begin(walmap_txn *txn);
+
+/*
+** Lets time go on. A transaction sees entries expire as of one time (see "Expiry"), which its first call reads from the
+** clock; after walmap_txn_statement the next call reads it anew. Cannot fail.
+*/
 void walmap_txn_statement(walmap_txn *txn);
+
 bool walmap_txn_is_begun(const walmap_txn *txn);
 
 /* Makes all changes visible to other readers in one step, and ends the transaction. Cannot fail (C7). */

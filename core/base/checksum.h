@@ -2,8 +2,8 @@
 ** checksum.h - the checksum of an image's chunks: XXH3, 64 bits, unseeded
 **
 ** The result is the same on every machine. The build is for the baseline; walmap__checksum asks the CPU at run time,
-** and takes the version for AVX2, which is about twice as fast, where it can. The
-** amalgamation has the baseline alone, unless all of it is compiled for AVX2.
+** and takes the version for AVX2, which is about twice as fast, where it can. The amalgamation has the baseline alone,
+** unless all of it is compiled for AVX2.
 */
 #ifndef WALMAP_CHECKSUM_H
 #define WALMAP_CHECKSUM_H

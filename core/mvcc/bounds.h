@@ -8,9 +8,9 @@
 **   - A commit that removes entries gives them back when it is over, and so does a rollback with what was claimed.
 **   - Where error_when_full is set, a write claims its entry at once, or is refused. So open transactions count.
 **
-** So max_entries is never exceeded, and no lock is common to the shards. If a shard has nothing but what the
-** transaction wrote itself, the commit takes another shard whose lock is free, and evicts there; and if none is free,
-** it evicts from what it wrote.
+** So max_entries is never exceeded, but by a commit without memory (below), and no lock is common to the shards. If a
+** shard has nothing but what the transaction wrote itself, the commit takes another shard whose lock is free, and
+** evicts there; and if none is free, it evicts from what it wrote.
 **
 ** Bytes. Each shard has an equal share of what max_bytes leaves for logs. That is max_bytes less all memory of the map
 ** but the logs, which is measured when writes do their maintenance, and less a page by which the index may grow until

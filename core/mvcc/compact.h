@@ -2,7 +2,7 @@
 ** compact.h - taking dead records out of a shard's log
 **
 ** A job takes a run of neighbouring sealed segments and copies their live records, a few at a time, into one new
-** segment, the copy, which covers the same positions: its first_lsn is the run's, and it holds no more than the run
+** segment, the copy, which covers the same LSNs: its first_lsn is the run's, and it holds no more than the run
 ** did. The index leads to each record's copy from the moment it is made. When all are copied, the copy takes the run's
 ** place in the list, and the run is retired.
 **

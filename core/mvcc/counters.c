@@ -92,7 +92,7 @@ static bool count_expirations(walmap_state *s, uint64_t *expirations) {
   return true;
 }
 
-/* Without memory for a slot, as walmap_len: what nobody has noticed yet is left out. */
+/* Without memory for a slot, as walmap_len: what no write has noticed yet is left out. */
 static uint64_t sum_expirations(walmap *map) {
   walmap__brief_state brief = {.state = {.map = map}};
   uint64_t sum = 0;

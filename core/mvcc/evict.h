@@ -13,8 +13,8 @@
 **
 ** The queue is the shard's log, as compaction keeps its order: so no entry needs links. The marks are bits in the index
 ** (index.h). The hand turns back at the newest eighth of what is alive, as otherwise it would meet entries that had no
-** time to be visited ("shift" in test/bench/README.md). After 256 entries that were visited
-** it takes the next one, visited or not, so that a write has bounded work.
+** time to be visited ("shift" in test/bench/README.md). After 256 entries that were visited it takes the next one,
+** visited or not, so that a write has bounded work.
 **
 ** What evictions keep (E2). An eviction is a removal like any other: a tombstone, written by the holder of the shard
 ** lock, committed in one step with what made it necessary. So what C1 to C7, and T1 to T7 in SQL, say of removals holds
@@ -24,7 +24,7 @@
 **   - A transaction keeps what it has read or written (C4): the hand goes only through shards that the evicting session
 **     has locked, and it stops at the shard's commit point, before all records of the running transaction. Only when
 **     nothing else is left does the commit itself go on to them: then the transaction has ended.
-**   - A rollback evicts nothing, as only a commit does; and a commit that was prepared is undone with the tombstones.
+**   - A rollback evicts nothing, as only a commit does; and it undoes what walmap_txn_evict has evicted before it.
 **   - Followers and changes see removals (F1).
 **
 ** The marks decide nothing but which entry goes first. So they may be lost, or be set for a slot's next entry, when

@@ -59,7 +59,7 @@ void walmap__free_aligned(void *block);
 /* Fills the bytes from the system's source of random numbers. False: it has none. */
 bool walmap__random_bytes(void *bytes, size_t n);
 
-int64_t walmap__monotonic_now(void);   /* in ns, since some time in the past; nobody sets this clock */
+int64_t walmap__monotonic_now(void);   /* in ns, since some time in the past; it is never set */
 uint64_t walmap__coarse_now(void);     /* the same in ms, right to some ms, and cheap where the system can. Not 0 */
 uint64_t walmap__wall_clock_now(void); /* in ms since 1970, UTC */
 

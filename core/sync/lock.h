@@ -52,8 +52,8 @@ typedef struct walmap__lock {
 extern walmap_session walmap__single_operation;
 
 /*
-** The session of maintenance that the writer of one shard does in another (maintenance.h). It never waits, and nobody
-** waits for it in vain: a timeout that is over meanwhile is over when the lock is free.
+** The session of maintenance that the writer of one shard does in another (maintenance.h). It never waits, and no
+** session waits for it in vain: a timeout that is over meanwhile is over when the lock is free.
 */
 extern walmap_session walmap__maintenance;
 

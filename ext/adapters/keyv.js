@@ -9,7 +9,7 @@
 // stores name the same map share it, also those of worker threads. With `table` in place of `map` the entries are in a
 // walmap table that is there already, as a durable one: then processes share them, and they survive.
 //
-// walmap itself lets an entry expire: its memory comes back though nobody asks for the key. Keyv checks the time, too.
+// walmap itself lets an entry expire: its memory comes back without a read of the key. Keyv checks the time, too.
 'use strict';
 const { EventEmitter } = require('node:events');
 

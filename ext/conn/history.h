@@ -9,11 +9,11 @@
 **
 **    eras     oldest [ v v v v v v ] [ v v v v v v ] [ v v v ] newest      a version for each commit
 **
-** An era goes when there are too many, or too much was written since. Readers of its versions keep its state; who comes
-** later with such a version reads the file (durable/durable.c).
+** An era goes when there are too many, or too much was written since. Readers of its versions keep its state; a reader
+** that comes later with such a version reads the file (durable/durable.c).
 **
-** Anybody may call these functions, from any thread. `mutex` is held for moments only: nothing waits while holding it,
-** and no SQL runs.
+** All connections call these functions, from any thread. `mutex` is held for moments only: nothing waits while holding
+** it, and no SQL runs.
 */
 #ifndef WM_HISTORY_H
 #define WM_HISTORY_H

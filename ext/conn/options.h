@@ -11,7 +11,7 @@
 **    auto_compact=PCT    0 (off) to 99
 **    ttl=SECONDS         above 0 to WM_TTL_MAX, with up to three decimals: how long entries live by default
 **    max_entries=N       1 to WM_BOUND_MAX: the most entries of a committed table
-**    max_bytes=N         1 to WM_BOUND_MAX, and WALMAP_LEAST_SHARE for each shard: the most memory of a committed table
+**    max_bytes=N         WALMAP_LEAST_SHARE for each shard, to WM_BOUND_MAX: the most memory of a committed table
 **    on_full=...         evict or error: what a bound does
 **    durable=0|1         whether the table's rows are kept in its database file; only a table in a file can do so
 **    ordered=0|1         whether the map keeps its keys in order

@@ -8,9 +8,9 @@
 ** same point. One call is no repetition: the xSavepoint by which SQLite lets an object catch up when it joins late. It
 ** must not move a level that the map holds already.
 **
-** T3, T7: walmap_txn_commit and walmap_txn_rollback cannot fail; everything that can fail did so in the write that
-** needed it. T2: begin, commit and rollback change the generation, so that statements which start later read a newer
-** state.
+** T3, T7: walmap_txn_commit and walmap_txn_rollback cannot fail. Everything that can fail did so in the write that
+** needed it, or in xSync: evictions (wm_attachment_evict), and the rows of a durable table (durable/commit.c). T2:
+** begin, commit and rollback change the generation, so that statements which start later read a newer state.
 */
 #include "conn/transaction.h"
 

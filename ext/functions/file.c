@@ -7,8 +7,8 @@
 ** Restoring reads the file and does not map it: a process that makes a mapped file shorter would end the host process
 ** by a SIGBUS, and one that changes it could do so between the check of a length and its use.
 **
-** Who may run SQL may not therefore reach files. SQL reaches them by ATTACH, so these functions may what ATTACH may: a
-** host that has refused that, by SQLITE_LIMIT_ATTACHED, by an authorizer, or for writing by
+** A host may let strangers run SQL and not reach files. SQL reaches files by ATTACH, so these functions may do what
+** ATTACH may: a host that has refused that, by SQLITE_LIMIT_ATTACHED, by an authorizer, or for writing by
 ** SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE or _CREATE, has refused these as well, with SQLITE_AUTH.
 **
 ** Errors are SQLITE_CANTOPEN, never SQLITE_IOERR, after which SQLite would roll back the whole transaction.

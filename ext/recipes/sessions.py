@@ -43,5 +43,5 @@ def log_out(db, name):
 
 
 def count(db):
-    """How many there are: what has ended does not count, though nobody has removed it."""
+    """How many there are: a session that has ended does not count, although no call has removed it."""
     return db.execute("SELECT walmap_len('session')").fetchone()[0]

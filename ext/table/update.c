@@ -2,7 +2,8 @@
 ** update.c - xUpdate: INSERT, UPDATE and DELETE as a native table WITHOUT ROWID does them
 **
 ** T3: what xUpdate changes is all or nothing by itself, for SQLite makes no savepoint around a statement that can
-** change one row only. T7: everything that can fail does so here; xSync, xCommit and xRollback cannot.
+** change one row only. T7: everything that can fail does so here; xCommit and xRollback cannot fail, and xSync can only
+** for a durable table or one with bounds (vtab.c).
 **
 ** Conflicts. The module has SQLITE_VTAB_CONSTRAINT_SUPPORT, so it reports a duplicate key under OR IGNORE too, and
 ** SQLite skips the row; only OR REPLACE is done here.

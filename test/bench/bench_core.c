@@ -6,9 +6,9 @@
 **   bench_core WORKLOAD ENTRIES [ROUNDS]    one of them: small, wide or large
 **   BENCH_CLOCK=cpu counts processor time, for machines that are busy
 **
-** The hash table is uthash with the same hash function (XXH3) and a malloc for each entry and each value: what one
-** writes who needs a map and no more. It has no transactions, no snapshots, no threads. The limits are memcpy of the
-** same number of bytes into fresh huge pages, and XXH3 over them.
+** The hash table is uthash with the same hash function (XXH3) and a malloc for each entry and each value: what a C
+** program uses that needs a map and no more. It has no transactions, no snapshots, no threads. The limits are memcpy of
+** the same number of bytes into fresh huge pages, and XXH3 over them.
 */
 #include "first_touch.h"
 #include "report.h"

@@ -142,7 +142,7 @@ static void the_unvisited_go_first(void **unused) {
   walmap_close(map);
 }
 
-/* A scan of keys that nobody reads again does not push out what is read. */
+/* A scan of keys that are not read again does not push out what is read. */
 static void what_is_read_outlives_a_scan(void **unused) {
   (void)unused;
   walmap *map = open_map(bounded(4, 1000, 0));

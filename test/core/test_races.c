@@ -582,7 +582,7 @@ static void all_points_were_met(void **unused) {
   while (fgets(name, sizeof name, names)) {
     name[strcspn(name, "\n")] = 0;
     if ((strncmp(name, "order", 5) == 0) != ORDERED || is_wait(name))
-      continue; /* it is for the other test, or nobody is held there but by another */
+      continue; /* it is for the other test, or only another operation stops there */
     all++;
     bool met = was_passed(&held_at, name);
     if (!met)

@@ -13,7 +13,7 @@ DELETE FROM kv WHERE key = 'bob';
 SELECT key, value FROM kv ORDER BY key;
 .connection 0
 SELECT key, value FROM kv ORDER BY key;
--- ROLLBACK undoes it all; a COMMIT is there for everybody at once
+-- ROLLBACK undoes it all; a COMMIT is there for all connections at once
 .connection 1
 ROLLBACK;
 SELECT key, value FROM kv ORDER BY key;

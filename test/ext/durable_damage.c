@@ -1,5 +1,5 @@
 /*
-** durable_damage.c - shadow tables that are damaged, or that somebody has made up (D7)
+** durable_damage.c - shadow tables that are damaged or made up (D7)
 **
 ** Looks for: a bit of the shadow table that can be flipped without an error; a row that can be removed, doubled, moved
 ** or taken from another table without one; a made-up block, with right checksums, that crashes the reader; a wrong row
@@ -77,7 +77,7 @@ static int read_table(sqlite3 *db, const char *sql, char *to, size_t size) {
 #define CONTENT "SELECT group_concat(quote(key) || '=' || quote(value), ' ') FROM (SELECT * FROM kv ORDER BY key)"
 static char right[4096];
 
-/* Damage must be found by whoever opens the file, and leave the other tables alone. */
+/* Each connection that opens the file must find the damage, and can use the other tables. */
 static void expect_damage(const char *how, long which) {
   char text[4096];
   sqlite3 *db = open_file(true);

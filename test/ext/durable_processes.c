@@ -7,7 +7,7 @@
 **    k and n that are not equal, in one statement or in a transaction, in either direction: older or newer
 **    a read transaction whose second look differs from its first
 **    a sum of money that is not what it was: half a transaction
-**    an increment that was acknowledged and is lost, or one that nobody made
+**    an increment that was acknowledged and is lost, or one that no process made
 **    any error but that the file is locked
 **    all of this when processes are killed by SIGKILL at any moment
 **
