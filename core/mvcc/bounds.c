@@ -157,7 +157,7 @@ static bool is_changed(const walmap__committer *c, const walmap__shard *shard) {
   return false;
 }
 
-/* Goes on from the shard after the first one that was changed, so that not always the same ones lose entries. */
+/* Goes on from the shard after the first one that was changed, so that all shards lose entries in turn. */
 static int evict_from_others(walmap__committer *c, uint64_t *n) {
   uint32_t n_shards = c->map->n_shards, from = c->shards[0]->id;
   int result = WALMAP_OK;
@@ -187,9 +187,10 @@ static int keep_entries(walmap__committer *c) {
 }
 
 /*
-** How many live bytes the shard may have. Where its log has stayed beyond the share although they are fewer, what is
-** dead cannot be taken out (a word of each live record, bounds.h): then they must become fewer, as many as were added
-** once more. But if a reader keeps what is dead, it is enough that they do not become more.
+** How many live bytes the shard may have. Where they are few enough, and the log is beyond its share all the same,
+** compaction cannot take out the dead bytes (`prev` of each live record, bounds.h): then live bytes must become fewer
+** than before the commit, by as many as it added. But if a reader keeps the dead records, it is enough that live bytes
+** do not become more.
 */
 static uint64_t live_target(walmap *map, const walmap__shard *shard, const walmap__share *share) {
   const walmap__generation *g = walmap__shard_generation(shard);
@@ -235,7 +236,10 @@ int walmap__bounds_keep(walmap__committer *c) {
   return result;
 }
 
-/* Compaction has done what it could. So what is alive is too much, or what it cannot take is (live_target). */
+/*
+** After a commit and its compaction. Where the log is beyond its share still, there are too many live bytes, or too
+** many dead ones that compaction cannot take out (live_target): evicts.
+*/
 void walmap__bounds_correct(walmap__shard *shard) {
   enum { TRIES = 4 };
   walmap *map = shard->map;

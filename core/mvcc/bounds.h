@@ -21,6 +21,9 @@
 **   - From four segments before the share on, compaction begins when a tenth of the log is dead (compact.c). So it has
 **     a segment to write to, and one that waits to be freed. Segments are a 64th of the share at most.
 **
+** Where the log is beyond its share all the same after a commit and its compaction, walmap__bounds_correct evicts once
+** more, in a commit of its own, before the shard lock is released.
+**
 ** The links from live records to the ones before them (`prev`) are dead bytes that compaction has no reason to take
 ** out. Where they alone take the log beyond its share, each commit evicts as much as it adds once more.
 **

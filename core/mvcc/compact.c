@@ -26,12 +26,12 @@ static bool may_be_taken(const walmap__generation *g, walmap__segment *s, uint64
          walmap__generation_reclaimed_before(g, s->first_lsn + (walmap__segment_used(s) >> 2));
 }
 
-/* Whether an entry may be dropped that expires then (X3). */
+/* Whether an entry that expires at this time may be dropped (X3). */
 static bool may_be_dropped(const walmap__generation *g, uint64_t expires) {
   return expires != 0 && expires <= g->expiry.droppable && expires <= g->expiry.swept;
 }
 
-/* X3: asks for the present time, or sees that the one it has asked for is reached. `latest` may hold it back. */
+/* X3: notes the present time, `latest` at most; or raises `droppable`, if all readers have reached the noted time. */
 static void move_horizon(walmap__shard *shard, walmap__generation *g, uint64_t latest) {
   walmap *map = shard->map;
   if (shard->horizon_clock == 0) {
@@ -51,7 +51,7 @@ static void move_horizon(walmap__shard *shard, walmap__generation *g, uint64_t l
   shard->horizon_clock = 0;
 }
 
-/* Which segments are wanted: with at least so many percent of dead bytes, from 1 on; or one of these. */
+/* The `percent` of is_wanted: the least share of dead bytes, from 1 on; or one of these. */
 enum { ANY_DEAD = 0, ALL = -1 };
 
 static bool has_droppable(const walmap__generation *g, const walmap__segment *s) {

@@ -21,7 +21,7 @@ static bool is_at_newest(const walmap__generation *g, const walmap__hand *hand, 
   return (hand->behind + used - hand->offset) * NEWEST <= g->log.bytes - g->dead;
 }
 
-/* A search goes round the log: twice as the policy says, then past the newest eighth too. */
+/* A search goes round the log up to four times: twice as the policy says, then past the newest eighth too. */
 typedef struct search {
   uint64_t before;
   int rounds;
@@ -52,7 +52,7 @@ static bool reach_record(walmap__generation *g, search *search) {
   }
 }
 
-/* Whether the record is its key's newest one, and an entry that counts: one that was swept is compaction's. */
+/* Whether the record is its key's newest one, and an entry that counts. Compaction takes out those that were swept. */
 static bool is_entry(const walmap__generation *g, const walmap__record *record, uint32_t meta) {
   if ((meta & (WALMAP__DEAD | WALMAP__TOMB)) || walmap__record_next(record) != 0)
     return false;

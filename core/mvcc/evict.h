@@ -17,8 +17,9 @@
 ** visited or not, so that a write has bounded work.
 **
 ** What evictions keep (E2). An eviction is a removal like any other: a tombstone, written by the holder of the shard
-** lock, committed in one step with what made it necessary. So what C1 to C7, and T1 to T7 in SQL, say of removals holds
-** for evictions, and so do V1, K1 and F1:
+** lock, and committed in one step with what made it necessary, or in a step of its own right after that
+** (walmap__bounds_correct). So what C1 to C7, and T1 to T7 in SQL, say of removals holds for evictions, and so do V1,
+** K1 and F1:
 **
 **   - A reader's state keeps what it saw: the tombstone lies past its commit point (V1).
 **   - A transaction keeps what it has read or written (C4): the hand goes only through shards that the evicting session

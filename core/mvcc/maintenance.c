@@ -7,7 +7,7 @@ enum { ENTRIES_PER_RECORD = 16, STEPS_PER_RECORD = 32, BLOCKS_PER_RECORD = 2 };
 enum { MUCH = 2048, LITTLE = 64 };          /* entries, or steps: much is brought down faster, until little is left */
 enum { REST_RECORDS = 64, SHORT_REST = 8 }; /* written until a run is looked for again, after a look in vain */
 
-/* What one record pays beside the usual rate, where much is left over: until nothing is, once it was much. */
+/* What one record pays beside the usual rate, while the shard is behind: part of the backlog, or a small one whole */
 static uint64_t extra_per_record(uint64_t backlog) {
   enum { PART = 16, MOST = 8192 };
   if (backlog < MUCH)
@@ -23,7 +23,7 @@ static uint64_t garbage_backlog(const walmap__shard *shard) {
   return g ? g->garbage.end - g->garbage.first : 0;
 }
 
-/* `soon`: what is looked for in vain may be there after a few more records, as garbage is being reclaimed. */
+/* `soon`: garbage is being reclaimed, so a run that is not found now may be there after a few more records. */
 static void compact(walmap__shard *shard, uint64_t records, bool soon) {
   if (shard->compact_rest > records) {
     shard->compact_rest -= records;
@@ -35,8 +35,8 @@ static void compact(walmap__shard *shard, uint64_t records, bool soon) {
 }
 
 /*
-** The log is beyond its share of max_bytes: a transaction has written much, or a reader has ended. Compaction goes on
-** until it is not, or has nothing to take.
+** The log may be beyond its share of max_bytes, when a transaction has written much, or a reader has ended. Compacts
+** until the log is within its share (true), or there is nothing left to compact (false).
 */
 bool walmap__shard_compact_to_share(walmap__shard *shard) {
   enum { STEPS = 4096, SPARE = 2 };

@@ -165,7 +165,7 @@ static uint64_t take_out_second(walmap__expiry_table *t, uint32_t i, uint64_t *b
   return count;
 }
 
-/* A few times are looked up; of many, the table has fewer cells. */
+/* Looks up each time since the last sweep, if these are fewer than the table's cells; else walks over the table. */
 uint64_t walmap__expiry_sweep(walmap__expiry *expiry, uint64_t now, uint64_t *bytes) {
   walmap__expiry_table *t = expiry_table_of(expiry);
   uint64_t count = 0, from = expiry->swept;

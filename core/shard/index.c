@@ -121,7 +121,7 @@ void walmap__index_destroy(walmap__index *index) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Entries                                                                                                            */
 
-/* A number that was too great once is not known any more. */
+/* At UINT16_MAX the number is not known any more, and stays (index.h). */
 static void raise_passed(walmap__bucket *bucket, int by) {
   int passed = atomic_load_explicit(&bucket->passed, memory_order_relaxed);
   if (passed != UINT16_MAX)

@@ -244,7 +244,7 @@ static inline void *walmap__log_append(walmap__log *log, size_t bytes, uint32_t 
   return segment->base + used;
 }
 
-/* Before a record that expires then comes into the segment, so that readers who see the record know. */
+/* Before a record that expires then comes into the segment, so that readers that see the record know. */
 static inline void walmap__segment_note_expires(walmap__segment *segment, uint64_t expires) {
   uint64_t least = atomic_load_explicit(&segment->least_expires, memory_order_relaxed);
   if (least == 0 || expires < least)

@@ -13,7 +13,7 @@
 ** The chain of a row depends on all rows before it, so equal chains are equal contents.
 **
 ** The map is moved by one connection at a time, the one that has set `catching_up`, or by a transaction that commits.
-** That a file's row is committed before xCommit shows it in the map is common under load; then readers wait for
+** Under load the file's row is often committed a moment before xCommit shows it in the map. Then readers wait for
 ** xCommit, which is on its way (`committer`). No connection waits for a transaction that is still open: what it has not
 ** committed to the file is no reader's version.
 */
@@ -48,7 +48,7 @@ typedef struct patience {
   uint32_t left; /* ms */
 } patience;
 
-/* At least the default: others are between two steps of theirs here, and hold no lock in an open transaction. */
+/* At least the default: what a connection waits for here are short steps of others, and no open transaction. */
 static uint32_t busy_timeout_of(const wm_attachment *attachment) {
   uint32_t timeout = walmap_get_options(attachment->map->map)->busy_timeout;
   if (timeout == WALMAP_TIMEOUT_OF_SESSION)
@@ -81,8 +81,8 @@ static int wait_a_little(const wm_attachment *attachment, wm_history *h, patienc
 typedef enum way { READY, APPLY, LOAD, COPY } way;
 
 /*
-** Under the mutex, which it gives up while it waits: what is to be done for this version. APPLY and LOAD are for the
-** caller alone then, who has set `catching_up`.
+** Under the mutex, which it gives up while it waits: what is to be done for this version. With APPLY and LOAD it has
+** set `catching_up`, so no other connection moves the map until the caller clears that.
 */
 static int choose_way(wm_attachment *attachment, const wm_version *version, bool writes, way *way) {
   wm_history *h = attachment->map->history;

@@ -10,8 +10,8 @@
 
 /*
 ** Replays the whole log, as the connection's snapshot of the file has it, into a map of its own. Its hashes are those
-** of the attachment's map, so who looks up by hash need not know whose state it reads. The reference is the caller's. A
-** result as in durable.h.
+** of the attachment's map, so a lookup by hash need not know whose state it reads. The caller owns the reference.
+** Results as in durable.h.
 */
 int wm_replica_make(wm_table *table, wm_replica **out);
 

@@ -1,8 +1,9 @@
 // cache_aside.js - a cache beside slow data, for all connections of a process, that never stores a stale value
 //
 // The danger: a reader finds nothing and loads the value; meanwhile the data changes and the cache is told to forget;
-// then the reader stores the old value, and there it stays. So who loads first puts a lease into the cache, a BLOB of
-// its own, and stores the value only over that lease. To forget a key takes the lease away too. The value is text.
+// then the reader stores the old value, and there it stays. So the reader that loads first puts a lease into the cache,
+// a BLOB of its own, and stores the value only over that lease. To forget a key takes the lease away too. The value is
+// text.
 //
 // A lease expires after LEASE seconds, if its loader never came back. Meanwhile others load for themselves.
 const crypto = require('node:crypto');

@@ -142,7 +142,7 @@ static void build_leaf(walmap *map) {
 
 /*
 ** A full map: the hand of eviction, in shard 0, passes one entry that was visited, and then finds others that no
-** operation reads. So which entries go does not depend on who reads at the same time.
+** operation reads. So which entries go does not depend on reads at the same time.
 */
 enum { SPARE_KEYS = 8, BOUND = SPARE_KEYS + 2 };
 

@@ -110,8 +110,8 @@ static int discard(void *ctx, const void *data, size_t size) {
 }
 
 /*
-** Writes the made-up image. What fails for want of memory is tried again, as a caller may who freed some: it must have
-** changed nothing. `failed` counts NOMEM. Any other result ends the process.
+** Writes the made-up image. What fails for want of memory is tried again, as a caller may that has freed some: it must
+** have changed nothing. `failed` counts NOMEM. Any other result ends the process.
 */
 static int write_with_faults(walmap_write_fn write, size_t expected, void **image, size_t *size, uint64_t *failed) {
   walmap__image_writer *writer = NULL;

@@ -4,7 +4,7 @@
 ** Which windows there are need not be known: for each pair of operations the first is held at its 1st, 2nd, 3rd ...
 ** point, the second runs, whole or up to one of its own points, and then both go on. What the two were told, and what
 ** the map holds afterwards, must be as if one had run before the other (C1 to C4, C6; linearizability of two operations
-** by trying all). Freed memory is spoilt in these builds, so that a reader who still is in it does not read what it
+** by trying all). Freed memory is spoilt in these builds, so that a reader that is still in it does not read what it
 ** should.
 **
 ** SCHEDULES=n holds each operation n times at each point that it passes, SEED=n chooses which times.
