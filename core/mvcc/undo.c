@@ -124,61 +124,96 @@ static void revive_record(walmap__generation *g, uint32_t address) {
     walmap__expiry_add(&g->expiry, expires, size - (meta & WALMAP__PREV ? 4 : 0));
 }
 
-/* The key's newest record goes. Before revive, so that the table has room for what comes back (expiry.h). */
-static void forget_expiry(walmap__generation *g, const walmap__version *newest) {
-  uint64_t expires = walmap__record_expires(newest->record, newest->meta);
-  size_t size = walmap__record_size(newest->record, newest->meta);
+/* One record of those that are undone. */
+typedef struct undoing {
+  walmap__generation *generation;
+  walmap__segment *segment;
+  walmap__record *record;
+  uint32_t meta, prev;
+  uint64_t mark_lsn;
+} undoing;
+
+/* Calls `step` for the log's records from the mark on, but for dead ones. */
+static void each_since(walmap__generation *g, const walmap__mark *mark, void (*step)(const undoing *)) {
+  undoing u = {.generation = g, .segment = mark->segment, .mark_lsn = mark->lsn};
+  if (!u.segment)
+    u.segment = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  size_t offset = mark->offset;
+  for (; u.segment; u.segment = atomic_load_explicit(&u.segment->next, memory_order_relaxed), offset = 0) {
+    size_t used = walmap__segment_used(u.segment);
+    while (offset < used) {
+      u.record = (walmap__record *)(u.segment->base + offset);
+      u.meta = walmap__record_meta(u.record);
+      u.prev = walmap__record_prev(u.record, u.meta);
+      if (!(u.meta & WALMAP__DEAD))
+        step(&u);
+      offset += walmap__record_size(u.record, u.meta);
+    }
+  }
+}
+
+/* Whether the key has no older record since the mark: this one stands for all that the key has. */
+static bool is_first_of_key(const undoing *u) {
+  return u->prev == 0 || walmap__log_lsn(&u->generation->log, u->prev) < u->mark_lsn;
+}
+
+/* The slot of the record's key, and its newest record. */
+static walmap__version find_newest(const undoing *u, uint64_t *hash, walmap__slot_ref *slot) {
+  walmap__generation *g = u->generation;
+  walmap_entry e;
+  walmap__record_entry(u->record, u->meta, &e);
+  *hash = g->index.hash(e.key, e.key_len, g->index.seed);
+  walmap__version newest = walmap__index_find(&g->index, *hash, e.key, e.key_len, false, slot);
+  assert(newest.record); /* the record is not undone yet, so the index holds its key */
+  return newest;
+}
+
+/* The key's newest record goes. */
+static void forget_expiry(const undoing *u) {
+  if (!is_first_of_key(u))
+    return;
+  walmap__generation *g = u->generation;
+  uint64_t hash;
+  walmap__slot_ref slot;
+  walmap__version newest = find_newest(u, &hash, &slot);
+  uint64_t expires = walmap__record_expires(newest.record, newest.meta);
+  size_t size = walmap__record_size(newest.record, newest.meta);
   if (expires > g->expiry.swept)
-    walmap__expiry_remove(&g->expiry, expires, size - (newest->meta & WALMAP__PREV ? 4 : 0));
+    walmap__expiry_remove(&g->expiry, expires, size - (newest.meta & WALMAP__PREV ? 4 : 0));
 }
 
 /*
 ** Of several records of a key, only the first has a `prev` before the mark, or none: that one the index holds again.
 ** Meanwhile readers follow `prev` past all of them, since all lie past the readers' commit points.
 */
-static void undo_record(walmap__generation *g, walmap__segment *segment, walmap__record *record, uint32_t meta,
-                        uint64_t mark_lsn) {
-  uint32_t prev = walmap__record_prev(record, meta);
-  if (prev == 0 || walmap__log_lsn(&g->log, prev) < mark_lsn) {
-    walmap_entry e;
-    walmap__record_entry(record, meta, &e);
-    uint64_t hash = g->index.hash(e.key, e.key_len, g->index.seed);
+static void undo_record(const undoing *u) {
+  walmap__generation *g = u->generation;
+  if (is_first_of_key(u)) {
+    uint64_t hash;
     walmap__slot_ref slot;
-    walmap__version newest = walmap__index_find(&g->index, hash, e.key, e.key_len, false, &slot);
-    assert(newest.record); /* the record is not undone yet, so the index holds its key */
-    forget_expiry(g, &newest);
-    if (prev != 0) {
-      walmap__generation_move(g, &slot, prev);
+    (void)find_newest(u, &hash, &slot);
+    if (u->prev != 0) {
+      walmap__generation_move(g, &slot, u->prev);
       walmap__yield("undo: slot set back, next not");
-      revive_record(g, prev);
+      revive_record(g, u->prev);
     } else {
       walmap__generation_drop(g, hash, &slot);
     }
   }
-  bool counted = (meta & WALMAP__TOMB) || walmap__record_next(record) != 0;
+  bool counted = (u->meta & WALMAP__TOMB) || walmap__record_next(u->record) != 0;
   if (!counted)
-    segment->dead_bytes += walmap__record_size(record, meta);
-  walmap__segment_set_dirty(segment);
-  walmap__record_set_meta(record, meta | WALMAP__DEAD);
+    u->segment->dead_bytes += walmap__record_size(u->record, u->meta);
+  walmap__segment_set_dirty(u->segment);
+  walmap__record_set_meta(u->record, u->meta | WALMAP__DEAD);
 }
 
+/* All new times go before an old one comes back: so the table has room for those, as it had at the mark (expiry.h). */
 void walmap__undo_to_mark(walmap__shard *shard, const walmap__mark *mark) {
   walmap__generation *g = mark->generation;
   drop_newer_generations(shard, mark);
-  walmap__segment *segment = mark->segment;
-  if (!segment)
-    segment = atomic_load_explicit(&g->log.first, memory_order_relaxed);
-  size_t offset = mark->offset;
-  for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed), offset = 0) {
-    size_t used = walmap__segment_used(segment);
-    while (offset < used) {
-      walmap__record *record = (walmap__record *)(segment->base + offset);
-      uint32_t meta = walmap__record_meta(record);
-      if (!(meta & WALMAP__DEAD))
-        undo_record(g, segment, record, meta, mark->lsn);
-      offset += walmap__record_size(record, meta);
-    }
-  }
+  if (walmap__expiry_is_used(&g->expiry))
+    each_since(g, mark, forget_expiry);
+  each_since(g, mark, undo_record);
   walmap__garbage_truncate(&g->garbage, g->log.memory, mark->garbage_end);
   g->len = mark->len;
   g->dead = mark->dead + (g->log.bytes - mark->bytes);

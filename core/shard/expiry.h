@@ -12,7 +12,8 @@
 ** both are the version in the stats, the table has not changed meanwhile, so the sum belongs to these stats. Otherwise
 ** the reader counts the shard's entries by a walk, as it does for a state older than the stats. It never waits (C1).
 **
-** Undoing needs no memory: a time comes back only where a later one goes (undo.c), and a table never shrinks.
+** Undoing needs no memory: all times that came later go before the first one comes back (undo.c), and a table never
+** shrinks.
 **
 ** Threads: the holder of the shard lock changes the table; readers call walmap__expiry_count, protected by their epoch.
 */

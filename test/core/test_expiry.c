@@ -401,6 +401,41 @@ static void all_or_none(void **unused) {
   walmap_close(map);
 }
 
+/* The old times come back, though the new ones have taken their places in the table. */
+static void undone_times(void **unused) {
+  (void)unused;
+  enum { N = 100 };
+  walmap *map = open_map(1, 0);
+  for (uint32_t key = 0; key < N; key++)
+    set(map, key, START + 10 + key);
+  walmap_session *session;
+  walmap_txn *txn;
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(map, session, &txn));
+  for (int round = 0; round < 3; round++) {
+    walmap_txn_begin(txn);
+    walmap_txn_savepoint(txn, 0);
+    for (uint32_t key = 0; key < N; key++)
+      MUST_OK(walmap_txn_remove(txn, &key, 4));
+    for (uint32_t key = N; key < 2 * N; key++) {
+      void *to;
+      uint64_t expires = START + (uint64_t)1000 * (round + 1) + key;
+      MUST_OK(walmap_txn_reserve_expiring(txn, WALMAP_ALWAYS, &key, 4, 0, expires, &to));
+    }
+    walmap_txn_rollback_to(txn, 0);
+    assert_int_equal(walmap_txn_len(txn), N);
+    walmap_txn_rollback(txn);
+    MUST_OK(walmap_verify(map, NULL, NULL));
+  }
+  for (uint32_t gone = 0; gone <= N; gone++) {
+    atomic_store(&the_time, START + 9 + gone);
+    assert_int_equal(walmap_len(map), N - gone);
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  walmap_close(map);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(to_the_millisecond),
@@ -414,6 +449,7 @@ int main(void) {
       cmocka_unit_test(space_without_readers),
       cmocka_unit_test(space_of_other_shards),
       cmocka_unit_test(all_or_none),
+      cmocka_unit_test(undone_times),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
