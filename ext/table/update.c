@@ -154,16 +154,19 @@ static int insert_row(wm_vtab *vtab, const wm_key *key, const content *from, boo
   return result == WALMAP_EXISTS ? fail_duplicate(vtab) : wm_error_table(&vtab->base, result, vtab->table);
 }
 
-/* Gives the entry of key `old` the key `key`. Two changes, of which the second may want for memory. */
+/*
+** Gives the entry of key `old` the key `key`. Two changes, of which the second may want for memory. The old row goes
+** first: a full table has no room for both.
+*/
 static int move_row(wm_vtab *vtab, const wm_key *old, const wm_key *key, const content *from, bool replace) {
   wm_attachment *attachment = vtab->table->attachment;
   int level = attachment->levels;
   int rc = wm_error_table(&vtab->base, wm_attachment_savepoint(attachment, level, false), vtab->table);
   if (rc != SQLITE_OK)
     return rc;
-  rc = insert_row(vtab, key, from, replace);
+  rc = wm_error_table(&vtab->base, wm_row_remove(attachment, old), vtab->table);
   if (rc == SQLITE_OK)
-    rc = wm_error_table(&vtab->base, wm_row_remove(attachment, old), vtab->table);
+    rc = insert_row(vtab, key, from, replace);
   if (rc != SQLITE_OK)
     wm_attachment_rollback_to(attachment, level);
   wm_attachment_release_to(attachment, level);
