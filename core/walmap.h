@@ -207,7 +207,8 @@ uint64_t walmap_clock(walmap *map);
 **                    must not be 0. Tables that do not shrink may come on top after a transaction that has written many
 **                    times the bound: some 50 bytes for each thousand entries that it wrote.
 **   error_when_full  Also what open transactions have added counts. The call that gives FULL changes nothing, and its
-**                    transaction may go on.
+**                    transaction may go on. Entries that have expired make room before a write is refused, except in
+**                    shards that an open transaction has changed.
 ** A restored image may be larger than the bounds: the commit evicts what is too much, oldest entries first; with
 ** error_when_full the restore is refused with FULL. Where memory is short, single operations fail with NOMEM and evict
 ** nothing, and a commit leaves the map beyond its bound until the next one; see walmap_txn_evict.

@@ -78,6 +78,14 @@ static bool adds(const walmap__write *w) {
   return expires != 0 && expires <= w->generation->expiry.swept;
 }
 
+/* What may be alive in the log (walmap__share_live) when it has this record too, in a new segment if need be. */
+static uint64_t live_with(const walmap__share *share, const walmap__log *log, size_t record) {
+  const walmap__segment *active = log->active;
+  size_t rest = active ? active->capacity - walmap__segment_used(active) : 0;
+  double capacity = (double)log->capacity + (record > rest ? (double)record : 0);
+  return (uint64_t)((double)share->live * (double)(log->bytes + record) / capacity);
+}
+
 /* A record may be as long as half of what may be alive: it never empties the shard. */
 static int admit_bytes(walmap__write *w, size_t value_len, uint64_t expires) {
   walmap *map = w->shard->map;
@@ -89,9 +97,46 @@ static int admit_bytes(walmap__write *w, size_t value_len, uint64_t expires) {
     return WALMAP_FULL;
   uint64_t freed = adds(w) ? 0 : walmap__record_size(w->old.record, w->old.meta);
   bool grows = bytes > freed;
-  return map->options.error_when_full && grows && live_in(g) + bytes - freed > walmap__share_live(&share, &g->log)
+  return map->options.error_when_full && grows && live_in(g) + bytes - freed > live_with(&share, &g->log, bytes)
              ? WALMAP_FULL
              : WALMAP_OK;
+}
+
+void walmap__bounds_sweep(walmap__shard *shard) {
+  walmap *map = shard->map;
+  walmap__generation *g = walmap__shard_generation(shard);
+  if (!g || !walmap__expiry_is_used(&g->expiry))
+    return;
+  uint64_t now = walmap__clock(map);
+  if (walmap__expiry_count_own(&g->expiry, now) == 0)
+    return;
+  walmap__generation_sweep(g, now);
+  walmap__store_stats(map, shard);
+  walmap__bounds_settle(map, &shard, 1, 0);
+}
+
+/* False when nothing in the map expires. */
+static bool sweep_free_shards(walmap *map) {
+  if (!walmap__is_expiring(map))
+    return false;
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    walmap__shard *shard = &map->shards[i];
+    if (!walmap__lock_try(&shard->lock, &walmap__maintenance))
+      continue;
+    walmap__bounds_sweep(shard);
+    walmap__lock_release(&shard->lock);
+  }
+  return true;
+}
+
+/* Claims one entry: OK or FULL. */
+static int claim_one(walmap *map, int64_t *claimed) {
+  int64_t before = *claimed;
+  if (claim(map, 1, claimed) == 0)
+    return WALMAP_OK;
+  atomic_fetch_add(&map->entries, before - *claimed);
+  *claimed = before;
+  return WALMAP_FULL;
 }
 
 int walmap__bounds_admit(walmap__write *w, size_t value_len, uint64_t expires, int64_t change, int64_t *claimed) {
@@ -100,11 +145,8 @@ int walmap__bounds_admit(walmap__write *w, size_t value_len, uint64_t expires, i
     return WALMAP_FULL;
   if (map->options.max_entries == 0 || !map->options.error_when_full || !adds(w) || change + 1 <= *claimed)
     return WALMAP_OK;
-  int64_t before = *claimed;
-  if (claim(map, 1, claimed) == 0)
+  if (claim_one(map, claimed) == WALMAP_OK || (sweep_free_shards(map) && claim_one(map, claimed) == WALMAP_OK))
     return WALMAP_OK;
-  atomic_fetch_add(&map->entries, before - *claimed);
-  *claimed = before;
   return WALMAP_FULL;
 }
 

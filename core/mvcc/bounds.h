@@ -6,7 +6,9 @@
 **   - A commit that adds entries claims them first, and then commits. It claims at most up to max_entries, in one
 **     step; for the rest it evicts as many, in the shards that it has locked.
 **   - A commit that removes entries gives them back when it is over, and so does a rollback with what was claimed.
-**   - Where error_when_full is set, a write claims its entry at once, or is refused. So open transactions count.
+**   - Where error_when_full is set, a write claims its entry at once, or is refused. So open transactions count. Before
+**     it is refused, what has expired is taken out of the count (N2): in the shards that nobody else holds, but for
+**     those that its transaction has changed; in these the first write did so.
 **
 ** So max_entries is never exceeded, but by a commit without memory (below), and no lock is common to the shards. If a
 ** shard has nothing but what the transaction wrote itself, the commit takes another shard whose lock is free, and
@@ -58,10 +60,16 @@ static inline uint64_t walmap__share_live(const walmap__share *share, const walm
 }
 
 /*
-** Whether a write is allowed at all: OK or FULL. `claimed` is what its transaction has claimed so far, `change` by how
+** Whether a write is allowed at all: OK or FULL. Sweeps the shards whose locks are free rather than refuse. `claimed` is what its transaction has claimed so far, `change` by how
 ** many entries the transaction has changed the map so far.
 */
 int walmap__bounds_admit(walmap__write *w, size_t value_len, uint64_t expires, int64_t change, int64_t *claimed);
+
+/*
+** N2: takes what has expired out of what is counted of a shard. The caller holds its lock, and all of its records are
+** committed.
+*/
+void walmap__bounds_sweep(walmap__shard *shard);
 
 /* A commit that is to come, and how it gets at shards that it has not changed yet. */
 typedef struct walmap__committer {

@@ -86,10 +86,7 @@ void walmap__shard_tend_another(walmap__shard *shard) {
   walmap__yield("maintenance: of another shard");
   walmap__generation *g = walmap__shard_generation(other);
   if (g && walmap__expiry_is_used(&g->expiry)) {
-    walmap__generation_sweep(g, walmap__clock(map));
-    walmap__store_stats(map, other);
-    if (map->bounded)
-      walmap__bounds_settle(map, &other, 1, 0);
+    walmap__bounds_sweep(other);
     other->maintenance_debt += RECORDS;
     walmap__shard_maintain(other);
   }

@@ -90,6 +90,8 @@ static WALMAP__NOINLINE int set_bounded(walmap__write *w, const void *value, siz
   walmap *map = w->shard->map;
   bounded_write b = {.shards = {w->shard}, .n = 1};
   int64_t claimed = 0;
+  if (map->options.error_when_full)
+    walmap__bounds_sweep(w->shard);
   walmap__mark_shard(w->shard, &b.marks[0]);
   uint64_t records = walmap__records_paid(w->key_len + value_len), lsn = walmap__shard_end(w->shard);
   int result = write_and_evict(&b, w, value, value_len, expires, &claimed);

@@ -400,9 +400,23 @@ static int64_t change_of(const walmap_txn *txn) {
   return change;
 }
 
+/* N2: sweeps a shard that the transaction has locked, unless it has changed it. */
+static void sweep_unchanged(const walmap_txn *txn, walmap__shard *shard) {
+  const walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
+  if (txn_shard->written == 0 && txn_shard->level == -1)
+    walmap__bounds_sweep(shard);
+}
+
 static WALMAP__NOINLINE int admit_write(walmap_txn *txn, walmap__write *w, size_t value_len, uint64_t expires) {
-  int64_t change = txn->map->options.error_when_full ? change_of(txn) : 0;
-  return walmap__bounds_admit(w, value_len, expires, change, &txn->claimed);
+  if (!txn->map->options.error_when_full)
+    return walmap__bounds_admit(w, value_len, expires, 0, &txn->claimed);
+  sweep_unchanged(txn, w->shard);
+  int result = walmap__bounds_admit(w, value_len, expires, change_of(txn), &txn->claimed);
+  if (result != WALMAP_FULL || !walmap__is_expiring(txn->map))
+    return result;
+  for (uint32_t i = 0; i < txn->n_locked; i++)
+    sweep_unchanged(txn, txn->locked[i]);
+  return walmap__bounds_admit(w, value_len, expires, change_of(txn), &txn->claimed);
 }
 
 /* Makes the mark first: after the write is prepared no step may fail (write.h). A mark without a write does no harm. */

@@ -386,6 +386,62 @@ static void bytes_refused_when_full(void **unused) {
   walmap_close(map);
 }
 
+/* What has expired does not keep a full map full, whichever shard it is in. */
+static void expired_entries_give_way(void **unused) {
+  (void)unused;
+  enum { N = 10 };
+  for (uint32_t shards = 1; shards <= 8; shards *= 8) {
+    walmap_options o = bounded(shards, N, 0);
+    o.error_when_full = true;
+    o.ttl = 10;
+    walmap *map = open_map(o);
+    party p = party_of(map);
+    for (uint32_t round = 0; round < 4; round++) {
+      bool in_txn = round % 2 == 1;
+      if (in_txn)
+        walmap_txn_begin(p.txn);
+      for (uint32_t i = 0; i <= N; i++) {
+        uint32_t key = round * 100 + i;
+        int result = in_txn ? txn_set(p, key, 1) : set(map, key, 1);
+        MUST_RESULT(result, i < N ? WALMAP_OK : WALMAP_FULL);
+      }
+      if (in_txn)
+        walmap_txn_commit(p.txn);
+      assert_int_equal(walmap_len(map), N);
+      atomic_fetch_add(&the_time, 20);
+      verify(map);
+    }
+    walmap_txn_begin(p.txn); /* that owns all shards */
+    walmap_state *state;
+    MUST_OK(walmap_state_new(map, &state));
+    MUST_OK(walmap_txn_state_begin(p.txn, state));
+    for (uint32_t key = 1000; key < 1000 + N; key++)
+      MUST_OK(txn_set(p, key, 1));
+    MUST_RESULT(txn_set(p, 2000, 1), WALMAP_FULL);
+    walmap_state_free(state);
+    walmap_txn_rollback(p.txn);
+    assert_int_equal(walmap_len(map), 0);
+    party_free(p);
+    verify(map);
+    walmap_close(map);
+  }
+}
+
+/* Unused room in the one segment of a map that is nearly empty is no reason. */
+static void a_long_entry_after_a_short_one(void **unused) {
+  (void)unused;
+  for (size_t len = 1 << 10; len <= sizeof long_value; len *= 2) {
+    walmap_options o = bounded(1, 0, (uint64_t)8 << 20);
+    o.first_segment = 1024;
+    o.error_when_full = true;
+    walmap *map = open_map(o);
+    MUST_OK(set(map, 1, 1));
+    MUST_OK(walmap_set(map, "long", 4, long_value, len));
+    verify(map);
+    walmap_close(map);
+  }
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The model                                                                                                          */
 
@@ -890,6 +946,8 @@ int main(void) {
       cmocka_unit_test(refused_when_full),
       cmocka_unit_test(a_big_entry_is_refused),
       cmocka_unit_test(bytes_refused_when_full),
+      cmocka_unit_test(expired_entries_give_way),
+      cmocka_unit_test(a_long_entry_after_a_short_one),
       cmocka_unit_test(as_the_model_says),
       cmocka_unit_test(memory_stays_within),
       cmocka_unit_test(an_image_beyond_the_bound),
