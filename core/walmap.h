@@ -208,7 +208,8 @@ uint64_t walmap_clock(walmap *map);
 **                    times the bound: some 50 bytes for each thousand entries that it wrote.
 **   error_when_full  Also what open transactions have added counts. The call that gives FULL changes nothing, and its
 **                    transaction may go on. Entries that have expired make room before a write is refused, except in
-**                    shards that an open transaction has changed.
+**                    shards that an open transaction has changed. A present key may always get a value that is no
+**                    longer, and the map its own image.
 ** A restored image may be larger than the bounds: the commit evicts what is too much, oldest entries first; with
 ** error_when_full the restore is refused with FULL. Where memory is short, single operations fail with NOMEM and evict
 ** nothing, and a commit leaves the map beyond its bound until the next one; see walmap_txn_evict.

@@ -45,25 +45,31 @@ void walmap__bounds_settle(walmap *map, walmap__shard *const *shards, uint32_t n
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Bytes                                                                                                              */
 
-void walmap__bounds_measure(walmap__shard *shard) {
-  walmap *map = shard->map;
+uint64_t walmap__bounds_others(walmap *map) {
   uint64_t all = atomic_load_explicit(&map->memory.bytes, memory_order_relaxed);
   uint64_t logs = atomic_load_explicit(&map->memory.log_bytes, memory_order_relaxed);
-  if (!shard->held_by)
-    shard->others = (all > logs ? all - logs : 0) / map->n_shards;
+  return all > logs ? all - logs : 0;
 }
 
-walmap__share walmap__share_of(const walmap__shard *shard) {
-  const walmap *map = shard->map;
+void walmap__bounds_measure(walmap__shard *shard) {
+  if (!shard->held_by)
+    shard->others = walmap__bounds_others(shard->map) / shard->map->n_shards;
+}
+
+walmap__share walmap__share_of(const walmap__shard *shard) { return walmap__share_beside(shard->map, shard->others); }
+
+walmap__share walmap__share_beside(const walmap *map, uint64_t others) {
   enum { SPARE = 2, LEAST = 8, SPLIT = 16 }; /* segments; parts of the share */
   uint64_t share = map->options.max_bytes / map->n_shards;
-  uint64_t log = shard->others < share - share / LEAST ? share - shard->others : share / LEAST;
+  uint64_t log = others < share - share / LEAST ? share - others : share / LEAST;
   uint64_t split = log / SPLIT < WALMAP__PAGE ? log / SPLIT : WALMAP__PAGE;
   log -= split;
   uint64_t segment = walmap__longest_segment(&map->options);
   uint64_t room = log > 2 * SPARE * segment ? log - SPARE * segment : log / 2;
   return (walmap__share){log, room / 10 * 9, segment};
 }
+
+enum { LINK = 4 }; /* bytes that the link to a record's predecessor takes */
 
 static uint64_t live_in(const walmap__generation *g) { return g->log.bytes - g->dead; }
 
@@ -86,20 +92,28 @@ static uint64_t live_with(const walmap__share *share, const walmap__log *log, si
   return (uint64_t)((double)share->live * (double)(log->bytes + record) / capacity);
 }
 
-/* A record may be as long as half of what may be alive: it never empties the shard. */
+uint64_t walmap__live_with_links(const walmap__generation *g) { return live_in(g) + LINK * g->len; }
+
+/*
+** A record may be as long as half of what may be alive: it never empties the shard. Where a full map refuses writes,
+** each entry counts as if it had its link (`prev`) already: so a value that is no longer than before is never refused.
+*/
 static int admit_bytes(walmap__write *w, size_t value_len, uint64_t expires) {
   walmap *map = w->shard->map;
   walmap__share share = walmap__share_of(w->shard);
   const walmap__generation *g = w->generation;
-  uint32_t flags = (w->old.record ? WALMAP__PREV : 0) | (expires != WALMAP_NEVER ? WALMAP__EXPIRES : 0);
-  size_t bytes = walmap__record_bytes(w->key_len, value_len, flags);
+  uint32_t flags = walmap__write_expires(w, expires) != 0 ? WALMAP__EXPIRES : 0;
+  size_t bytes = walmap__record_bytes(w->key_len, value_len, flags) + LINK;
   if (bytes > share.live / 2)
     return WALMAP_FULL;
-  uint64_t freed = adds(w) ? 0 : walmap__record_size(w->old.record, w->old.meta);
+  if (!map->options.error_when_full)
+    return WALMAP_OK;
+  uint64_t freed = 0;
+  if (!adds(w))
+    freed = walmap__record_size(w->old.record, w->old.meta) + (w->old.meta & WALMAP__PREV ? 0 : LINK);
   bool grows = bytes > freed;
-  return map->options.error_when_full && grows && live_in(g) + bytes - freed > live_with(&share, &g->log, bytes)
-             ? WALMAP_FULL
-             : WALMAP_OK;
+  return grows && walmap__live_with_links(g) + bytes - freed > live_with(&share, &g->log, bytes) ? WALMAP_FULL
+                                                                                                 : WALMAP_OK;
 }
 
 void walmap__bounds_sweep(walmap__shard *shard) {

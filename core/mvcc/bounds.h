@@ -27,7 +27,8 @@
 ** more, in a commit of its own, before the shard lock is released.
 **
 ** The links from live records to the ones before them (`prev`) are dead bytes that compaction has no reason to take
-** out. Where they alone take the log beyond its share, each commit evicts as much as it adds once more.
+** out. Where they alone take the log beyond its share, each commit evicts as much as it adds once more. Where
+** error_when_full is set, a write is admitted as if each entry had its link.
 **
 ** While a reader keeps an old state, compaction cannot work, and the memory of dead records grows, and that of their
 ** keys in the index. Evictions go on as if it did not: only what is alive counts for them, and the memory that is no
@@ -49,6 +50,15 @@ typedef struct walmap__share {
 } walmap__share;
 
 walmap__share walmap__share_of(const walmap__shard *shard);
+
+/* The same if so many bytes of memory are the shard's part of what is no log. */
+walmap__share walmap__share_beside(const walmap *map, uint64_t others);
+
+/* Bytes of the generation's live records, if each had a link to the one before it. */
+uint64_t walmap__live_with_links(const walmap__generation *g);
+
+/* All memory that is no log, in bytes. */
+uint64_t walmap__bounds_others(walmap *map);
 
 /* Measures the memory that is no log, unless a reader holds some of it. */
 void walmap__bounds_measure(walmap__shard *shard);

@@ -152,6 +152,7 @@ int walmap_open(const walmap_options *options, walmap **out) {
     atomic_init(&map->stats[i][0].commit_point, WALMAP__FIRST_LSN);
   }
   walmap__order_release(order); /* the shards keep it */
+  map->empty_bytes = walmap_memory(map);
   *out = map;
   return WALMAP_OK;
 }

@@ -52,6 +52,7 @@ struct walmap {
   bool bounded; /* it has max_entries or max_bytes */
   uint64_t id;  /* random: tells this map's positions from another's */
   walmap__memory memory;
+  uint64_t empty_bytes; /* of memory that the map had when it was made */
   walmap__shard *shards;
   _Atomic uint64_t *commit_points;
   walmap__shard_stats (*stats)[2];

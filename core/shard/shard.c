@@ -74,19 +74,20 @@ walmap__generation *walmap__generation_new(walmap__shard *shard, uint64_t start,
   return g;
 }
 
-/*
-** The expected entries are only a hint that costs memory at once, so there is a limit; beyond it the index grows. The
-** hint must not take what a bound allows, either.
-*/
-static uint64_t expected_entries(const walmap__shard *shard) {
+uint64_t walmap__expected_within_bounds(const walmap_options *o, uint64_t entries) {
   enum { A_BOUNDED_ENTRY = 64 }; /* bytes: a guess */
+  if (o->max_entries != 0 && o->max_entries < entries)
+    entries = o->max_entries;
+  if (o->max_bytes != 0 && o->max_bytes / A_BOUNDED_ENTRY < entries)
+    entries = o->max_bytes / A_BOUNDED_ENTRY;
+  return entries;
+}
+
+/* The expected entries are only a hint that costs memory at once, so there is a limit; beyond it the index grows. */
+static uint64_t expected_entries(const walmap__shard *shard) {
   const walmap_options *o = shard->options;
   uint64_t most = 1 << 24; /* of a map: 128 MiB of index */
-  if (o->max_entries != 0 && o->max_entries < most)
-    most = o->max_entries;
-  if (o->max_bytes != 0 && o->max_bytes / A_BOUNDED_ENTRY < most)
-    most = o->max_bytes / A_BOUNDED_ENTRY;
-  return (o->capacity < most ? o->capacity : most) / o->shards;
+  return walmap__expected_within_bounds(o, o->capacity < most ? o->capacity : most) / o->shards;
 }
 
 static walmap__generation *first_for(walmap__shard *shard, uint64_t capacity, uint64_t bytes) {

@@ -139,6 +139,11 @@ void walmap__generation_free(walmap__memory *memory, walmap__generation *generat
 walmap__generation *walmap__generation_first(walmap__shard *shard);
 walmap__generation *walmap__generation_first_empty(walmap__shard *shard);
 
+/*
+** So many entries, or fewer: what is expected must not take what a bound allows, and what an index began with it keeps.
+*/
+uint64_t walmap__expected_within_bounds(const walmap_options *options, uint64_t entries);
+
 /* A tree without keys for new generations of all shards, with one reference. NULL without memory. */
 walmap__order *walmap__generation_new_order(walmap__memory *memory, walmap__epoch *epoch,
                                             const walmap_options *options);

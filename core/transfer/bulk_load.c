@@ -40,11 +40,11 @@ static int make_generations(walmap__bulk_load *b, uint64_t entries, size_t image
     if (!b->order)
       return WALMAP_NOMEM;
   }
+  uint64_t expected = walmap__expected_within_bounds(&b->map->options, entries) / b->map->n_shards;
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__shard *shard = &b->map->shards[i];
     walmap__loading_shard *loading_shard = &b->shards[i];
-    loading_shard->generation =
-        walmap__generation_new(shard, walmap__shard_end(shard), entries / b->map->n_shards, bytes, b->order);
+    loading_shard->generation = walmap__generation_new(shard, walmap__shard_end(shard), expected, bytes, b->order);
     if (!loading_shard->generation)
       return WALMAP_NOMEM;
     walmap__limbo_init(&loading_shard->limbo);

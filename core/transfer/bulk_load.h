@@ -19,6 +19,7 @@ typedef struct walmap__bulk_load {
   uint64_t entries;
   walmap__order *order;        /* of the new generations; NULL: the map is not ordered */
   uint64_t now;                /* what has expired by then is left out */
+  uint64_t others_before;      /* bytes of the map's memory that are no log: for restore.c */
   walmap__interrupt interrupt; /* asked by the caller's thread */
 
   pthread_mutex_t mutex; /* guards the next two */

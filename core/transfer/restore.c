@@ -37,10 +37,29 @@ static void link_all(walmap_txn *txn, const walmap__bulk_load *b) {
 }
 
 /* The new generations begin at the logs' ends, so from here on no record may be written to the present ones. */
-static int lock_and_flush(walmap_txn *txn) {
+static int lock_and_flush(walmap_txn *txn, walmap__bulk_load *b) {
   int result = walmap__txn_lock_all(txn);
   walmap__deferred_flush(txn->deferred);
+  b->others_before = walmap__bounds_others(txn->map);
   return result;
+}
+
+/*
+** Whether the shards' logs are within their shares of max_bytes, once the generations that they replace are freed: what
+** the load has added to the memory is what will be there then. Indexes differ a little from load to load, so that the
+** shares may be exceeded as much as max_bytes may be.
+*/
+static bool logs_are_within(walmap_txn *txn, const walmap__bulk_load *b) {
+  enum { TOLERANCE = 32 };
+  walmap *map = txn->map;
+  uint64_t others = walmap__bounds_others(map);
+  others = map->empty_bytes + (others > b->others_before ? others - b->others_before : 0);
+  walmap__share share = walmap__share_beside(map, others / map->n_shards);
+  for (uint32_t i = 0; i < map->n_shards; i++) {
+    if (walmap__live_with_links(b->shards[i].generation) > share.live + share.live / TOLERANCE)
+      return false;
+  }
+  return true;
 }
 
 /*
@@ -53,11 +72,8 @@ static int admit_loaded(walmap_txn *txn, const walmap__bulk_load *b) {
     return WALMAP_OK;
   if (map->options.max_entries != 0 && b->entries > map->options.max_entries)
     return WALMAP_FULL;
-  for (uint32_t i = 0; i < map->n_shards && map->options.max_bytes != 0; i++) {
-    walmap__bounds_measure(&map->shards[i]);
-    if (b->shards[i].generation->log.bytes > walmap__share_of(&map->shards[i]).live)
-      return WALMAP_FULL;
-  }
+  if (map->options.max_bytes != 0 && !logs_are_within(txn, b))
+    return WALMAP_FULL;
   int64_t claimed = map->options.max_entries == 0 ? 0 : (int64_t)b->entries;
   int64_t more = claimed - atomic_load(&map->entries);
   if (more > 0) {
@@ -94,7 +110,7 @@ static walmap__bulk_load bulk_load_of(walmap_txn *txn, walmap_check_fn check, vo
 int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_check_fn check, void *ctx,
                        uint64_t *entries, walmap_why *why) {
   walmap__bulk_load b = bulk_load_of(txn, check, ctx);
-  int result = lock_and_flush(txn);
+  int result = lock_and_flush(txn, &b);
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_memory(&b, image, size, why);
   return link_loaded(txn, &b, result, entries);
@@ -103,7 +119,7 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
                             uint64_t *entries, walmap_why *why) {
   walmap__bulk_load b = bulk_load_of(txn, check, ctx);
-  int result = lock_and_flush(txn);
+  int result = lock_and_flush(txn, &b);
   if (result == WALMAP_OK)
     result = walmap__bulk_load_from_stream(&b, read, read_ctx, why);
   return link_loaded(txn, &b, result, entries);
@@ -112,7 +128,7 @@ int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx
 /* All shards, also those without entries: the generations that a state sees are made together (ordered.c). */
 int walmap_txn_clear(walmap_txn *txn, uint64_t *removed) {
   walmap__bulk_load b = {.map = txn->map};
-  int result = lock_and_flush(txn);
+  int result = lock_and_flush(txn, &b);
   if (result != WALMAP_OK)
     return result;
   uint64_t entries = walmap_txn_len(txn);

@@ -742,6 +742,69 @@ static void an_image_beyond_the_bound(void **unused) {
   walmap_close(from);
 }
 
+/* The index that the loaded entries took shrinks with them. */
+static void memory_after_a_large_image(void **unused) {
+  (void)unused;
+  enum { N = 300000 };
+  const uint64_t bytes = (uint64_t)2 << 20;
+  walmap *from = open_map(bounded(4, 0, 0));
+  for (uint32_t i = 0; i < N; i++)
+    MUST_OK(set(from, i, i));
+  void *image;
+  size_t size;
+  MUST_OK(walmap_snapshot(from, &image, &size));
+  walmap_close(from);
+  for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
+    walmap *map = open_map(bounded(4, by_bytes ? 0 : 100, by_bytes ? bytes : 0));
+    MUST_OK(walmap_restore(map, image, size, NULL, NULL));
+    for (uint32_t i = N; i < N + N / 2; i++)
+      MUST_OK(set(map, i, i));
+    MUST_OK(walmap_compact(map, NULL));
+    assert_true(walmap_memory(map) <= (by_bytes ? bytes / 32 * 33 : bytes / 4));
+    assert_true(walmap_len(map) >= (by_bytes ? bytes / 40 : 100));
+    verify(map);
+    walmap_close(map);
+  }
+  walmap_image_free(image);
+}
+
+/* A map that refuses more takes what it has itself: values of the same length, and its own image. */
+static void a_full_map_takes_its_own_image(void **unused) {
+  (void)unused;
+  for (uint32_t shards = 1; shards <= 16; shards *= 4) {
+    for (size_t len = 4; len <= 4000; len *= 10) {
+      walmap_options o = bounded(shards, 0, (uint64_t)2 << 20);
+      o.error_when_full = true;
+      o.ordered = len == 40;
+      walmap *map = open_map(o);
+      o.seed_given = true; /* with another seed other shards would be full */
+      o.seed = walmap_get_options(map)->seed;
+      walmap *other = open_map(o);
+      uint32_t n = 0;
+      while (walmap_set(map, &n, 4, long_value, len) == WALMAP_OK)
+        n++;
+      for (uint32_t i = 0; i < n; i++) /* no longer than before */
+        MUST_OK(walmap_set(map, &i, 4, long_value, len));
+      void *image;
+      size_t size;
+      MUST_OK(walmap_snapshot(map, &image, &size));
+      for (int round = 0; round < 3; round++)
+        MUST_OK(walmap_restore(map, image, size, NULL, NULL));
+      MUST_OK(walmap_restore(other, image, size, NULL, NULL));
+      for (uint32_t i = 0; i < n; i++) {
+        MUST_OK(walmap_set(map, &i, 4, long_value, len));
+        MUST(walmap_set(map, &(uint32_t){n + i}, 4, long_value, len) != WALMAP_NOMEM);
+      }
+      assert_true(walmap_memory(map) <= ((uint64_t)2 << 20) / 32 * 33 + shards * len);
+      assert_true(walmap_len(map) >= n);
+      verify(map);
+      walmap_image_free(image);
+      walmap_close(map);
+      walmap_close(other);
+    }
+  }
+}
+
 /* Old states pin what is dead; what is alive does not go for that. */
 static void an_old_state_evicts_nothing_more(void **unused) {
   (void)unused;
@@ -951,6 +1014,8 @@ int main(void) {
       cmocka_unit_test(as_the_model_says),
       cmocka_unit_test(memory_stays_within),
       cmocka_unit_test(an_image_beyond_the_bound),
+      cmocka_unit_test(memory_after_a_large_image),
+      cmocka_unit_test(a_full_map_takes_its_own_image),
       cmocka_unit_test(an_old_state_evicts_nothing_more),
       cmocka_unit_test(expired_entries_go_first),
       cmocka_unit_test(without_memory),
