@@ -21,7 +21,8 @@
 **   - A commit evicts until at most `live` bytes of the shard's log are alive: nine tenths of the share, without two
 **     segments.
 **   - From four segments before the share on, compaction begins when a tenth of the log is dead (compact.c). So it has
-**     a segment to write to, and one that waits to be freed. Segments are a 64th of the share at most.
+**     a segment to write to, and one that waits to be freed. Segments are a 64th of the share at most; longer ones are
+**     left where a log was much longer once, and a job that copies one is run to its end if the copy does not fit.
 **
 ** Where the log is beyond its share all the same after a commit and its compaction, walmap__bounds_correct evicts once
 ** more, in a commit of its own, before the shard lock is released.

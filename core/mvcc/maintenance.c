@@ -34,6 +34,11 @@ static void compact(walmap__shard *shard, uint64_t records, bool soon) {
   shard->compact_rest = walmap__compact_some(shard, steps) ? 0 : soon ? SHORT_REST : REST_RECORDS;
 }
 
+/* Bytes of the log's segments, and of the one that a job fills: with a run of long segments that is much. */
+static uint64_t log_memory(const walmap__generation *g) {
+  return g->log.capacity + (g->job.copy ? g->job.copy->capacity : 0);
+}
+
 /*
 ** The log may be beyond its share of max_bytes, when a transaction has written much, or a reader has ended. Compacts
 ** until the log is within its share (true), or there is nothing left to compact (false).
@@ -45,7 +50,7 @@ bool walmap__shard_compact_to_share(walmap__shard *shard) {
     return true;
   walmap__bounds_measure(shard);
   walmap__share share = walmap__share_of(shard);
-  while (g->log.capacity + SPARE * share.segment > share.log) {
+  while (g->log.capacity + SPARE * share.segment > share.log || log_memory(g) > share.log) {
     walmap__job job = g->job;
     uint64_t capacity = g->log.capacity;
     walmap__shard_reclaim(shard, UINT64_MAX, UINT64_MAX, true);
@@ -56,7 +61,7 @@ bool walmap__shard_compact_to_share(walmap__shard *shard) {
   walmap__shard_reclaim(shard, 0, UINT64_MAX, true);
   walmap__bounds_measure(shard);
   share = walmap__share_of(shard);
-  return g->log.capacity <= share.log;
+  return log_memory(g) <= share.log;
 }
 
 void walmap__shard_maintain(walmap__shard *shard) {

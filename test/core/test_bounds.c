@@ -829,6 +829,31 @@ static void an_old_state_evicts_nothing_more(void **unused) {
   walmap_close(map);
 }
 
+/* What an old state kept made the log's segments long: they do not take a second share while they are copied. */
+static void long_segments_are_copied(void **unused) {
+  (void)unused;
+  enum { KEYS_HERE = 2000, LEN = 60 };
+  const uint64_t bytes = 160 << 10;
+  walmap *map = open_map(bounded(1, 0, bytes));
+  walmap_state *state;
+  MUST_OK(walmap_state_new(map, &state));
+  uint64_t random = 1;
+  for (int round = 0; round < 10; round++) {
+    MUST_OK(walmap_state_begin(state));
+    for (uint32_t i = 0; i < 40000; i++)
+      MUST_OK(walmap_set(map, &(uint32_t){random_below(&random, KEYS_HERE)}, 4, long_value, LEN));
+    walmap_state_end(state);
+    MUST_OK(walmap_compact(map, NULL));
+    for (uint32_t i = 0; i < 4000; i++) {
+      MUST_OK(walmap_set(map, &(uint32_t){random_below(&random, KEYS_HERE)}, 4, long_value, LEN));
+      MUST(walmap_memory(map) <= bytes + bytes / 32 + LEN + (i < 50 ? bytes : 0));
+    }
+  }
+  walmap_state_free(state);
+  verify(map);
+  walmap_close(map);
+}
+
 /* Expired entries make room before others do. */
 static void expired_entries_go_first(void **unused) {
   (void)unused;
@@ -1017,6 +1042,7 @@ int main(void) {
       cmocka_unit_test(memory_after_a_large_image),
       cmocka_unit_test(a_full_map_takes_its_own_image),
       cmocka_unit_test(an_old_state_evicts_nothing_more),
+      cmocka_unit_test(long_segments_are_copied),
       cmocka_unit_test(expired_entries_go_first),
       cmocka_unit_test(without_memory),
       cmocka_unit_test(never_beyond_among_threads),
