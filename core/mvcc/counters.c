@@ -79,30 +79,36 @@ static void add_shards(walmap *map, walmap_stats *stats) {
   }
 }
 
-/* Those of the state's commit points; and what they show and the state does not has expired since. */
-static bool count_expirations(walmap_state *s, uint64_t *expirations) {
-  *expirations = 0;
-  for (uint32_t i = 0; i < s->map->n_shards; i++) {
-    walmap__stats stats = {0};
-    uint64_t len = walmap__state_shard_len(s, i);
-    if (!walmap__load_stats(s->map, i, s->commit_points[i], &stats))
-      return false;
-    *expirations += stats.expirations + (stats.len - len);
-  }
-  return true;
+/*
+** The shard's, as of a commit point that is read here and whose stats are read at once: two commits must come between
+** to overwrite them. (One commit point for all shards would be outdated before the last of them is looked at, again and
+** again, where one shard is written all the time.) What the stats have and the state's time does not has expired since.
+** Whoever has swept the shard has read a later time than the state's, so that one is read again.
+*/
+static uint64_t expirations_of_shard(walmap_state *s, uint32_t shard) {
+  walmap__stats stats;
+  bool loaded;
+  do {
+    stats = (walmap__stats){0};
+    s->commit_points[shard] = walmap__commit_point(s->map, shard);
+    walmap__yield("stats: commit point read");
+    loaded = walmap__load_stats(s->map, shard, s->commit_points[shard], &stats);
+    if (loaded && stats.swept > s->now)
+      s->now = walmap__clock(s->map);
+  } while (!loaded);
+  return stats.expirations + (stats.len - walmap__state_len_by(s, shard, &stats));
 }
 
 /* Without memory for a slot, as walmap_len: what no write has noticed yet is left out. */
 static uint64_t sum_expirations(walmap *map) {
   walmap__brief_state brief = {.state = {.map = map}};
+  if (walmap__state_enter(&brief.state) != WALMAP_OK)
+    return walmap__collect_stats(map).expirations;
   uint64_t sum = 0;
-  bool counted = false;
-  while (!counted) {
-    if (walmap_state_begin(&brief.state) != WALMAP_OK)
-      return walmap__collect_stats(map).expirations;
-    counted = count_expirations(&brief.state, &sum);
-    walmap_state_end(&brief.state);
-  }
+  brief.state.now = walmap__clock(map);
+  for (uint32_t i = 0; i < map->n_shards; i++)
+    sum += expirations_of_shard(&brief.state, i);
+  walmap_state_end(&brief.state);
   return sum;
 }
 

@@ -35,9 +35,11 @@ void walmap_state_set_interrupt(walmap_state *s, bool (*interrupt)(void *ctx), v
 
 int walmap__state_enter(walmap_state *s) {
   s->slot = walmap__epoch_enter(&s->map->epoch, &s->map->memory);
+  if (!s->slot)
+    return WALMAP_NOMEM;
   s->len = WALMAP__UNCOUNTED;
   note_begin(s);
-  return s->slot ? WALMAP_OK : WALMAP_NOMEM;
+  return WALMAP_OK;
 }
 
 /* X2. What was collected already will do, if it is still so when the clock has been read. */
@@ -273,18 +275,23 @@ uint64_t walmap__state_count(walmap_state *s, uint32_t shard) {
   return n;
 }
 
-/* X1. Two commits that have passed the commit point have overwritten its stats (map.h). */
-uint64_t walmap__state_shard_len(walmap_state *s, uint32_t shard) {
-  walmap__stats stats = {0};
+/* X1 */
+uint64_t walmap__state_len_by(walmap_state *s, uint32_t shard, const walmap__stats *stats) {
   uint64_t expired = 0;
   walmap__generation *g = walmap__shard_at(&s->map->shards[shard], s->commit_points[shard]);
+  if (!g || s->now == 0 || atomic_load_explicit(&g->expiry.table, memory_order_acquire) == NULL)
+    return stats->len;
+  if (s->now < stats->swept || !walmap__expiry_count(&g->expiry, stats->version, stats->swept, s->now, &expired))
+    return walmap__state_count(s, shard);
+  return stats->len - expired;
+}
+
+/* Two commits that have passed the commit point have overwritten its stats (map.h). */
+uint64_t walmap__state_shard_len(walmap_state *s, uint32_t shard) {
+  walmap__stats stats = {0};
   if (!walmap__load_stats(s->map, shard, s->commit_points[shard], &stats))
     return walmap__state_count(s, shard);
-  if (!g || s->now == 0 || atomic_load_explicit(&g->expiry.table, memory_order_acquire) == NULL)
-    return stats.len;
-  if (s->now < stats.swept || !walmap__expiry_count(&g->expiry, stats.version, stats.swept, s->now, &expired))
-    return walmap__state_count(s, shard);
-  return stats.len - expired;
+  return walmap__state_len_by(s, shard, &stats);
 }
 
 uint64_t walmap_state_len(walmap_state *s) {

@@ -50,7 +50,8 @@ void walmap__state_unlist(walmap_state *state);
 ** belong to another commit by now (X1). The caller has a slot.
 */
 uint64_t walmap__state_shard_len(walmap_state *state, uint32_t shard);
-uint64_t walmap__state_count(walmap_state *state, uint32_t shard); /* by the walk */
+uint64_t walmap__state_len_by(walmap_state *state, uint32_t shard, const walmap__stats *stats); /* these, at hand */
+uint64_t walmap__state_count(walmap_state *state, uint32_t shard);                              /* by the walk */
 
 /* A state on the stack, for one look. */
 typedef union walmap__brief_state {

@@ -2,9 +2,9 @@
 ** test_counters.c - what walmap_get_stats tells: each event is counted once, by whichever call and thread, and nothing
 ** that is undone, or a look of the library's own, is; what readers hold is told while they hold it
 */
-#include "../common/support.h"
+#include "../common/held_thread.h"
 
-#include <pthread.h>
+#include "platform/platform.h"
 
 #define START 1000000
 
@@ -428,6 +428,10 @@ static void without_memory(void **unused) {
   stats = stats_of(map);
   assert_int_equal(stats.misses, 0);
   assert_int_equal(stats.expirations, 1);
+  for (int i = 1; i < n; i++)
+    walmap_state_end(states[i]);
+  walmap__sleep(50000000);                          /* many ticks of the coarse clock */
+  assert_int_equal(stats_of(map).oldest_reader, 0); /* the state that could not begin holds nothing */
   for (int i = 0; i < MOST; i++)
     walmap_state_free(states[i]);
   walmap_close(map);
@@ -435,6 +439,48 @@ static void without_memory(void **unused) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct look {
+  walmap *map;
+  walmap_stats stats;
+} look;
+
+static void take_stats(void *ctx) {
+  look *l = ctx;
+  walmap_get_stats(l->map, &l->stats);
+}
+
+/* One shard is written all the time. The look at it must not wait for a pause, nor begin anew with all shards. */
+static void beside_a_busy_shard(void **unused) {
+  (void)unused;
+  enum { SHARDS = 4, KEYS = 100, MOST_HOLDS = 4 * SHARDS };
+  look l = {.map = open_map(SHARDS)};
+  uint32_t last = 0; /* a key of the last shard */
+  for (uint32_t key = 0; key < KEYS; key++) {
+    set(l.map, key, START + 10);
+    if (walmap_hash(l.map, &key, 4) > walmap_hash(l.map, &last, 4))
+      last = key;
+  }
+  atomic_store(&the_time, START + 10);
+  actor reader;
+  int holds = 0;
+  atomic_store(&walmap__yield_hook, hold_here);
+  actor_hire(&reader);
+  actor_set_task(&reader, take_stats, &l, 1, "stats: read");
+  actor_post(&reader);
+  while (actor_await(&reader)) {
+    MUST(++holds <= MOST_HOLDS);
+    for (int i = 0; i < 2 && holds % SHARDS == 1; i++) /* it has read the first shard, and not yet the last one */
+      set(l.map, last, START + 1000);
+    reader.left = 1;
+    actor_post(&reader);
+  }
+  actor_dismiss(&reader);
+  atomic_store(&walmap__yield_hook, (walmap__yield_fn)NULL);
+  assert_int_equal(holds, SHARDS);
+  assert_int_equal(l.stats.expirations, KEYS);
+  walmap_close(l.map);
+}
 
 /*
 ** Threads with everything that counts, on one map; another reads the sums meanwhile, which never go back. States are
@@ -546,10 +592,11 @@ static void exact_after_threads(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(each_lookup_once),   cmocka_unit_test(not_by_writes),     cmocka_unit_test(in_transactions),
-      cmocka_unit_test(waits_in_vain),      cmocka_unit_test(deadlocks),         cmocka_unit_test(each_expiry_once),
-      cmocka_unit_test(not_what_is_undone), cmocka_unit_test(what_readers_hold), cmocka_unit_test(a_cleared_map),
-      cmocka_unit_test(bytes_compacted),    cmocka_unit_test(without_memory),    cmocka_unit_test(exact_after_threads),
+      cmocka_unit_test(each_lookup_once),    cmocka_unit_test(not_by_writes),     cmocka_unit_test(in_transactions),
+      cmocka_unit_test(waits_in_vain),       cmocka_unit_test(deadlocks),         cmocka_unit_test(each_expiry_once),
+      cmocka_unit_test(not_what_is_undone),  cmocka_unit_test(what_readers_hold), cmocka_unit_test(a_cleared_map),
+      cmocka_unit_test(bytes_compacted),     cmocka_unit_test(without_memory),    cmocka_unit_test(exact_after_threads),
+      cmocka_unit_test(beside_a_busy_shard),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
