@@ -20,11 +20,24 @@ import os
 import pickle
 import sqlite3
 import threading
+import time
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 _keepers = {}
 _lock = threading.Lock()
+
+
+def _use_wal(db):
+    """The processes of a server begin together, and SQLite fails at once where two of them switch a file to WAL."""
+    for left in range(100, -1, -1):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if left == 0:
+                raise
+            time.sleep(0.05)
 
 
 class WalmapCache(BaseCache):
@@ -55,7 +68,7 @@ class WalmapCache(BaseCache):
         db.enable_load_extension(False)
         name = self._name.replace("'", "''")
         if self._file:
-            db.execute("PRAGMA journal_mode = WAL")
+            _use_wal(db)
             db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._table} USING walmap" + ("" if self._file else f"(map='{name}')"))
         return db

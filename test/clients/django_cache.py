@@ -86,6 +86,16 @@ def read_in_child(file, queue):
     child.set("b", "of the child")
 
 
+def begin_with_others(file, barrier, queue):
+    barrier.wait()
+    try:
+        child = WalmapCache("new", {"OPTIONS": {"LIBRARY": walmap, "FILE": file}})
+        child.set(str(os.getpid()), 1)
+        queue.put(None)
+    except Exception as error:
+        queue.put(repr(error))
+
+
 @override_settings(CACHES=setting("django", FILE=os.path.join(folder.name, "cache.db")))
 class FileTests(BaseCacheTests, TestCase):
     def test_processes_share_the_file(self):
@@ -99,6 +109,18 @@ class FileTests(BaseCacheTests, TestCase):
         self.assertEqual(queue.get(timeout=60), {"of": "the parent"})
         child.join()
         self.assertEqual(ours.get("b"), "of the child")
+
+    def test_processes_may_begin_together(self):
+        context = multiprocessing.get_context("fork")
+        queue = context.SimpleQueue()
+        for round in range(50):
+            file, barrier = os.path.join(folder.name, f"new{round}.db"), context.Barrier(6)
+            children = [context.Process(target=begin_with_others, args=(file, barrier, queue)) for _ in range(6)]
+            for child in children:
+                child.start()
+            self.assertEqual([queue.get() for _ in children], [None] * 6)
+            for child in children:
+                child.join()
 
 
 class Runner(DiscoverRunner):
