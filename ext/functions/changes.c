@@ -10,6 +10,8 @@
 #include "functions/read.h"
 #include "table/call.h"
 
+#include <string.h>
+
 SQLITE_EXTENSION_INIT3
 
 /* Reads the bytes of a BLOB argument. NULL: the error is set. */
@@ -106,6 +108,26 @@ typedef struct changes_application {
   uint64_t changed;
 } changes_application;
 
+/*
+** Notes the change for a durable table's file, unless the map has it already: then walmap_txn_apply does not write it
+** either. The newest put of a key in the log must be the one that the map's entry has its tag from (ext/DURABLE.md, I2).
+*/
+static int note_change(changes_application *a, wm_change change, const walmap_entry *entry) {
+  wm_attachment *attachment = a->attachment;
+  walmap_entry present;
+  int result = walmap_txn_peek(attachment->txn, entry->key, entry->key_len, &present);
+  if (result == WALMAP_NOTFOUND && change == WM_CHANGE_REMOVE)
+    return WALMAP_OK;
+  if (result == WALMAP_OK && change == WM_CHANGE_PUT && present.expires == entry->expires &&
+      present.value_len == entry->value_len && memcmp(present.value, entry->value, entry->value_len) == 0)
+    return WALMAP_OK;
+  if (result == WALMAP_OK || result == WALMAP_NOTFOUND)
+    result = wm_attachment_reserve_change(attachment, change, entry->key_len, entry->value_len);
+  if (result == WALMAP_OK)
+    wm_journal_add(&attachment->journal, change, entry);
+  return result;
+}
+
 static const char *check_change(void *ctx, const walmap_entry *entry) {
   changes_application *a = ctx;
   wm_change change = entry->value == NULL ? WM_CHANGE_REMOVE : WM_CHANGE_PUT;
@@ -116,10 +138,9 @@ static const char *check_change(void *ctx, const walmap_entry *entry) {
   if (change == WM_CHANGE_PUT)
     wm_registry_note_key(a->map, entry->key, entry->key_len);
   if (a->attachment->map->history != NULL) {
-    a->result = wm_attachment_reserve_change(a->attachment, change, entry->key_len, entry->value_len);
+    a->result = note_change(a, change, entry);
     if (a->result != WALMAP_OK)
       return walmap_result_text(a->result);
-    wm_journal_add(&a->attachment->journal, change, entry);
   }
   return NULL;
 }
