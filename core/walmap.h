@@ -466,9 +466,9 @@ bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry)
 ** A session is a party that waits for shard locks and that other sessions wait for. All transactions that one thread
 ** (or one database connection) has open at the same time, on any maps, must belong to one session: then deadlocks are
 ** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and
-** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read and walmap_compact; if it returns true, the
-** call ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other maps. The session
-** must outlive its transactions.
+** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read, walmap_txn_apply and walmap_compact; if it
+** returns true, the call ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other
+** maps. The session must outlive its transactions.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -742,7 +742,7 @@ int walmap_wait(walmap *map, const void *since, size_t since_size, uint32_t ms, 
 **            result other than NULL refuses the changes with that text
 **   changed  may be NULL; the number of keys that were not yet as the changes say
 **   why      may be NULL; set on CORRUPT
-** Errors: CORRUPT; and those of walmap_txn_set.
+** Errors: CORRUPT; INTERRUPT, by the session's callback, about every MiB; and those of walmap_txn_set.
 */
 int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_check_fn check, void *ctx,
                      uint64_t *changed, walmap_why *why);

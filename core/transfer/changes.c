@@ -263,7 +263,16 @@ typedef struct application {
   uint64_t n_set;
   key_set keys;
   uint64_t changed;
+  walmap__interrupt interrupt;
 } application;
+
+/* Takes the part's next entry. OK; NOTFOUND at the end; CORRUPT; INTERRUPT. */
+static int next_entry(application *a, walmap_image_reader *reader, walmap_entry *entry, walmap_why *why) {
+  int result = walmap_image_next(reader, entry, why);
+  if (result == WALMAP_OK && walmap__interrupt_after(&a->interrupt, entry->key_len + entry->value_len))
+    return WALMAP_INTERRUPT;
+  return result;
+}
 
 static int refuse_content(walmap_why *why, const char *wrong) {
   return walmap__explain(why, WALMAP_CORRUPT, "the changes hold %s", wrong);
@@ -286,7 +295,7 @@ static int check_part(application *a, int part, walmap_why *why) {
   int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
   if (result == WALMAP_OK && reader.content != a->txn->map->options.content)
     return refuse_content(why, "another kind of content than the map");
-  while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK) {
+  while (result == WALMAP_OK && (result = next_entry(a, &reader, &entry, why)) == WALMAP_OK) {
     result = check_entry(a, part, &entry, why);
     a->n_set += part == PART_SET;
   }
@@ -317,11 +326,11 @@ static int check_key_once(const application *a, int part, const walmap_entry *en
   return WALMAP_OK;
 }
 
-static int check_keys_of(const application *a, int part, walmap_why *why) {
+static int check_keys_of(application *a, int part, walmap_why *why) {
   walmap_image_reader reader;
   walmap_entry entry;
   int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
-  while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK)
+  while (result == WALMAP_OK && (result = next_entry(a, &reader, &entry, why)) == WALMAP_OK)
     result = check_key_once(a, part, &entry, why);
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
@@ -371,7 +380,7 @@ static int apply_part(application *a, int part, walmap_why *why) {
   walmap_image_reader reader;
   walmap_entry entry;
   int result = walmap_image_open(&reader, a->changes.parts[part], a->changes.sizes[part], why);
-  while (result == WALMAP_OK && (result = walmap_image_next(&reader, &entry, why)) == WALMAP_OK)
+  while (result == WALMAP_OK && (result = next_entry(a, &reader, &entry, why)) == WALMAP_OK)
     result = part == PART_SET ? apply_set(a, &entry) : apply_removal(a, &entry);
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
@@ -391,7 +400,7 @@ static int apply_parts(application *a, walmap_why *why) {
 
 int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_check_fn check, void *ctx,
                      uint64_t *changed, walmap_why *why) {
-  application a = {.txn = txn, .check = check, .ctx = ctx};
+  application a = {.txn = txn, .check = check, .ctx = ctx, .interrupt = walmap__session_interrupt(txn->session)};
   int result = walmap__changes_open(&a.changes, changes, size, why);
   if (result == WALMAP_OK)
     result = check_part(&a, PART_SET, why);

@@ -2,11 +2,11 @@
 ** long_work.c - long work that does not answer an interrupt, or that leaves something of itself behind
 **
 ** Statements that work on some 20 MiB within one call, where SQLite runs no opcode of its own: images, restores,
-** compaction, scans that skip, a checkpoint, and the opening of a durable table. A progress handler counts how often it
-** is asked: as often as the work is long. Then it ends the statement at its first, its middle and its last call, in two
-** ways: by its result, and by sqlite3_interrupt; after that it may be asked once more at most. So what passes between
-** an interrupt and the end is bounded by work, whatever the clock says. The statement has changed nothing then, and
-** succeeds afterwards.
+** changes, compaction, scans that skip, a checkpoint, and the opening of a durable table. A progress handler counts how
+** often it is asked: as often as the work is long. Then it ends the statement at its first, its middle and its last
+** call, in two ways: by its result, and by sqlite3_interrupt; after that it may be asked once more at most. So what
+** passes between an interrupt and the end is bounded by work, whatever the clock says. The statement has changed
+** nothing then, and succeeds afterwards.
 **
 ** One processor is used, so that a restore has one thread. A last part has as many as there are, and only looks at what
 ** is left.
@@ -54,7 +54,8 @@ static const char *const setup =
                    80000) "INSERT INTO images SELECT walmap_image(-i, " LONG_VALUE ") FROM c;"
                           "CREATE TEMP TABLE kept(position);"
                           "INSERT INTO kept SELECT walmap_position('kv');"
-                          "INSERT OR REPLACE INTO kv SELECT key, value || '.' FROM kv;";
+                          "INSERT OR REPLACE INTO kv SELECT key, value || '.' FROM kv;"
+                          "CREATE TEMP TABLE applied AS SELECT walmap_changes('kv', position) AS c FROM kept;";
 
 #define FILE_OF_IMAGE "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')"
 
@@ -63,6 +64,8 @@ static const work works[] = {
     {"", FILE_OF_IMAGE, 8},
     {"", "SELECT sum(length(chunk)) FROM walmap_chunks('kv', 500000000)", 8},
     {"", "SELECT length(walmap_changes('kv', position)) FROM kept", 8},
+    {"", "SELECT walmap_apply('sorted', c) FROM applied", 24},
+    {"", "SELECT walmap_apply('durable', c) FROM applied", 24},
     {"", "SELECT count(*) FROM kv WHERE key > 'a'", 8},
     {"", "SELECT min(key) FROM kv", 8},
     {"INSERT OR REPLACE INTO kv SELECT key, value FROM kv", "SELECT walmap_reclaim('kv') >= 0", 4, COMPACTS},
