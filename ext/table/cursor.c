@@ -345,9 +345,12 @@ static bool next_in_range(wm_cursor *c, walmap_entry *entry) {
 
 /* The same of a walk, which keeps to the bounds itself but where text is ordered otherwise. */
 static bool step_walk(wm_cursor *c, walmap_entry *entry) {
-  while (wm_walk_next(&c->walk, entry)) {
-    if (!(c->range.lower.is_utf16 || c->range.upper.is_utf16) || wm_range_has(&c->range, entry))
+  bool is_row;
+  while (wm_walk_next(&c->walk, entry, &is_row)) {
+    if (is_row && (!(c->range.lower.is_utf16 || c->range.upper.is_utf16) || wm_range_has(&c->range, entry)))
       return true;
+    if (cursor_is_interrupted(c, entry))
+      break;
   }
   return false;
 }

@@ -150,12 +150,12 @@ static bool step_in_span(wm_walk *walk, const wm_span *span, walmap_entry *entry
   return more && !is_past_span(walk, span, entry);
 }
 
-bool wm_walk_next(wm_walk *walk, walmap_entry *entry) {
+bool wm_walk_next(wm_walk *walk, walmap_entry *entry, bool *is_row) {
   for (; walk->at < walk->n; walk->at++, walk->entered = false) {
     const wm_span *span = &walk->spans[walk->descending ? walk->n - 1 - walk->at : walk->at];
-    while (step_in_span(walk, span, entry)) {
-      if (!span->look_alikes || wm_codec_looks_numeric(entry->key, entry->key_len))
-        return true;
+    if (step_in_span(walk, span, entry)) {
+      *is_row = !span->look_alikes || wm_codec_looks_numeric(entry->key, entry->key_len);
+      return true;
     }
   }
   return false;

@@ -49,7 +49,7 @@ typedef struct wm_walk {
 int wm_walk_start(wm_walk *walk, walmap_state *state, wm_range *range, bool descending, bool look_alikes);
 void wm_walk_clear(wm_walk *walk);
 
-/* The next row: false at the end. */
-bool wm_walk_next(wm_walk *walk, walmap_entry *entry);
+/* The next entry: false at the end. *is_row is false where the entry lies among look-alikes and is none. */
+bool wm_walk_next(wm_walk *walk, walmap_entry *entry, bool *is_row);
 
 #endif

@@ -55,7 +55,10 @@ static const char *const setup =
                           "CREATE TEMP TABLE kept(position);"
                           "INSERT INTO kept SELECT walmap_position('kv');"
                           "INSERT OR REPLACE INTO kv SELECT key, value || '.' FROM kv;"
-                          "CREATE TEMP TABLE applied AS SELECT walmap_changes('kv', position) AS c FROM kept;";
+                          "CREATE VIRTUAL TABLE temp.signs USING walmap(ordered=1); INSERT INTO signs VALUES('7', "
+                          "1);" ROWS(40000) "INSERT INTO signs SELECT '#' || i, " LONG_VALUE " FROM c;"
+                                            "CREATE TEMP TABLE applied AS SELECT walmap_changes('kv', position) AS c "
+                                            "FROM kept;";
 
 #define FILE_OF_IMAGE "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')"
 
@@ -68,6 +71,7 @@ static const work works[] = {
     {"", "SELECT walmap_apply('durable', c) FROM applied", 24},
     {"", "SELECT count(*) FROM kv WHERE key > 'a'", 8},
     {"", "SELECT min(key) FROM kv", 8},
+    {"", "SELECT count(*) FROM signs WHERE key < 0", 8},
     {"INSERT OR REPLACE INTO kv SELECT key, value FROM kv", "SELECT walmap_reclaim('kv') >= 0", 4, COMPACTS},
     {"INSERT OR REPLACE INTO kv SELECT key, value FROM kv", "SELECT length(walmap_compact('kv'))", 8, COMPACTS},
     {"", "SELECT walmap_restore('kv', image) FROM images", 8},
