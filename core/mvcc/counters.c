@@ -83,7 +83,7 @@ static void add_shards(walmap *map, walmap_stats *stats) {
 ** The shard's, as of a commit point that is read here and whose stats are read at once: two commits must come between
 ** to overwrite them. (One commit point for all shards would be outdated before the last of them is looked at, again and
 ** again, where one shard is written all the time.) What the stats have and the state's time does not has expired since.
-** Whoever has swept the shard has read a later time than the state's, so that one is read again.
+** If the shard was swept at a later time than the state's, the state gets the present time.
 */
 static uint64_t expirations_of_shard(walmap_state *s, uint32_t shard) {
   walmap__stats stats;
