@@ -71,8 +71,8 @@ static inline uint64_t walmap__share_live(const walmap__share *share, const walm
 }
 
 /*
-** Whether a write is allowed at all: OK or FULL. Sweeps the shards whose locks are free rather than refuse. `claimed` is what its transaction has claimed so far, `change` by how
-** many entries the transaction has changed the map so far.
+** Whether a write is allowed at all: OK or FULL. Sweeps the shards whose locks are free rather than refuse. `claimed`
+** is what its transaction has claimed so far, `change` by how many entries the transaction has changed the map so far.
 */
 int walmap__bounds_admit(walmap__write *w, size_t value_len, uint64_t expires, int64_t change, int64_t *claimed);
 
