@@ -19,6 +19,7 @@ static party map_of_an_input(void) {
   options.shards = 2;
   options.first_segment = 256;
   options.seed_given = true; /* an input's run should be the same each time */
+  options.clock = no_time;
   return party_open(&options);
 }
 
@@ -104,8 +105,14 @@ static void fill(party *p, model *m) {
     walmap_entry entry = made_entry(i, LONGEST);
     if (i == COMMITTED)
       walmap_txn_begin(p->txn);
-    MUST_OK(i < COMMITTED ? walmap_set(p->map, entry.key, entry.key_len, entry.value, entry.value_len)
-                          : walmap_txn_set(p->txn, entry.key, entry.key_len, entry.value, entry.value_len));
+    if (i < COMMITTED) {
+      MUST_OK(walmap_set_expiring(p->map, entry.key, entry.key_len, entry.value, entry.value_len, entry.expires));
+    } else {
+      void *value;
+      MUST_OK(walmap_txn_reserve_expiring(p->txn, WALMAP_ALWAYS, entry.key, entry.key_len, entry.value_len,
+                                          entry.expires, &value));
+      memcpy(value, entry.value, entry.value_len);
+    }
     model_set(m, &entry);
   }
 }

@@ -22,6 +22,7 @@ static walmap *open_map(uint32_t content) {
   options.shards = 2;
   options.content = content;
   options.seed_given = true; /* an input's run should be the same each time */
+  options.clock = no_time;
   MUST_OK(walmap_open(&options, &map));
   return map;
 }
