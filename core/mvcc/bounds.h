@@ -7,7 +7,7 @@
 **     step; for the rest it evicts as many, in the shards that it has locked.
 **   - A commit that removes entries gives them back when it is over, and so does a rollback with what was claimed.
 **   - Where error_when_full is set, a write claims its entry at once, or is refused. So open transactions count. Before
-**     it is refused, what has expired is taken out of the count (N2): in the shards that nobody else holds, but for
+**     it is refused, what has expired is taken out of the count (N2): in the shards that no session has locked, but for
 **     those that its transaction has changed; in these the first write did so.
 **
 ** So max_entries is never exceeded, but by a commit without memory (below), and no lock is common to the shards. If a

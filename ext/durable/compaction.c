@@ -2,11 +2,11 @@
 ** compaction.c - removing what is dead from the log in the file: see compaction.h
 **
 ** Rows leave the log at its oldest end only. What is still alive in them is put again by the transaction that removes
-** them, at the end of its own changes: so the state is always the replay of all rows in order (I1), a removed key needs
-** no care (what came before its removal went before it), and ROLLBACK undoes everything together (I3). It happens in
-** transactions that write, which have found the map equal to the file (I4), in pieces (I5).
+** them, at the end of its own changes: so the state is always the replay of all rows in order (R1), a removed key needs
+** no care (what came before its removal went before it), and ROLLBACK undoes everything together (R3). It happens in
+** transactions that write, which have found the map equal to the file (R4), in pieces (R5).
 **
-** A put is alive if the map's entry of its key carries the tag of the row's transaction, and has that value (I2): so
+** A put is alive if the map's entry of its key carries the tag of the row's transaction, and has that value (R2): so
 ** an old put whose value has come back is dead. An entry that was restored from an image has no tag until it is put
 ** again, which is through the map: there the value decides alone. The tag has 32 bits, so once in 2^32 rows a dead put
 ** counts as alive, and is put again; never the other way, for what is put again gets its new row's tag.

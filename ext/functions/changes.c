@@ -111,7 +111,7 @@ typedef struct changes_application {
 /*
 ** Notes the change for a durable table's file, unless the map has it already: then walmap_txn_apply does not write it
 ** either. The newest put of a key in the log must be the one from which the map's entry has its tag (ext/DURABLE.md,
-** I2).
+** R2).
 */
 static int note_change(changes_application *a, wm_change change, const walmap_entry *entry) {
   wm_attachment *attachment = a->attachment;
