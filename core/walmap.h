@@ -551,8 +551,8 @@ int walmap_txn_peek(walmap_txn *txn, const void *key, size_t key_len, walmap_ent
 
 /*
 ** A tag is a number of the caller's that an entry carries, for 4 bytes: which write, or which place elsewhere, it came
-** from. All entries that the transaction sets from here on get it, until the next call or the transaction's end; 0,
-** with which a transaction begins, is none. Images and changes do not have it, so what is restored has none.
+** from. All entries that the transaction sets, restores or applies from here on get it, until the next call or the
+** transaction's end; 0, with which a transaction begins, is none. Images and changes do not have it.
 ** walmap_txn_get_tagged is as walmap_txn_peek, and tells the tag. Setting cannot fail.
 */
 void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag);
@@ -669,7 +669,8 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
 
 /*
 ** The same from a stream. `read` stores up to `size` bytes at `buffer` and returns how many: any number from 1 to
-** `size`, 0 at the end, or -1 for an error (WALMAP_IO).
+** `size`, 0 at the end, or -1 for an error (WALMAP_IO). The calling thread alone calls `read` and, in the image's
+** order, `check`.
 */
 typedef ptrdiff_t (*walmap_read_fn)(void *ctx, void *buffer, size_t size);
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,

@@ -205,6 +205,13 @@ static WALMAP__ALWAYS_INLINE uint8_t *walmap__record_put_tail(uint8_t *end, uint
   return end;
 }
 
+/* Gives a tag to a record that came from an image, so it has no tag and no `prev`; 4 bytes before `end` are free. */
+static inline void walmap__record_add_tag(walmap__record *r, uint8_t *end, uint32_t tag) {
+  walmap__record_put_tail(end, WALMAP__TAGGED, &(walmap__record_tail){.tag = tag});
+  uint32_t meta = WALMAP__LE32(atomic_load_explicit(&r->meta, memory_order_relaxed)) | WALMAP__TAGGED;
+  atomic_store_explicit(&r->meta, WALMAP__LE32(meta), memory_order_relaxed);
+}
+
 /*
 ** Writes a record's bytes but for the value's, which start at the returned address. `size` is walmap__record_bytes() of
 ** the record, `flags` are meta's flag bits, which say what of the tail is written. The record is not yet reachable, so

@@ -31,6 +31,7 @@ void walmap__bulk_load_drop(walmap__bulk_load *b) {
 }
 
 static int make_generations(walmap__bulk_load *b, uint64_t entries, size_t image, uint32_t workers) {
+  image += (size_t)entries * walmap__tail_bytes(walmap__tail_flags(0, b->tag));
   uint64_t bytes =
       image / b->map->n_shards / workers / 16 * 15; /* a little less: a segment that is too long stays so */
   if (bytes >= WALMAP__PAGE)                        /* smaller blocks take no pages */
@@ -212,10 +213,13 @@ static int add_chunks(worker *w) {
 static void *run_worker(void *arg) {
   worker *w = arg;
   walmap *map = w->load->map;
-  uint32_t first = w->number * (map->n_shards / MAX_WORKERS) % map->n_shards;
-  w->buffers = malloc(sizeof *w->buffers);
-  w->result =
-      w->buffers ? walmap__partition_buffers_init(w->buffers, w->load->shards, map->n_shards, first) : WALMAP_NOMEM;
+  w->result = WALMAP_NOMEM;
+  w->buffers = calloc(1, sizeof *w->buffers);
+  if (w->buffers) {
+    w->buffers->first = w->number * (map->n_shards / MAX_WORKERS) % map->n_shards;
+    w->buffers->tag = w->load->tag;
+    w->result = walmap__partition_buffers_init(w->buffers, w->load->shards, map->n_shards);
+  }
   if (w->result == WALMAP_OK) {
     w->result = add_chunks(w);
     walmap__partition_buffers_finish(w->buffers);

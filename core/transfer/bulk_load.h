@@ -19,6 +19,7 @@ typedef struct walmap__bulk_load {
   uint64_t entries;
   walmap__order *order;        /* of the new generations; NULL: the map is not ordered */
   uint64_t now;                /* what has expired by then is left out */
+  uint32_t tag;                /* that all entries get; 0: none */
   uint64_t others_before;      /* bytes of the map's memory that are no log: for restore.c */
   walmap__interrupt interrupt; /* asked by the caller's thread */
 
@@ -30,8 +31,8 @@ typedef struct walmap__bulk_load {
 } walmap__bulk_load;
 
 /*
-** Load an image from memory, or from a stream. `load` comes with map, check, ctx, now and interrupt set, the rest zero.
-** OK, or an error with *why set; then no memory is left to free.
+** Load an image from memory, or from a stream. `load` comes with map, check, ctx, now, tag and interrupt set, the rest
+** zero. OK, or an error with *why set; then no memory is left to free.
 */
 int walmap__bulk_load_from_memory(walmap__bulk_load *load, const void *image, size_t size, walmap_why *why);
 int walmap__bulk_load_from_stream(walmap__bulk_load *load, walmap_read_fn read, void *read_ctx, walmap_why *why);

@@ -7,12 +7,10 @@
 #define LEAST_ROOM 64 /* of each buffer */
 
 int walmap__partition_buffers_init(walmap__partition_buffers *b, walmap__loading_shard *loading_shards,
-                                   uint32_t n_shards, uint32_t first) {
-  memset(b, 0, sizeof *b);
+                                   uint32_t n_shards) {
   b->loading_shards = loading_shards;
   b->n_shards = n_shards;
   b->room = ENTRIES / n_shards > LEAST_ROOM ? ENTRIES / n_shards : LEAST_ROOM;
-  b->first = first;
   b->block = malloc((size_t)n_shards * b->room * sizeof *b->block);
   if (!b->block)
     return WALMAP_NOMEM;
@@ -34,7 +32,9 @@ static void leave_segment(walmap__partition_buffer *buffer) {
   buffer->least_expires = 0;
 }
 
-static int enter_loading_segment(walmap__partition_buffer *buffer, walmap__loading_shard *loading_shard, size_t size) {
+static int enter_loading_segment(walmap__partition_buffers *b, uint32_t shard, size_t size) {
+  walmap__partition_buffer *buffer = &b->buffers[shard];
+  walmap__loading_shard *loading_shard = &b->loading_shards[shard];
   int result;
   pthread_mutex_lock(&loading_shard->mutex);
   leave_segment(buffer);
@@ -46,6 +46,8 @@ static int enter_loading_segment(walmap__partition_buffer *buffer, walmap__loadi
   buffer->at = buffer->segment->base;
   buffer->end = buffer->at + buffer->segment->capacity;
   buffer->address = walmap__address(buffer->segment, 0);
+  if (b->tag != 0)
+    atomic_store_explicit(&buffer->segment->tagged, true, memory_order_relaxed); /* no reader knows it yet */
   return WALMAP_OK;
 }
 
@@ -56,8 +58,7 @@ int walmap__partition_buffers_make_room(walmap__partition_buffers *b, uint32_t s
     if (result != WALMAP_OK)
       return result;
   }
-  return (size_t)(buffer->end - buffer->at) < size ? enter_loading_segment(buffer, &b->loading_shards[shard], size)
-                                                   : WALMAP_OK;
+  return (size_t)(buffer->end - buffer->at) < size ? enter_loading_segment(b, shard, size) : WALMAP_OK;
 }
 
 void walmap__partition_buffers_finish(walmap__partition_buffers *b) {

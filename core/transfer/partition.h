@@ -45,13 +45,14 @@ typedef struct walmap__partition_buffers {
   walmap__loading_shard *loading_shards; /* of all shards */
   uint32_t n_shards, room;               /* entries of each buffer */
   uint32_t first;                        /* the shard whose buffer is emptied first: threads should not meet */
+  uint32_t tag;                          /* that each record gets; 0: none */
   walmap__index_entry *block;
   walmap__partition_buffer buffers[WALMAP_MAX_SHARDS];
 } walmap__partition_buffers;
 
-/* OK or NOMEM. */
+/* `buffers` comes with `first` and `tag` set. OK or NOMEM. */
 int walmap__partition_buffers_init(walmap__partition_buffers *buffers, walmap__loading_shard *loading_shards,
-                                   uint32_t n_shards, uint32_t first);
+                                   uint32_t n_shards);
 
 /* Notes in the segments how much they hold, and frees the buffers. */
 void walmap__partition_buffers_finish(walmap__partition_buffers *buffers);
@@ -73,7 +74,7 @@ int walmap__partition_buffers_empty(walmap__partition_buffers *buffers, uint32_t
 static WALMAP__ALWAYS_INLINE int walmap__partition_buffers_add(walmap__partition_buffers *buffers, uint32_t shard,
                                                                const walmap__image_record *record, uint64_t hash,
                                                                uint32_t *number) {
-  size_t size = record->size;
+  size_t size = record->size + walmap__tail_bytes(walmap__tail_flags(0, buffers->tag));
   walmap__partition_buffer *buffer = &buffers->buffers[shard];
   if (WALMAP__UNLIKELY((size_t)(buffer->end - buffer->at) < size || buffer->n == buffers->room)) {
     int result = walmap__partition_buffers_make_room(buffers, shard, size, number);
@@ -84,7 +85,9 @@ static WALMAP__ALWAYS_INLINE int walmap__partition_buffers_add(walmap__partition
   __builtin_prefetch(buffer->entries + buffer->n + ENTRIES_AHEAD, 1);
   __builtin_prefetch(buffer->at + BYTES_AHEAD, 1);
   buffer->entries[buffer->n++] = (walmap__index_entry){hash, buffer->address, *number};
-  walmap__copy_bytes(buffer->at, record->bytes, size);
+  walmap__copy_bytes(buffer->at, record->bytes, record->size);
+  if (WALMAP__UNLIKELY(buffers->tag != 0))
+    walmap__record_add_tag((walmap__record *)(void *)buffer->at, buffer->at + size, buffers->tag);
   if (WALMAP__UNLIKELY(record->entry.expires != 0) &&
       (buffer->least_expires == 0 || record->entry.expires < buffer->least_expires))
     buffer->least_expires = record->entry.expires;

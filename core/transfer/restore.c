@@ -104,6 +104,7 @@ static walmap__bulk_load bulk_load_of(walmap_txn *txn, walmap_check_fn check, vo
                              .check = check,
                              .ctx = ctx,
                              .now = walmap__txn_now(txn),
+                             .tag = txn->tag,
                              .interrupt = walmap__session_interrupt(txn->session)};
 }
 

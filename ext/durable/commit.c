@@ -8,7 +8,6 @@
 */
 #include "durable/durable.h"
 
-#include "base/interrupt.h"
 #include "codec/block.h"
 #include "conn/error.h"
 #include "conn/transaction.h"
@@ -144,37 +143,7 @@ void wm_durable_rollback(wm_attachment *attachment) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* What replaces everything                                                                                           */
-
-int wm_durable_replaced(wm_table *table) {
-  wm_attachment *attachment = table->attachment;
-  wm_journal *journal = &attachment->journal;
-  const size_t size = journal->size;
-  wm_read_state *state;
-  walmap_cursor cursor;
-  walmap_entry entry = {NULL, 0, NULL, 0};
-  walmap__interrupt interrupt = {wm_conn_is_interrupted, attachment->conn, 0};
-  if (!wm_durable_is(table))
-    return WALMAP_OK;
-  int result = wm_attachment_reserve_change(attachment, WM_CHANGE_CLEAR, 0, 0);
-  if (result == WALMAP_OK)
-    result = wm_read_state_acquire_own(attachment, &state);
-  if (result != WALMAP_OK)
-    return result;
-  wm_journal_add(journal, WM_CHANGE_CLEAR, &entry);
-  walmap_cursor_start(&cursor, state->state);
-  while (result == WALMAP_OK && walmap_cursor_next(&cursor, &entry)) {
-    result = wm_attachment_reserve_change(attachment, WM_CHANGE_PUT, entry.key_len, entry.value_len);
-    if (result == WALMAP_OK)
-      wm_journal_add(journal, WM_CHANGE_PUT, &entry);
-    if (result == WALMAP_OK && walmap__interrupt_after(&interrupt, entry.key_len + entry.value_len))
-      result = WALMAP_INTERRUPT;
-  }
-  wm_read_state_release(state);
-  if (result != WALMAP_OK)
-    journal->size = size;
-  return result;
-}
+/* Folding                                                                                                            */
 
 int wm_durable_checkpoint(wm_table *table, uint64_t *bytes) {
   int rc = wm_compaction_all(table);

@@ -7,9 +7,8 @@
 ** transactions that write, which have found the map equal to the file (R4), in pieces (R5).
 **
 ** A put is alive if the map's entry of its key carries the tag of the row's transaction, and has that value (R2): so
-** an old put whose value has come back is dead. An entry that was restored from an image has no tag until it is put
-** again, which is through the map: there the value decides alone. The tag has 32 bits, so once in 2^32 rows a dead put
-** counts as alive, and is put again; never the other way, for what is put again gets its new row's tag.
+** an old put whose value has come back is dead. The tag has 32 bits, so once in 2^32 rows a dead put counts as alive,
+** and is put again; never the other way, for what is put again gets its new row's tag.
 **
 ** Nothing here depends on the map's order: the same rows give the same rows on every machine.
 */
@@ -68,7 +67,7 @@ static int compaction_failed(wm_table *table, int result) {
 }
 
 static bool is_alive(const walmap_entry *now, uint32_t tag, const walmap_entry *put, uint32_t tag_of_row) {
-  return (tag == 0 || tag == tag_of_row) && now->value_len == put->value_len && now->expires == put->expires &&
+  return tag == tag_of_row && now->value_len == put->value_len && now->expires == put->expires &&
          memcmp(now->value, put->value, put->value_len) == 0;
 }
 

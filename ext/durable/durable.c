@@ -134,7 +134,7 @@ static int move_map(wm_table *table, const wm_version *from) {
   if (from != NULL)
     replay.at = *from;
   else if (h->head.seq > 0)
-    rc = wm_error_code(wm_replay_clear(attachment->txn));
+    rc = wm_error_code(walmap_txn_clear(attachment->txn, NULL));
   if (rc == SQLITE_OK)
     rc = wm_replay_run(&replay);
   if (rc != SQLITE_OK) {

@@ -35,9 +35,6 @@ void wm_durable_let_go(wm_table *table);
 /* walmap_checkpoint: folds the log, in a transaction that has begun on the table; the bytes that it then takes. */
 int wm_durable_checkpoint(wm_table *table, uint64_t *bytes);
 
-/* All that the map had before has been replaced by what the transaction sees now: walmap_restore. */
-int wm_durable_replaced(wm_table *table);
-
 /*
 ** PRAGMA integrity_check: what is wrong with the shadow table, or differs between it and the map, from sqlite3_malloc
 ** in *fault; NULL where nothing is.

@@ -10,20 +10,6 @@
 
 SQLITE_EXTENSION_INIT3
 
-int wm_replay_clear(walmap_txn *txn) {
-  walmap_image_builder *builder;
-  void *image;
-  size_t size;
-  int result = walmap_image_builder_new(WM_CONTENT_SQL, &builder);
-  if (result == WALMAP_OK)
-    result = walmap_image_builder_finish(builder, &image, &size);
-  if (result != WALMAP_OK)
-    return result;
-  result = walmap_txn_restore(txn, image, size, NULL, NULL, NULL, NULL);
-  walmap_image_free(image);
-  return result;
-}
-
 /* With the expiry that it has, whatever the map's ttl is. */
 static int put_entry(walmap_txn *txn, const walmap_entry *entry) {
   void *to;
@@ -45,7 +31,7 @@ static int apply(const wm_replay *r, const wm_record *record) {
     return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
   }
   default:
-    return wm_replay_clear(r->txn);
+    return walmap_txn_clear(r->txn, NULL);
   }
 }
 

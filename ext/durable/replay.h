@@ -28,7 +28,4 @@ static inline uint32_t wm_replay_tag(uint64_t seq, uint32_t index) { return (uin
 /* Applies all rows after replay->at. An SQLite code; the attachment's `failure` has the text. */
 int wm_replay_run(wm_replay *replay);
 
-/* Removes all entries of the map, in the transaction. A WALMAP code. */
-int wm_replay_clear(walmap_txn *txn);
-
 #endif

@@ -54,7 +54,8 @@ typedef struct wm_restoration {
   walmap_read_fn read;
   void *read_ctx;
 
-  wm_map *map; /* set by wm_functions_restore */
+  wm_attachment *attachment; /* of the table; set by wm_functions_restore, as what follows */
+  int noted;                 /* a WALMAP code: of noting an entry for a durable table's file */
   uint64_t entries;
 } wm_restoration;
 

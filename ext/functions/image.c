@@ -3,10 +3,11 @@
 */
 #include "conn/error.h"
 #include "conn/transaction.h"
-#include "durable/durable.h"
 #include "functions/functions.h"
 #include "functions/read.h"
 #include "table/call.h"
+
+#include <string.h>
 
 SQLITE_EXTENSION_INIT3
 
@@ -67,32 +68,79 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* walmap_restore([t,] image)                                                                                         */
 
+/*
+** A durable table notes each entry for its file while the image is read: so nothing can fail any more when the map has
+** the entries, and the rows in the file are in the image's order. The image is read as a stream then, for a stream is
+** read by one thread.
+*/
+static ptrdiff_t read_image_in_memory(void *ctx, void *buffer, size_t size) {
+  wm_restoration *r = ctx;
+  size_t n = r->size < size ? r->size : size;
+  memcpy(buffer, r->image, n);
+  r->image = (const char *)r->image + n;
+  r->size -= n;
+  return (ptrdiff_t)n;
+}
+
+/* What the restore leaves out as expired is not noted. A WALMAP code. */
+static int note_entry(wm_attachment *attachment, const walmap_entry *entry) {
+  if (entry->expires != 0 && entry->expires <= walmap_txn_clock(attachment->txn))
+    return WALMAP_OK;
+  int result = wm_attachment_reserve_change(attachment, WM_CHANGE_PUT, entry->key_len, entry->value_len);
+  if (result == WALMAP_OK)
+    wm_journal_add(&attachment->journal, WM_CHANGE_PUT, entry);
+  return result;
+}
+
 static const char *check_image_entry(void *ctx, const walmap_entry *entry) {
-  wm_restoration *restoration = ctx;
+  wm_restoration *r = ctx;
   const char *wrong = wm_codec_check(NULL, entry);
-  if (wrong == NULL)
-    wm_registry_note_key(restoration->map, entry->key, entry->key_len);
-  return wrong;
+  if (wrong != NULL)
+    return wrong;
+  wm_registry_note_key(r->attachment->map, entry->key, entry->key_len);
+  if (r->attachment->map->history != NULL)
+    r->noted = note_entry(r->attachment, entry);
+  return r->noted == WALMAP_OK ? NULL : walmap_result_text(r->noted);
+}
+
+/* The map's and, of a durable table, the journal's part; both are as they were after an error. A WALMAP code. */
+static int restore_entries(wm_restoration *r, walmap_why *why) {
+  wm_attachment *attachment = r->attachment;
+  walmap_txn *txn = attachment->txn;
+  wm_journal *journal = &attachment->journal;
+  const size_t size = journal->size;
+  if (attachment->map->history != NULL) {
+    int result = wm_attachment_reserve_change(attachment, WM_CHANGE_CLEAR, 0, 0);
+    if (result != WALMAP_OK)
+      return result;
+    wm_journal_add(journal, WM_CHANGE_CLEAR, &(walmap_entry){NULL, 0, NULL, 0});
+    if (r->read == NULL) {
+      r->read = read_image_in_memory;
+      r->read_ctx = r;
+    }
+  }
+  int result = r->read != NULL
+                   ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check_image_entry, r, &r->entries, why)
+                   : walmap_txn_restore(txn, r->image, r->size, check_image_entry, r, &r->entries, why);
+  if (result != WALMAP_OK)
+    journal->size = size;
+  return r->noted == WALMAP_OK ? result : r->noted;
 }
 
 static int do_restore(void *ctx, wm_table *table, char **err) {
   wm_restoration *r = ctx;
-  walmap_txn *txn = table->attachment->txn;
   walmap_why why;
-  r->map = table->attachment->map;
-  int result = r->read != NULL
-                   ? walmap_txn_restore_read(txn, r->read, r->read_ctx, check_image_entry, r, &r->entries, &why)
-                   : walmap_txn_restore(txn, r->image, r->size, check_image_entry, r, &r->entries, &why);
+  r->attachment = table->attachment;
+  int result = restore_entries(r, &why);
   if (result == WALMAP_CORRUPT || result == WALMAP_IO) {
     *err = r->path != NULL ? sqlite3_mprintf("%s: %s: %s", r->function, r->path, why.text)
                            : sqlite3_mprintf("%s: %s", r->function, why.text);
     return result == WALMAP_CORRUPT ? SQLITE_CORRUPT_VTAB : SQLITE_CANTOPEN;
   }
-  if (result == WALMAP_OK) {
-    wm_attachment_changed(table->attachment);
-    result = wm_durable_replaced(table);
-  }
-  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
+  if (result != WALMAP_OK)
+    return wm_call_failed(table, result, err);
+  wm_attachment_changed(table->attachment);
+  return SQLITE_OK;
 }
 
 void wm_functions_restore(sqlite3_context *context, wm_table *table, wm_restoration *restoration) {

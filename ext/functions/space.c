@@ -83,14 +83,20 @@ void wm_function_reclaim(sqlite3_context *context, int argc, sqlite3_value **arg
 
 static int do_clear(void *ctx, wm_table *table, char **err) {
   uint64_t *removed = ctx;
-  int result = walmap_txn_clear(table->attachment->txn, removed);
-  if (result == WALMAP_OK && *removed == 0)
+  wm_attachment *attachment = table->attachment;
+  int result = WALMAP_OK;
+  if (wm_durable_is(table))
+    result = wm_attachment_reserve_change(attachment, WM_CHANGE_CLEAR, 0, 0);
+  if (result == WALMAP_OK)
+    result = walmap_txn_clear(attachment->txn, removed);
+  if (result != WALMAP_OK)
+    return wm_call_failed(table, result, err);
+  if (*removed == 0)
     return WM_CALL_UNCHANGED;
-  if (result == WALMAP_OK) {
-    wm_attachment_changed(table->attachment);
-    result = wm_durable_replaced(table);
-  }
-  return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
+  wm_attachment_changed(attachment);
+  if (wm_durable_is(table))
+    wm_journal_add(&attachment->journal, WM_CHANGE_CLEAR, &(walmap_entry){NULL, 0, NULL, 0});
+  return SQLITE_OK;
 }
 
 /* walmap_clear([t]): how many entries there were. */

@@ -1,5 +1,6 @@
 /*
-** test_tag.c - tags of entries: with the write that made them, through compaction and undoing, and in no image
+** test_tag.c - tags of entries: with the write or the restore that made them, through compaction and undoing, and in no
+** image
 */
 #include "../common/support.h"
 
@@ -149,11 +150,94 @@ static void through_compaction_and_not_into_images(void **unused) {
   close_world(&w);
 }
 
+typedef struct source {
+  const uint8_t *at;
+  size_t left;
+} source;
+
+static ptrdiff_t read_source(void *ctx, void *buffer, size_t size) {
+  source *s = ctx;
+  size_t n = size < s->left ? size : s->left;
+  memcpy(buffer, s->at, n);
+  s->at += n;
+  s->left -= n;
+  return (ptrdiff_t)n;
+}
+
+/* Short, long and expiring entries; of a length that makes several threads load them. The image is the same again. */
+static void of_the_restore(void **unused) {
+  (void)unused;
+  enum { KEYS = 20000, EXPIRING = 7, LONG = 70000 };
+  world w;
+  void *image, *again;
+  size_t size, size_again;
+  walmap_why why;
+  uint64_t entries;
+  static uint8_t value[LONG];
+  const uint64_t expires = WALMAP_MAX_TIME;
+  walmap_image_builder *builder;
+  MUST_OK(walmap_image_builder_new(0, &builder));
+  for (uint32_t key = 0; key < KEYS; key++) {
+    size_t length = key == 5 ? LONG : 50 + key % 90;
+    memset(value, (int)key, length);
+    const walmap_entry entry = {&key, 4, value, length, key % EXPIRING == 0 ? expires : WALMAP_NEVER};
+    MUST_OK(walmap_image_builder_add(builder, &entry));
+  }
+  MUST_OK(walmap_image_builder_finish(builder, &image, &size));
+  MUST(size > 2 << 20);
+  for (int way = 0; way < 2; way++) {
+    source s = {image, size};
+    open_world(&w, 4);
+    walmap_txn_begin(w.txn);
+    walmap_txn_set_tag(w.txn, 77);
+    if (way == 0)
+      assert_int_equal(walmap_txn_restore(w.txn, image, size, NULL, NULL, &entries, &why), WALMAP_OK);
+    else
+      assert_int_equal(walmap_txn_restore_read(w.txn, read_source, &s, NULL, NULL, &entries, &why), WALMAP_OK);
+    assert_int_equal(entries, KEYS);
+    walmap_txn_commit(w.txn);
+    for (int times = 0; times < 2; times++) { /* as it was restored, and copied by compaction */
+      walmap_txn_begin(w.txn);
+      for (uint32_t key = 0; key < KEYS; key++)
+        assert_int_equal(tag_of(&w, key, key == 5 ? LONG : 50 + key % 90), times == 1 && key % 2 == 0 ? 78 : 77);
+      walmap_entry entry;
+      uint32_t key = EXPIRING;
+      assert_int_equal(walmap_txn_peek(w.txn, &key, 4, &entry), WALMAP_OK);
+      assert_int_equal(entry.expires, expires);
+      walmap_txn_set_tag(w.txn, 78);
+      for (key = 0; key < KEYS && times == 0; key += 2) {
+        void *to;
+        assert_int_equal(walmap_txn_peek(w.txn, &key, 4, &entry), WALMAP_OK);
+        assert_int_equal(
+            walmap_txn_reserve_expiring(w.txn, WALMAP_ALWAYS, &key, 4, entry.value_len, entry.expires, &to), WALMAP_OK);
+        memcpy(to, entry.value, entry.value_len);
+      }
+      walmap_txn_commit(w.txn);
+      assert_int_equal(walmap_verify(w.map, NULL, &why), WALMAP_OK);
+      assert_int_equal(walmap_compact(w.map, NULL), WALMAP_OK);
+    }
+    assert_int_equal(walmap_snapshot(w.map, &again, &size_again), WALMAP_OK);
+    walmap_image_reader reader;
+    walmap_entry entry;
+    assert_int_equal(walmap_image_open(&reader, again, size_again, &why), WALMAP_OK);
+    for (entries = 0; walmap_image_next(&reader, &entry, &why) == WALMAP_OK; entries++) {
+      uint32_t key;
+      memcpy(&key, entry.key, 4);
+      MUST(entry.expires == (key % EXPIRING == 0 ? expires : WALMAP_NEVER));
+    }
+    assert_int_equal(entries, KEYS);
+    walmap_image_free(again);
+    close_world(&w);
+  }
+  walmap_image_free(image);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(of_the_write),
       cmocka_unit_test(undone),
       cmocka_unit_test(through_compaction_and_not_into_images),
+      cmocka_unit_test(of_the_restore),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,8 @@
 ** Each statement below runs on a fresh connection with the Nth allocation of SQLite and of the extension failing, once
 ** or from then on, for N = 1, 2, 3, ... until it runs through without having met it. After each failure the map must be
 ** as before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
-** (The core's allocations fail in test/core/test_oom.c.)
+** Where a statement on a durable table fails within a transaction that commits all the same, the file must have what
+** the connection showed. (The core's allocations fail in test/core/test_oom.c.)
 */
 #define _GNU_SOURCE /* mkdtemp */
 #include <sqlite3.h>
@@ -93,11 +94,24 @@ static const char *const durable_statements[] = {
     "SELECT walmap_set('kv', 'new', 'a value that is longer than others')",
     "SELECT walmap_restore('kv', i) FROM images",
     "SELECT walmap_apply('kv', c) FROM changes",
+    "SELECT walmap_clear('kv')",
     "UPDATE kv SET key = key || '!' WHERE key IN ('a', 'b')",
     "SELECT sum(v) FROM natives JOIN kv ON key = k",
     "BEGIN; INSERT INTO kv VALUES ('p', 1); SAVEPOINT s; DELETE FROM kv; ROLLBACK TO s; DELETE FROM kv; COMMIT",
     "INSERT INTO kv SELECT value || 'k', zeroblob(40000) FROM (SELECT 1 AS value UNION SELECT 2 UNION SELECT 3)",
     "SELECT walmap_checkpoint('kv')",
+};
+
+/* Each in a transaction that goes on. What is restored needs more memory than the transaction has for its changes. */
+#define LONG_IMAGE "(SELECT walmap_image(column1, column2) AS i FROM (VALUES ('x', 1), ('y', zeroblob(9000))))"
+static const char *const durable_within[] = {
+    "SELECT walmap_restore('kv', i) FROM " LONG_IMAGE,
+    "SELECT walmap_restore('kv', walmap_unchunk(1, i)) FROM " LONG_IMAGE,
+    "SELECT walmap_apply('kv', c) FROM changes",
+    "SELECT walmap_clear('kv')",
+    "SELECT walmap_checkpoint('kv')",
+    "DELETE FROM kv",
+    "UPDATE kv SET key = key || '!' WHERE key IN ('a', 'b')",
 };
 
 /* These take the table away. Which database is main decides how they join the transaction (ext/schema/control.c). */
@@ -265,6 +279,42 @@ static long test_statement(const char *extension, const char *statement) {
   return failures;
 }
 
+/* One failure within a transaction, which is committed then. False: the statement ran through without having met it. */
+static bool fail_within(const char *extension, const char *statement, long n, const char *before, const char *after) {
+  sqlite3 *db = open_connection(extension);
+  judge(sqlite3_exec(db, "BEGIN; INSERT INTO kv VALUES ('early', 1)", NULL, NULL, NULL) == SQLITE_OK, "the beginning",
+        statement, n, db);
+  was_hit = false;
+  countdown = n;
+  int rc = sqlite3_exec(db, statement, NULL, NULL, NULL);
+  countdown = 0;
+  bool is_hit = was_hit, is_open = sqlite3_get_autocommit(db) == 0;
+  judge(rc == SQLITE_OK || (is_hit && rc == SQLITE_NOMEM), "another error", statement, n, db);
+  char *shown = content(db);
+  if (is_open)
+    judge(shown != NULL && strcmp(shown, rc == SQLITE_OK ? after : before) == 0, "another content", statement, n, db);
+  if (is_open)
+    judge(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK, "no commit", statement, n, db);
+  judge(sqlite3_close(db) == SQLITE_OK, "a connection that does not close", statement, n, NULL);
+  check_reopened(extension, statement, n, shown);
+  sqlite3_free(shown);
+  return is_hit;
+}
+
+static long test_within(const char *extension, const char *statement) {
+  char *sql = sqlite3_mprintf("INSERT INTO kv VALUES ('early', 1); %s", statement);
+  char *before = content_after(extension, "INSERT INTO kv VALUES ('early', 1)"), *after = content_after(extension, sql);
+  long n = 1;
+  for_ever = false;
+  while (n < 100000 && fail_within(extension, statement, n, before, after))
+    n++;
+  judge(n > 1, "no allocation failed", statement, n, NULL);
+  sqlite3_free(before);
+  sqlite3_free(after);
+  sqlite3_free(sql);
+  return n - 1;
+}
+
 int main(void) {
   const char *extension = extension_path();
   long failures = 0;
@@ -279,6 +329,8 @@ int main(void) {
   database = DATABASE_FILE;
   for (size_t i = 0; i < sizeof durable_statements / sizeof durable_statements[0]; i++)
     failures += test_statement(extension, durable_statements[i]);
+  for (size_t i = 0; i < sizeof durable_within / sizeof durable_within[0]; i++)
+    failures += test_within(extension, durable_within[i]);
   for (size_t i = 0; i < sizeof schema_changes / sizeof schema_changes[0]; i++)
     failures += test_statement(extension, schema_changes[i]);
   beginning = beginnings[sizeof beginnings / sizeof beginnings[0] - 1];
