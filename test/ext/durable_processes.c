@@ -16,42 +16,16 @@
 */
 #define _GNU_SOURCE /* mkdtemp, MAP_ANONYMOUS */
 
+#include "processes.h"
+
 #include <pthread.h>
-#include <sqlite3.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
+enum { THREADS = 2, ACCOUNTS = 64, MONEY = 1000, COUNTERS = 4, FIRST_COUNTER = 1000, BULK = 100 };
 
-enum { PROCESSES = 4, THREADS = 2, ACCOUNTS = 64, MONEY = 1000, COUNTERS = 4, FIRST_COUNTER = 1000, BULK = 100 };
+static long failures; /* over all modes */
 
-static const char *extension = "./walmap";
-static uint64_t seed;
-static long failures;
-
-typedef struct worker {
-  uint64_t random;
-} worker;
-
-static int pick(worker *w, int n) { /* splitmix64 */
-  uint64_t z = w->random += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return (int)((z ^ (z >> 31)) % (uint64_t)n);
-}
-
-/* What the processes tell one another: a file that all of them map. */
+/* What the processes tell one another. */
 typedef struct board {
   atomic_long started[COUNTERS], acknowledged[COUNTERS]; /* increments */
   atomic_long writes, reads, transactions, failures;
@@ -59,40 +33,6 @@ typedef struct board {
 } board;
 
 static board *told;
-static char folder[64], file[96], board_file[96];
-
-static void complain(const char *what, sqlite3 *db) {
-  printf("FAILED: process %d: %s%s%s\n", (int)getpid(), what, db != NULL ? ": " : "",
-         db != NULL ? sqlite3_errmsg(db) : "");
-  fflush(stdout);
-  atomic_fetch_add(&told->failures, 1);
-}
-
-static sqlite3 *connect_to_file(void) {
-  sqlite3 *db;
-  if (sqlite3_open(file, &db) != SQLITE_OK)
-    complain("open", db);
-  sqlite3_busy_timeout(db, 20000);
-  sqlite3_enable_load_extension(db, 1);
-  char *err = NULL;
-  if (sqlite3_load_extension(db, extension, NULL, &err) != SQLITE_OK) {
-    printf("FAILED: %s\n", err);
-    exit(2);
-  }
-  return db;
-}
-
-/*
-** False when it failed because the file is locked, which SQLite says after a snapshot too old to write; else complains.
-*/
-static bool run(sqlite3 *db, const char *sql) {
-  int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-  if (rc == SQLITE_OK)
-    return true;
-  if (rc != SQLITE_BUSY)
-    complain(sql, db);
-  return false;
-}
 
 static sqlite3_int64 ask(sqlite3 *db, const char *sql) {
   sqlite3_stmt *statement;
@@ -129,30 +69,30 @@ static bool change(sqlite3 *db, const char *format, ...) {
   return fine;
 }
 
-static void move_money(sqlite3 *db, worker *w) {
-  int from = pick(w, ACCOUNTS), to = pick(w, ACCOUNTS), amount = pick(w, 50);
-  if (!run(db, pick(w, 2) ? "BEGIN IMMEDIATE" : "BEGIN"))
+static void move_money(sqlite3 *db, uint64_t *random) {
+  int from = pick(random, ACCOUNTS), to = pick(random, ACCOUNTS), amount = pick(random, 50);
+  if (!run(db, pick(random, 2) ? "BEGIN IMMEDIATE" : "BEGIN"))
     return;
   bool fine = change(db, "UPDATE @ SET value = value - %d WHERE key = %d", amount, from) &&
               change(db, "UPDATE @ SET value = value + %d WHERE key = %d", amount, to);
-  if (fine && pick(w, 4) == 0) {
-    fine = run(db, "SAVEPOINT s") && change(db, "DELETE FROM @ WHERE key < %d", pick(w, ACCOUNTS)) &&
+  if (fine && pick(random, 4) == 0) {
+    fine = run(db, "SAVEPOINT s") && change(db, "DELETE FROM @ WHERE key < %d", pick(random, ACCOUNTS)) &&
            run(db, "ROLLBACK TO s");
   }
   for (int i = 0; fine && i < 3; i++) {
-    int size = 200 + pick(w, 1500), key = 10000 + pick(w, BULK);
-    unsigned fill = (unsigned)pick(w, 1 << 30);
-    fine = pick(w, 8) == 0 ? change(db, "DELETE FROM @ WHERE key = %d", key)
-                           : change(db, "REPLACE INTO @ VALUES(%d, hex(zeroblob(%d)) || %u)", key, size / 2, fill);
+    int size = 200 + pick(random, 1500), key = 10000 + pick(random, BULK);
+    unsigned fill = (unsigned)pick(random, 1 << 30);
+    fine = pick(random, 8) == 0 ? change(db, "DELETE FROM @ WHERE key = %d", key)
+                                : change(db, "REPLACE INTO @ VALUES(%d, hex(zeroblob(%d)) || %u)", key, size / 2, fill);
   }
-  if (fine && pick(w, 10) != 0 && run(db, "COMMIT"))
+  if (fine && pick(random, 10) != 0 && run(db, "COMMIT"))
     atomic_fetch_add(&told->transactions, 1);
   if (!sqlite3_get_autocommit(db))
     run(db, "ROLLBACK");
 }
 
-static void increment(sqlite3 *db, worker *w) {
-  int counter = pick(w, COUNTERS);
+static void increment(sqlite3 *db, uint64_t *random) {
+  int counter = pick(random, COUNTERS);
   if (!run(db, "BEGIN IMMEDIATE"))
     return;
   bool fine = change(db, "UPDATE @ SET value = value + 1 WHERE key = %d", FIRST_COUNTER + counter);
@@ -184,17 +124,17 @@ static void expect(sqlite3 *db, const char *sql, sqlite3_int64 expected) {
   complain(text, NULL);
 }
 
-static void read_once(sqlite3 *db, worker *w) {
+static void read_once(sqlite3 *db, uint64_t *random) {
   static const char *const sqls[] = {equal_sql, joined_sql, called_sql};
-  if (pick(w, 4) == 0)
+  if (pick(random, 4) == 0)
     expect(db, money_sql, ACCOUNTS * MONEY);
   else
-    expect(db, sqls[pick(w, 3)], 0);
+    expect(db, sqls[pick(random, 3)], 0);
   atomic_fetch_add(&told->reads, 1);
 }
 
 /* In a transaction everything stays as it was at first. */
-static void read_twice(sqlite3 *db, worker *w) {
+static void read_twice(sqlite3 *db, uint64_t *random) {
   if (!run(db, "BEGIN"))
     return;
   sqlite3_int64 sum = -1;
@@ -206,8 +146,8 @@ static void read_twice(sqlite3 *db, worker *w) {
     if (k != n || (sum != -1 && sum != k))
       complain("a read transaction saw k, n or the first look differ", NULL);
     sum = k;
-    read_once(db, w);
-    usleep((useconds_t)pick(w, 3000));
+    read_once(db, random);
+    usleep((useconds_t)pick(random, 3000));
   }
   run(db, "COMMIT");
 }
@@ -216,12 +156,12 @@ static void read_twice(sqlite3 *db, worker *w) {
 /* Processes                                                                                                          */
 
 static void *work(void *number) {
-  worker w = {.random = seed + 7919 * (uint64_t)getpid() + (uint64_t)(uintptr_t)number};
+  uint64_t random = seed + 7919 * (uint64_t)getpid() + (uint64_t)(uintptr_t)number;
   sqlite3 *db = connect_to_file();
   run(db, "PRAGMA synchronous = off");
   while (!atomic_load(&told->stop)) {
     bool writes = ((uintptr_t)number & 1) == 0;
-    switch (pick(&w, 8)) {
+    switch (pick(&random, 8)) {
     case 0:
       sqlite3_close(db);
       db = connect_to_file();
@@ -231,18 +171,18 @@ static void *work(void *number) {
     case 2:
     case 3:
       if (writes)
-        increment(db, &w);
+        increment(db, &random);
       else
-        read_twice(db, &w);
+        read_twice(db, &random);
       break;
     case 4:
-      read_once(db, &w);
+      read_once(db, &random);
       break;
     default:
       if (writes)
-        move_money(db, &w);
+        move_money(db, &random);
       else
-        read_once(db, &w);
+        read_once(db, &random);
       break;
     }
   }
@@ -259,29 +199,9 @@ static int be_child(void) {
   return 0;
 }
 
-static pid_t start_child(char *program) {
-  pid_t pid = fork();
-  if (pid == 0) {
-    char number[32];
-    snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
-    execl(program, program, "child", folder, number, (char *)NULL);
-    _exit(127);
-  }
-  return pid;
-}
-
-static void map_board(bool create) {
-  int fd = open(board_file, O_RDWR | (create ? O_CREAT : 0), 0600);
-  if (fd < 0 || (create && ftruncate(fd, sizeof *told) != 0))
-    exit(2);
-  told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  close(fd);
-}
-
-static void name_files(const char *in) {
-  snprintf(folder, sizeof folder, "%s", in);
-  snprintf(file, sizeof file, "%s/a.db", in);
-  snprintf(board_file, sizeof board_file, "%s/board", in);
+static void tell_on_board(bool create) {
+  told = map_board(sizeof *told, create);
+  complaints = &told->failures;
 }
 
 static void make_tables(const char *mode) {
@@ -320,30 +240,12 @@ static void check_end(long killed) {
 }
 
 static void one_mode(char *program, const char *mode, int seconds, int kills) {
-  char template[] = "/tmp/walmap-processes-XXXXXX", command[96];
+  enum { BETWEEN_KILLS = 30 }; /* ms */
+  char template[] = "/tmp/walmap-processes-XXXXXX";
   name_files(mkdtemp(template));
-  map_board(true);
+  tell_on_board(true);
   make_tables(mode);
-  pid_t children[PROCESSES];
-  worker w = {.random = seed};
-  for (int i = 0; i < PROCESSES; i++)
-    children[i] = start_child(program);
-  if (kills == 0)
-    sleep((unsigned)seconds);
-  for (int i = 0; i < kills; i++) {
-    usleep((useconds_t)(1000 + pick(&w, 60000)));
-    int victim = pick(&w, PROCESSES);
-    kill(children[victim], SIGKILL);
-    waitpid(children[victim], NULL, 0);
-    children[victim] = start_child(program);
-  }
-  atomic_store(&told->stop, true);
-  for (int i = 0; i < PROCESSES; i++) {
-    int status = 0;
-    waitpid(children[i], &status, 0);
-    if (status != 0)
-      complain("a process ended badly", NULL);
-  }
+  run_children(program, kills > 0 ? kills * BETWEEN_KILLS : seconds * 1000, kills, &told->stop);
   check_end(kills);
   long increments = 0;
   for (int i = 0; i < COUNTERS; i++)
@@ -356,19 +258,13 @@ static void one_mode(char *program, const char *mode, int seconds, int kills) {
   printf("%s: %d kills, %ld transfers, %ld increments, %ld reads, %ld failures\n", mode, kills, transactions,
          increments, reads, atomic_load(&told->failures));
   munmap(told, sizeof *told);
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (failures == 0 && system(command) != 0)
-    printf("%s stays\n", folder);
+  if (failures == 0)
+    remove_folder();
 }
 
 int main(int argc, char **argv) {
-  const char *given = getenv("WALMAP_SO");
-  if (given != NULL)
-    extension = given;
-  if (argc == 4 && strcmp(argv[1], "child") == 0) {
-    name_files(argv[2]);
-    seed = strtoull(argv[3], NULL, 10);
-    map_board(false);
+  if (child_number(argc, argv) != NULL) {
+    tell_on_board(false);
     return be_child();
   }
   int seconds = argc > 1 ? atoi(argv[1]) : 3, kills = argc > 2 ? atoi(argv[2]) : 40;
