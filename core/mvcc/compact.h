@@ -35,9 +35,9 @@
 **
 **   - A shard that wants to drop entries notes the map's time in horizon_clock, and notes in the map that it waits for
 **     that time (horizon). Then it advances the epoch. Later readers have that time or a later one: a committed state
-**     reads the clock after it has taken its slot (X2), and a transaction's state reads the map's horizon then (txn.c),
-**     so no reader reads a clock before it has a slot. When no older slot is taken, entries up to that time are
-**     droppable.
+**     reads the clock after it has taken its slot (X2), and a transaction's state reads the map's horizon then
+**     (txn_read.c), so no reader reads a clock before it has a slot. When no older slot is taken, entries up to that
+**     time are droppable.
 **   - An entry is dropped only after it was swept (expiry.h), so it is in `dead` already, and no longer in `len`.
 **   - A transaction that holds the shard lock has read no entry in it that is dropped: jobs run after its commit, or in
 **     walmap_compact before it, which then drops no entry whose expiry the transaction's own time has not passed.
@@ -50,7 +50,6 @@
 #ifndef WALMAP_COMPACT_H
 #define WALMAP_COMPACT_H
 
-#include "base/interrupt.h"
 #include "mvcc/map.h"
 
 /*
@@ -62,12 +61,6 @@ bool walmap__compact_some(walmap__shard *shard, uint64_t budget);
 
 /* Takes all segments out whose records are all dead, as far as readers allow. Needs no memory. */
 void walmap__compact_dead(walmap__shard *shard);
-
-/*
-** Compacts the whole shard, as far as readers allow; what expires after `latest` stays. OK, NOMEM, or INTERRUPT: then a
-** job may be half done, as one is whose budget is used up, and later writes finish it.
-*/
-int walmap__compact_all(walmap__shard *shard, uint64_t latest, walmap__interrupt *interrupt);
 
 /* How many records of the log would have to be passed over until no more bytes are dead than are allowed. */
 uint64_t walmap__compact_backlog(walmap__shard *shard);

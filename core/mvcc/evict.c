@@ -4,16 +4,12 @@
 
 enum { NEWEST = 8 }; /* an eighth */
 
-static walmap__segment *segment_after(const walmap__segment *s) {
-  return atomic_load_explicit(&s->next, memory_order_relaxed);
-}
-
 /* The hand comes to the segment's begin. How many bytes lie behind it changes with later writes: a hint will do. */
 static void enter(walmap__hand *hand, walmap__segment *segment) {
   hand->segment = segment;
   hand->offset = 0;
   hand->behind = 0;
-  for (walmap__segment *s = segment ? segment_after(segment) : NULL; s; s = segment_after(s))
+  for (walmap__segment *s = segment ? walmap__segment_next(segment) : NULL; s; s = walmap__segment_next(s))
     hand->behind += walmap__segment_used(s) - s->dead_bytes;
 }
 
@@ -30,7 +26,7 @@ typedef struct search {
 enum { BY_POLICY = 2, ROUNDS = 4 };
 
 static bool start_again(walmap__generation *g, search *search) {
-  walmap__segment *first = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+  walmap__segment *first = walmap__log_first(&g->log);
   enter(&g->hand, first);
   return first && ++search->rounds < ROUNDS;
 }
@@ -46,7 +42,7 @@ static bool reach_record(walmap__generation *g, search *search) {
     if (beyond || (search->rounds < BY_POLICY && is_at_newest(g, hand, used)))
       hand->segment = NULL;
     else if (hand->offset == used || hand->segment->dead_bytes == used)
-      enter(hand, segment_after(hand->segment));
+      enter(hand, walmap__segment_next(hand->segment));
     else
       return true;
   }
@@ -65,7 +61,7 @@ static bool find_entry(walmap__generation *g, search *search, walmap__write *w) 
   walmap__hand *hand = &g->hand;
   while (reach_record(g, search)) {
     uint32_t address = walmap__address(hand->segment, hand->offset);
-    walmap__record *record = (walmap__record *)(hand->segment->base + hand->offset);
+    walmap__record *record = walmap__segment_record(hand->segment, hand->offset);
     uint32_t meta = walmap__record_meta(record);
     if (is_entry(g, record, meta)) {
       walmap_entry e;
@@ -87,7 +83,7 @@ static void prefetch_next(const walmap__generation *g) {
   const walmap__hand *hand = &g->hand;
   if (!hand->segment || hand->offset >= walmap__segment_used(hand->segment))
     return;
-  const walmap__record *record = (const walmap__record *)(hand->segment->base + hand->offset);
+  const walmap__record *record = walmap__segment_record(hand->segment, hand->offset);
   walmap__index_prefetch(&g->index, walmap__index_hash_of(&g->index, record, walmap__record_meta(record)));
 }
 

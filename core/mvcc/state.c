@@ -223,13 +223,13 @@ static bool next_segment(walmap_cursor *c) {
     const walmap__segment *segment = c->segment;
     walmap__yield("scan: segment done");
     if (segment) {
-      segment = atomic_load_explicit(&segment->next, memory_order_acquire);
+      segment = walmap__segment_next(segment);
     } else {
       if (c->shard == s->map->n_shards)
         return false;
       walmap__generation *g = walmap__shard_at(&s->map->shards[c->shard], s->commit_points[c->shard]);
       if (g)
-        segment = atomic_load_explicit(&g->log.first, memory_order_acquire);
+        segment = walmap__log_first(&g->log);
     }
     if (segment && segment->first_lsn < s->commit_points[c->shard]) {
       enter_segment(c, segment, s->commit_points[c->shard]);

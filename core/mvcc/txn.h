@@ -1,6 +1,11 @@
 /*
 ** txn.h - a write transaction: the shard locks that it holds, and how to undo its writes
 **
+**   txn.c         its begin and end, and its locks
+**   txn_read.c    what it reads
+**   txn_write.c   what it writes
+**   undo.c        marks, savepoints, and undoing
+**
 ** A mark is the state of a shard at the transaction's, or a savepoint's, first write to it: the end of its log, its
 ** generation and stats. Undoing a mark walks the log from there and points the index at each record's `prev` again; the
 ** records stay, dead. A mark is made only at the first write of a shard after a savepoint, so a savepoint alone costs
@@ -49,8 +54,13 @@ struct walmap_txn {
   walmap__txn_shard txn_shards[];
 };
 
-/* Locks a shard: OK, BUSY, DEADLOCK, INTERRUPT. */
-int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard);
+/* For walmap__txn_lock: the transaction's first touch of the shard. */
+int walmap__txn_lock_first(walmap_txn *txn, walmap__shard *shard);
+
+/* Locks a shard, to the transaction's end: OK, BUSY, DEADLOCK, INTERRUPT. */
+static inline int walmap__txn_lock(walmap_txn *txn, walmap__shard *shard) {
+  return txn->txn_shards[shard->id].locked ? WALMAP_OK : walmap__txn_lock_first(txn, shard);
+}
 
 /* Locks all shards, in order. After an error the shards that were locked so far stay locked. */
 int walmap__txn_lock_all(walmap_txn *txn);

@@ -137,12 +137,12 @@ typedef struct undoing {
 static void each_since(walmap__generation *g, const walmap__mark *mark, void (*step)(const undoing *)) {
   undoing u = {.generation = g, .segment = mark->segment, .mark_lsn = mark->lsn};
   if (!u.segment)
-    u.segment = atomic_load_explicit(&g->log.first, memory_order_relaxed);
+    u.segment = walmap__log_first(&g->log);
   size_t offset = mark->offset;
-  for (; u.segment; u.segment = atomic_load_explicit(&u.segment->next, memory_order_relaxed), offset = 0) {
+  for (; u.segment; u.segment = walmap__segment_next(u.segment), offset = 0) {
     size_t used = walmap__segment_used(u.segment);
     while (offset < used) {
-      u.record = (walmap__record *)(u.segment->base + offset);
+      u.record = walmap__segment_record(u.segment, offset);
       u.meta = walmap__record_meta(u.record);
       u.prev = walmap__record_prev(u.record, u.meta);
       if (!(u.meta & WALMAP__DEAD))

@@ -223,8 +223,8 @@ void walmap__log_fill_segment(walmap__segment *segment, size_t bytes, uint32_t r
 }
 
 void walmap__log_settle(walmap__log *log) {
-  walmap__segment *segment = atomic_load_explicit(&log->first, memory_order_relaxed);
-  for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed)) {
+  walmap__segment *segment = walmap__log_first(log);
+  for (; segment; segment = walmap__segment_next(segment)) {
     walmap__log_seal(log);
     segment->first_lsn = table_of(log)->entries[segment->id].first_lsn = log->end;
     log->end += walmap__segment_used(segment) >> 2;
@@ -235,7 +235,7 @@ void walmap__log_settle(walmap__log *log) {
 /* Readers within the old run go on through its links, which stay as they are. */
 void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segment *last, walmap__segment *by) {
   walmap__segment *before = first->previous;
-  walmap__segment *after = atomic_load_explicit(&last->next, memory_order_relaxed);
+  walmap__segment *after = walmap__segment_next(last);
   walmap__segment *to = by ? by : after;
   if (by) {
     by->previous = before;
@@ -253,7 +253,7 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
   atomic_store_explicit(before ? &before->next : &log->first, to, memory_order_release);
   walmap__yield("log: run replaced");
   for (walmap__segment *segment = first;;) {
-    walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
+    walmap__segment *next = walmap__segment_next(segment);
     log->bytes -= walmap__segment_used(segment);
     log->capacity -= segment->capacity;
     log->n_segments--;
@@ -265,9 +265,9 @@ void walmap__log_replace(walmap__log *log, walmap__segment *first, walmap__segme
 }
 
 void walmap__log_destroy(walmap__log *log) {
-  walmap__segment *segment = atomic_load_explicit(&log->first, memory_order_relaxed);
+  walmap__segment *segment = walmap__log_first(log);
   while (segment) {
-    walmap__segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
+    walmap__segment *next = walmap__segment_next(segment);
     walmap__log_free_segment(segment);
     segment = next;
   }

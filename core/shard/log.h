@@ -192,6 +192,20 @@ static inline walmap__version walmap__log_version(const walmap__log *log, uint32
   return (walmap__version){record, address, walmap__record_meta(record), entry->first_lsn + (offset >> 2)};
 }
 
+/* The list of segments, for readers and for the holder of the shard lock; NULL at its end. */
+static inline walmap__segment *walmap__log_first(const walmap__log *log) {
+  return atomic_load_explicit(&log->first, memory_order_acquire);
+}
+
+static inline walmap__segment *walmap__segment_next(const walmap__segment *segment) {
+  return atomic_load_explicit(&segment->next, memory_order_acquire);
+}
+
+/* The record that begins at this offset, in bytes. */
+static inline walmap__record *walmap__segment_record(const walmap__segment *segment, size_t offset) {
+  return (walmap__record *)(segment->base + offset);
+}
+
 /* Bytes in use, as a reader may see them. */
 static inline size_t walmap__segment_used(const walmap__segment *segment) {
   return atomic_load_explicit(&segment->used, memory_order_acquire);

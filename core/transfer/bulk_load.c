@@ -90,8 +90,8 @@ static int settle_logs(walmap__bulk_load *b) {
   for (uint32_t i = 0; i < b->map->n_shards; i++) {
     walmap__generation *g = b->shards[i].generation;
     walmap__log_settle(&g->log);
-    const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_relaxed);
-    for (; s && result == WALMAP_OK; s = atomic_load_explicit(&s->next, memory_order_relaxed)) {
+    const walmap__segment *s = walmap__log_first(&g->log);
+    for (; s && result == WALMAP_OK; s = walmap__segment_next(s)) {
       if (!walmap__segment_may_be_expired(s, UINT64_MAX))
         continue;
       atomic_store_explicit(&b->map->expiring, true, memory_order_release);
@@ -105,8 +105,8 @@ static int settle_logs(walmap__bulk_load *b) {
 
 /* All records that were loaded are live: the records of the logs are the keys of the tree. */
 static walmap__order_item *list_records(const walmap__log *log, uint32_t shard, walmap__order_item *items) {
-  const walmap__segment *segment = atomic_load_explicit(&log->first, memory_order_relaxed);
-  for (; segment; segment = atomic_load_explicit(&segment->next, memory_order_relaxed)) {
+  const walmap__segment *segment = walmap__log_first(log);
+  for (; segment; segment = walmap__segment_next(segment)) {
     const uint8_t *at = segment->base, *end = at + walmap__segment_used(segment);
     while (at < end) {
       const walmap__record *record = (const walmap__record *)at;

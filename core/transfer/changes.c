@@ -85,7 +85,7 @@ static int add_segment(const collection *c, const walmap__segment *s, uint64_t s
     uint64_t lsn = s->first_lsn + (at >> 2);
     if (lsn >= commit_point)
       break;
-    const walmap__record *record = (const walmap__record *)(s->base + at);
+    const walmap__record *record = walmap__segment_record(s, at);
     uint32_t meta = walmap__record_meta(record);
     size_t size = walmap__record_size(record, meta);
     if (lsn >= since)
@@ -106,9 +106,9 @@ static int add_shard(const collection *c, uint32_t shard, uint64_t since, walmap
   walmap__generation *g = walmap__shard_at(&c->state->map->shards[shard], commit_point);
   if (!g || since <= g->start)
     return walmap__explain(why, WALMAP_GONE, "the map was restored or cleared since that position: take a snapshot");
-  const walmap__segment *s = atomic_load_explicit(&g->log.first, memory_order_acquire), *next;
+  const walmap__segment *s = walmap__log_first(&g->log), *next;
   for (; s && s->first_lsn < commit_point; s = next) {
-    next = atomic_load_explicit(&s->next, memory_order_acquire);
+    next = walmap__segment_next(s);
     uint64_t covers = next && next->first_lsn < commit_point ? next->first_lsn : commit_point;
     if (covers <= since)
       continue;

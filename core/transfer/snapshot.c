@@ -185,11 +185,11 @@ static bool walk_next_segment(log_walk *w) {
     uint64_t commit_point = w->state->commit_points[w->shard];
     const walmap__segment *s = w->segment;
     if (s) {
-      s = atomic_load_explicit(&s->next, memory_order_acquire);
+      s = walmap__segment_next(s);
     } else {
       walmap__generation *g = walmap__shard_at(&map->shards[w->shard], commit_point);
       if (g)
-        s = atomic_load_explicit(&g->log.first, memory_order_acquire);
+        s = walmap__log_first(&g->log);
     }
     if (s && s->first_lsn < commit_point) {
       w->segment = s;

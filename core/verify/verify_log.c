@@ -89,7 +89,7 @@ static bool is_record(const walmap__segment *s, size_t offset, uint32_t *meta) {
   size_t used = walmap__segment_used(s), room = used - offset;
   if (offset > used || room < WALMAP__RECORD_HEAD)
     return false;
-  const walmap__record *record = (const walmap__record *)(s->base + offset);
+  const walmap__record *record = walmap__segment_record(s, offset);
   *meta = walmap__record_meta(record);
   if (walmap__meta_extended(*meta)) {
     const uint8_t *lengths = (const uint8_t *)record + WALMAP__RECORD_HEAD;
@@ -106,7 +106,7 @@ const walmap__record *walmap__inspect_address(const walmap__inspection *in, uint
   if (address == 0 || !table || id >= table->capacity || !table->entries[id].segment)
     return NULL;
   const walmap__segment *s = table->entries[id].segment;
-  return is_record(s, offset, meta) ? (const walmap__record *)(s->base + offset) : NULL;
+  return is_record(s, offset, meta) ? walmap__segment_record(s, offset) : NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -229,7 +229,7 @@ static bool check_records(walmap__inspection *in, const walmap__segment *s, size
   for (; v.offset < used; v.offset += v.size) {
     if (!is_record(s, v.offset, &v.meta))
       return fault_here(in, &v, "the record does not end in its segment");
-    v.record = (const walmap__record *)(s->base + v.offset);
+    v.record = walmap__segment_record(s, v.offset);
     v.next = walmap__record_next(v.record);
     v.size = walmap__record_size(v.record, v.meta);
     v.passed = v.offset < passed;
@@ -259,7 +259,7 @@ static bool check_hand(const walmap__inspection *in) {
     return walmap__fault(in, "the hand of eviction stands in no segment of the log");
   size_t offset = 0, used = walmap__segment_used(s);
   while (offset < hand->offset && offset < used) {
-    const walmap__record *record = (const walmap__record *)(s->base + offset);
+    const walmap__record *record = walmap__segment_record(s, offset);
     offset += walmap__record_size(record, walmap__record_meta(record));
   }
   return offset == hand->offset || fault_at(in, s, hand->offset, "the hand of eviction stands at no record");
