@@ -165,7 +165,7 @@ test: ## builds and runs all tests; installs what they need
 
 # Another kind of CPU than x86: no SSE2, and a char that has no sign
 # But those in which one thread runs at a time, which take long there and show nothing that they do not show here
-AARCH64_TESTS := $(filter-out %/test_races %/test_oom,$(filter $(BUILD)/test/core/%,$(TESTS)))
+AARCH64_TESTS := $(filter-out %/test_races %/test_oom %/test_oom_txn %/test_oom_image,$(filter $(BUILD)/test/core/%,$(TESTS)))
 test-aarch64: ## the C library's tests for aarch64, in an emulator (Debian)
 	@test/tools/deps build aarch64
 	@$(MAKE) --no-print-directory BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc all test-programs

@@ -74,15 +74,6 @@ static inline int apply(party *p, blob changes, uint64_t *changed, walmap_why *w
   return result;
 }
 
-static inline uint64_t count_entries(walmap_state *state) {
-  walmap_cursor cursor;
-  walmap_entry entry;
-  uint64_t count = 0;
-  for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry);)
-    count++;
-  return count;
-}
-
 static inline bool show_the_same(walmap_state *a, walmap_state *b) {
   walmap_cursor cursor;
   walmap_entry entry, other;

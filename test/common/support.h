@@ -110,6 +110,16 @@ static inline uint64_t random_next(uint64_t *state) {
 
 static inline uint32_t random_below(uint64_t *state, uint32_t n) { return (uint32_t)(random_next(state) % n); }
 
+/* By a walk. */
+static inline uint64_t count_entries(walmap_state *state) {
+  walmap_cursor cursor;
+  walmap_entry entry;
+  uint64_t count = 0;
+  for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry);)
+    count++;
+  return count;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* An allocator that counts, checks what it gets back, and fails when it is told to                                   */
 

@@ -2,8 +2,8 @@
 ** test_compact.c - memory that segments leave unused; and segments that become many: each has an id, of which a shard
 ** has 16,383, and what is written goes on for ever
 **
-** That compaction loses nothing and gives all is looked for by the tests of what uses it: test_map.c, test_races.c,
-** test_threads.c, test_model.c. Here it is how the log lies afterwards.
+** That compaction loses nothing and gives all is looked for by the tests of what uses it: test_size.c, test_races.c,
+** test_transfers.c, test_model.c. Here it is how the log lies afterwards.
 */
 #include "../common/support.h"
 

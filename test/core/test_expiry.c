@@ -51,15 +51,6 @@ static uint64_t expiry_of(walmap *map, uint32_t key) {
   return entry.expires;
 }
 
-static uint64_t count(walmap_state *state) {
-  walmap_cursor cursor;
-  walmap_entry entry;
-  uint64_t n = 0;
-  for (walmap_cursor_start(&cursor, state); walmap_cursor_next(&cursor, &entry);)
-    n++;
-  return n;
-}
-
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 static void to_the_millisecond(void **unused) {
@@ -179,9 +170,9 @@ static void time_of_a_state(void **unused) {
   set(map, 1, START + 2000);
   MUST_OK(walmap_compact(map, NULL));
   assert_int_equal(walmap_state_len(old), 1000);
-  assert_int_equal(count(old), 1000);
+  assert_int_equal(count_entries(old), 1000);
   assert_int_equal(walmap_state_len(young), 400);
-  assert_int_equal(count(young), 400);
+  assert_int_equal(count_entries(young), 400);
   void *image;
   size_t size;
   uint64_t entries;
@@ -235,7 +226,7 @@ static void time_of_a_transaction(void **unused) {
   assert_int_equal(walmap_txn_len(txn), 2);
   MUST_OK(walmap_compact(map, txn)); /* drops nothing that the transaction has read */
   MUST_OK(walmap_txn_state_begin(txn, state));
-  assert_int_equal(count(state), 2);
+  assert_int_equal(count_entries(state), 2);
   walmap_txn_statement(txn);
   for (int i = 0; i < 2; i++)
     assert_int_equal(walmap_txn_get(txn, &keys[i], 4, &entry), WALMAP_NOTFOUND);
@@ -244,7 +235,7 @@ static void time_of_a_transaction(void **unused) {
   assert_int_equal(walmap_txn_len(txn), 0);
   assert_int_equal(walmap_state_len(state), 2);
   walmap_txn_commit(txn);
-  assert_int_equal(count(state), 2);
+  assert_int_equal(count_entries(state), 2);
   walmap_state_free(state);
   walmap_txn_free(txn);
   walmap_session_free(session);
@@ -357,7 +348,7 @@ static void *read_together(void *arg) {
     MUST(len % TOGETHER == 0);
     MUST_OK(walmap_state_begin(state));
     len = walmap_state_len(state);
-    MUST(len % TOGETHER == 0 && count(state) == len);
+    MUST(len % TOGETHER == 0 && count_entries(state) == len);
     walmap_state_end(state);
     all += len;
   }

@@ -2,8 +2,8 @@
 ** test_image_restore.c - images into and out of maps: nothing is lost or comes back, a bad one changes nothing
 **
 ** An image that is refused leaves the map as it was, whatever is wrong with it: the damages of test_image_damage.c are
-** all tried on a map with content of its own. C6 beside writers is test_threads.c's, running out of memory
-** test_oom.c's.
+** all tried on a map with content of its own. C6 beside writers is test_transfers.c's, running out of
+** memory test_oom_image.c's.
 */
 #include "../common/image_kit.h"
 

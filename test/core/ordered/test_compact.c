@@ -1,3 +1,3 @@
-/* test_compact.c - ../test_compact.c with ordered maps: whatever changes the index changes the tree as well (B1) */
+/* test_compact.c - ../test_compact.c with ordered maps: what changes the index must change the tree (B1) */
 #define ORDERED 1
 #include "../test_compact.c"

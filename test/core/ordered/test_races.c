@@ -1,3 +1,3 @@
-/* test_races.c - ../test_races.c with ordered maps: whatever changes the index changes the tree as well (B1) */
+/* test_races.c - ../test_races.c with ordered maps: what changes the index must change the tree (B1) */
 #define ORDERED 1
 #include "../test_races.c"

@@ -1,0 +1,3 @@
+/* test_index_threads.c - ../test_index_threads.c with ordered maps: what changes the index must change the tree (B1) */
+#define ORDERED 1
+#include "../test_index_threads.c"

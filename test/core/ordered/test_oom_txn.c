@@ -1,0 +1,3 @@
+/* test_oom_txn.c - ../test_oom_txn.c with ordered maps: what changes the index must change the tree (B1) */
+#define ORDERED 1
+#include "../test_oom_txn.c"
