@@ -66,18 +66,35 @@ static int fail_as_sqlite(wm_table *table, int rc) {
 ** ask SQLite about the columns of a virtual table that is not connected would be a mistake: some versions read beyond
 ** them.)
 */
-static int find_ordinary(wm_table *table, bool *found) {
+static int find_ordinary(const wm_conn *conn, const char *schema, const char *name, bool *found) {
   char *sql = sqlite3_mprintf("SELECT 1 FROM \"%w\".sqlite_schema WHERE type = 'table' AND rootpage > 0 "
                               "AND name = '%q_log' COLLATE NOCASE",
-                              table->schema, table->name);
+                              schema, name);
   sqlite3_stmt *statement = NULL;
-  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(table->conn->db, sql, -1, &statement, NULL);
+  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(conn->db, sql, -1, &statement, NULL);
   sqlite3_free(sql);
   if (rc != SQLITE_OK)
-    return fail_as_sqlite(table, rc);
+    return rc;
   *found = sqlite3_step(statement) == SQLITE_ROW;
-  rc = sqlite3_finalize(statement);
-  return rc == SQLITE_OK ? SQLITE_OK : fail_as_sqlite(table, rc);
+  return sqlite3_finalize(statement);
+}
+
+int wm_log_find(const wm_conn *conn, const char *schema, const char *name, bool *found) {
+  static const char *const columns[] = {"seq", "chain", "block"};
+  *found = false;
+  int rc = find_ordinary(conn, schema, name, found);
+  if (rc != SQLITE_OK || !*found)
+    return rc;
+  char *log = sqlite3_mprintf("%s_log", name);
+  if (log == NULL)
+    return SQLITE_NOMEM;
+  for (int i = 0; i < 3 && *found; i++) {
+    int is_key = 0;
+    rc = sqlite3_table_column_metadata(conn->db, schema, log, columns[i], NULL, NULL, NULL, &is_key, NULL);
+    *found = rc == SQLITE_OK && is_key == (i == 0);
+  }
+  sqlite3_free(log);
+  return rc == SQLITE_ERROR ? SQLITE_OK : rc; /* it has no such column */
 }
 
 static int check_seq_is_key(wm_table *table) {
@@ -97,9 +114,9 @@ static int check_seq_is_key(wm_table *table) {
 
 static int check_table(wm_table *table) {
   bool found = false;
-  int rc = find_ordinary(table, &found);
+  int rc = find_ordinary(table->conn, table->schema, table->name, &found);
   if (rc != SQLITE_OK)
-    return rc;
+    return fail_as_sqlite(table, rc);
   if (found)
     return check_seq_is_key(table);
   return wm_log_fail(table, SQLITE_CORRUPT_VTAB,

@@ -25,6 +25,12 @@ int wm_log_create(wm_conn *conn, const char *schema, const char *name, char **er
 int wm_log_drop(wm_conn *conn, const char *schema, const char *name, char **err);
 int wm_log_rename(wm_conn *conn, const char *schema, const char *name, const char *to, char **err);
 
+/*
+** Whether the schema has what looks like the shadow table of a table of that name. The columns decide: a user may call
+** a table of his own kv_log. On an error sqlite3_errmsg() has the text.
+*/
+int wm_log_find(const wm_conn *conn, const char *schema, const char *name, bool *found);
+
 /* seq and chain of the last row. */
 int wm_log_top(wm_table *table, wm_version *version);
 

@@ -4,7 +4,8 @@
 **    table                                     map
 **    temp.kv USING walmap(map='name')          the process-wide map of that name
 **    kv in a database file                     one for all connections of the process to that file and table name
-**    kv in a :memory: or temp database         private to the table
+**    kv in a :memory: or temp database         private to the table; with the rows of its shadow table, if that came
+**                                              from a file together with it (sqlite3_backup, sqlite3_deserialize)
 **    walmap, without CREATE                    private to the connection
 **
 ** map= is refused outside temp: a database file may come from a stranger, and must not reach a map that its host did
@@ -88,20 +89,34 @@ static int find_vfs(sqlite3 *db, const char *schema, char **out) {
   return *out == NULL ? SQLITE_NOMEM : SQLITE_OK;
 }
 
-/* A table without map=. Databases of memdb are no files; from 3.41 on SQLite itself gives them no file name. */
-static int choose_by_database(sqlite3 *db, wanted *w) {
-  const char *file = wm_schema_is_temp(w->schema) ? NULL : sqlite3_db_filename(db, w->schema);
-  if (file == NULL || file[0] == 0)
+/*
+** A table without a file of its own. CREATE makes no durable table there, but a copy of a file brings along both the
+** table and its shadow table (D5).
+*/
+static int choose_private(const wm_conn *conn, wanted *w, char **err) {
+  if (w->created || !w->options.durable)
     return SQLITE_OK;
-  int rc = find_vfs(db, w->schema, &w->vfs);
-  if (rc == SQLITE_OK && strcmp(w->vfs, "memdb") != 0)
-    w->owner = (wm_owner){WM_FILE, w->table, file, w->vfs, &w->options, w->options.durable};
+  int rc = wm_log_find(conn, w->schema, w->table, &w->owner.durable);
+  if (rc != SQLITE_OK)
+    *err = sqlite3_mprintf(WM_MODULE ": %s: %s", w->table, sqlite3_errmsg(conn->db));
   return rc;
+}
+
+/* A table without map=. Databases of memdb are no files; from 3.41 on SQLite itself gives them no file name. */
+static int choose_by_database(const wm_conn *conn, wanted *w, char **err) {
+  const char *file = wm_schema_is_temp(w->schema) ? NULL : sqlite3_db_filename(conn->db, w->schema);
+  if (file == NULL || file[0] == 0)
+    return choose_private(conn, w, err);
+  int rc = find_vfs(conn->db, w->schema, &w->vfs);
+  if (rc != SQLITE_OK || strcmp(w->vfs, "memdb") == 0)
+    return rc == SQLITE_OK ? choose_private(conn, w, err) : rc;
+  w->owner = (wm_owner){WM_FILE, w->table, file, w->vfs, &w->options, w->options.durable};
+  return SQLITE_OK;
 }
 
 /* Of a table that has no file. */
 static int check_volatile(const wanted *w, char **err) {
-  if (!w->options.has_durable || !w->options.durable)
+  if (!w->options.has_durable || !w->options.durable || w->owner.durable)
     return SQLITE_OK;
   return schema_error(err, sqlite3_mprintf(WM_MODULE
                                            ": %s: durable=1 needs a database file, and %s is none: it is in memory; "
@@ -132,10 +147,10 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
   if (!wm_schema_is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
   if (w->options.map == NULL) {
-    int rc = choose_by_database(conn->db, w);
+    int rc = choose_by_database(conn, w, err);
     if (rc != SQLITE_OK)
       return rc;
-    return w->owner.kind == WM_FILE ? check_durable(w, err) : check_volatile(w, err);
+    return w->owner.kind == WM_FILE || w->owner.durable ? check_durable(w, err) : check_volatile(w, err);
   }
   if (!wm_schema_is_temp(w->schema))
     return schema_error(err, sqlite3_mprintf(WM_MODULE
@@ -250,11 +265,11 @@ void wm_schema_disconnected(wm_table *table) {
 static bool is_same_table(const wm_table *table, const wanted *w) {
   const wm_map *map = table->attachment->map;
   const wm_owner *owner = &w->owner;
-  if (map->kind != owner->kind || !wm_schema_is_meant(table))
+  if (map->kind != owner->kind || (map->history != NULL) != owner->durable || !wm_schema_is_meant(table))
     return false;
   if (owner->kind == WM_FILE)
-    return (map->history != NULL) == owner->durable && strcmp(map->file, owner->file) == 0 &&
-           strcmp(map->vfs, owner->vfs) == 0 && wm_options_are_of(&w->options, walmap_get_options(map->map));
+    return strcmp(map->file, owner->file) == 0 && strcmp(map->vfs, owner->vfs) == 0 &&
+           wm_options_are_of(&w->options, walmap_get_options(map->map));
   if (owner->kind == WM_NAMED)
     return strcmp(map->name, owner->name) == 0;
   return w->is_default || (is_in_its_database(table) && wm_options_are_of(&w->options, walmap_get_options(map->map)));
