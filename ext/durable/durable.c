@@ -243,11 +243,29 @@ int wm_durable_acquire(wm_attachment *attachment, wm_read_state **out) {
   if (result != WALMAP_NOTFOUND)
     return result;
   wm_log_hold hold;
-  if ((rc = wm_log_begin_hold(table, &hold, &version)) != SQLITE_OK)
-    return negate(rc);
-  result = acquire_any(table, &version, out);
-  wm_log_end_hold(table, &hold);
+  rc = wm_log_begin_hold(table, &hold);
+  if (rc == SQLITE_OK)
+    rc = wm_log_top(table, &version);
+  result = rc == SQLITE_OK ? acquire_any(table, &version, out) : negate(rc);
+  wm_log_end_hold(&hold);
   return result;
+}
+
+/* A read transaction that another statement has begun counts, though that statement may end before this one. */
+int wm_durable_begin_hold(wm_attachment *attachment, wm_log_hold *hold) {
+  sqlite3 *db = attachment->conn->db;
+  hold->table = NULL;
+  if (attachment->map->history == NULL || wm_attachment_is_begun(attachment) || !sqlite3_get_autocommit(db))
+    return WALMAP_OK;
+  wm_table *table = table_of_attachment(attachment);
+  if (table == NULL || sqlite3_txn_state(db, table->schema) != SQLITE_TXN_NONE)
+    return WALMAP_OK;
+  return negate(wm_log_begin_hold(table, hold));
+}
+
+void wm_durable_end_holds(wm_conn *conn) {
+  for (wm_table *table = conn->tables; table != NULL; table = table->next)
+    wm_log_end_holds(table);
 }
 
 int wm_durable_refresh(wm_table *table) {

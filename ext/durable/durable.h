@@ -11,7 +11,7 @@
 #ifndef WM_DURABLE_H
 #define WM_DURABLE_H
 
-#include "conn/conn.h"
+#include "durable/log.h"
 
 static inline bool wm_durable_is(const wm_table *table) { return table->attachment->map->history != NULL; }
 
@@ -28,6 +28,19 @@ int wm_durable_sync_attachment(wm_attachment *attachment);
 
 /* Brings the map to what the file has for the running statement, if it can, for a function that looks at the map. */
 int wm_durable_refresh(wm_table *table);
+
+/*
+** For a function that reads in a statement outside of BEGIN. If the statement reads no table of the file, there is no
+** read transaction, and each function would find the newest snapshot. Until wm_log_end_hold they all find one (D2).
+** Where it is not needed: OK, and nothing is held.
+*/
+int wm_durable_begin_hold(wm_attachment *attachment, wm_log_hold *hold);
+
+/*
+** Before a function of a running statement writes: ends the holds of the connection. SQLite lets no connection write
+** that holds a snapshot which others have committed after.
+*/
+void wm_durable_end_holds(wm_conn *conn);
 
 /* Before walmap_compact: the map need not be able to show anything but its present version. */
 void wm_durable_let_go(wm_table *table);

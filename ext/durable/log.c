@@ -3,7 +3,8 @@
 **
 ** Statements are prepared when they are first needed, and kept: a read of the table runs one. They have the flag
 ** NO_VTAB, so that a schema that a stranger made cannot put a virtual table, and its code, in the shadow table's
-** place. They are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working.
+** place. They are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working; but for
+** HOLD, which is on its way as long as the table has holds.
 */
 #include "durable/log.h"
 
@@ -13,10 +14,11 @@
 
 SQLITE_EXTENSION_INIT3
 
-enum { TOP, EACH, CHAIN, INSERT, REMOVE_BEFORE, REMOVE_AFTER, STATEMENTS };
+enum { TOP, HOLD, EACH, CHAIN, INSERT, REMOVE_BEFORE, REMOVE_AFTER, STATEMENTS };
 
 static const char *const sql_of[STATEMENTS] = {
     [TOP] = "SELECT seq, chain FROM \"%w\".\"%w_log\" ORDER BY seq DESC LIMIT 1",
+    [HOLD] = "SELECT 1 FROM \"%w\".\"%w_log\" LIMIT 1",
     [EACH] = "SELECT seq, chain, block FROM \"%w\".\"%w_log\" WHERE seq >= ?1 ORDER BY seq",
     [CHAIN] = "SELECT seq, chain FROM \"%w\".\"%w_log\" WHERE seq = ?1",
     [INSERT] = "INSERT INTO \"%w\".\"%w_log\"(seq, chain, block) VALUES(?1, ?2, ?3)",
@@ -28,7 +30,8 @@ struct wm_log {
   sqlite3_stmt *statements[STATEMENTS];
   int running;  /* statements; one that SQLite prepares anew may disconnect the table, but must stay */
   bool expired; /* so they are finalized when it has run */
-  bool known;   /* what the last row is, as long as SQLite's data version of the file is this one */
+  wm_log_hold *holds;
+  bool known; /* what the last row is, as long as SQLite's data version of the file is this one */
   unsigned data_version;
   wm_version top;
 };
@@ -210,34 +213,64 @@ static bool is_known(const wm_table *table, unsigned *data_version) {
          log->known && log->data_version == *data_version;
 }
 
-/* On SQLITE_OK the statement is at the row; otherwise it is reset. */
-static int step_to_top(wm_table *table, sqlite3_stmt *statement, wm_version *version) {
+static int fail_empty(wm_table *table) { return wm_log_damaged(table, 1, "there are no rows"); }
+
+static int read_top(wm_table *table, sqlite3_stmt *statement, wm_version *version) {
   int rc = sqlite3_step(statement);
-  bool found = rc == SQLITE_ROW;
+  bool found = rc == SQLITE_ROW, sound = false;
   if (found) {
     *version = (wm_version){.seq = (uint64_t)sqlite3_column_int64(statement, 0),
                             .chain = (uint64_t)sqlite3_column_int64(statement, 1)};
-    if (sqlite3_column_type(statement, 1) == SQLITE_INTEGER && (sqlite3_int64)version->seq > 0)
-      return SQLITE_OK;
+    sound = sqlite3_column_type(statement, 1) == SQLITE_INTEGER && (sqlite3_int64)version->seq > 0;
   }
   rc = reset(table, statement, rc);
-  if (rc != SQLITE_OK)
+  if (rc != SQLITE_OK || sound)
     return rc;
-  return found ? wm_log_damaged(table, version->seq, "a number is not what it should be")
-               : wm_log_damaged(table, 1, "there are no rows");
+  return found ? wm_log_damaged(table, version->seq, "a number is not what it should be") : fail_empty(table);
 }
 
-static int read_top(wm_table *table, sqlite3_stmt *statement, wm_version *version) {
-  int rc = step_to_top(table, statement, version);
-  return rc == SQLITE_OK ? reset(table, statement, SQLITE_ROW) : rc;
+/* A statement that is on its way keeps the read transaction that it has begun or found. */
+static int step_hold(wm_table *table) {
+  sqlite3_stmt *statement;
+  int rc = prepared_statement(table, HOLD, &statement);
+  if (rc != SQLITE_OK || (rc = sqlite3_step(statement)) == SQLITE_ROW)
+    return rc == SQLITE_ROW ? SQLITE_OK : rc;
+  rc = reset(table, statement, rc);
+  return rc == SQLITE_OK ? fail_empty(table) : rc;
 }
 
-int wm_log_begin_hold(wm_table *table, wm_log_hold *hold, wm_version *version) {
-  int rc = prepared_statement(table, TOP, &hold->statement);
-  return rc == SQLITE_OK ? step_to_top(table, hold->statement, version) : rc;
+int wm_log_begin_hold(wm_table *table, wm_log_hold *hold) {
+  hold->table = NULL;
+  if (table->log == NULL || table->log->holds == NULL) {
+    int rc = step_hold(table);
+    if (rc != SQLITE_OK)
+      return rc;
+  }
+  wm_table_retain(table);
+  *hold = (wm_log_hold){table, table->log->holds};
+  table->log->holds = hold;
+  return SQLITE_OK;
 }
 
-void wm_log_end_hold(wm_table *table, wm_log_hold *hold) { (void)reset(table, hold->statement, SQLITE_ROW); }
+void wm_log_end_hold(wm_log_hold *hold) {
+  wm_table *table = hold->table;
+  if (table == NULL)
+    return;
+  struct wm_log *log = table->log; /* not freed, for HOLD is running */
+  wm_log_hold **at = &log->holds;
+  while (*at != hold)
+    at = &(*at)->next;
+  *at = hold->next;
+  hold->table = NULL;
+  if (log->holds == NULL)
+    (void)reset(table, log->statements[HOLD], SQLITE_ROW);
+  wm_table_release(table);
+}
+
+void wm_log_end_holds(wm_table *table) {
+  while (table->log != NULL && table->log->holds != NULL)
+    wm_log_end_hold(table->log->holds);
+}
 
 int wm_log_top(wm_table *table, wm_version *version) {
   unsigned data_version = 0;

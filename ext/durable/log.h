@@ -35,14 +35,17 @@ int wm_log_find(const wm_conn *conn, const char *schema, const char *name, bool 
 int wm_log_top(wm_table *table, wm_version *version);
 
 /*
-** The same, and keeps the snapshot of the file until end_hold, which must follow SQLITE_OK. For a caller that may be
-** outside of a read transaction and reads more than once.
+** Keeps the snapshot of the file that the connection reads, until wm_log_end_hold: for a caller that may be outside of
+** a read transaction and reads more than once. Holds may overlap. *hold must stay where it is; after an error, or when
+** all holds of the table were ended before their time, wm_log_end_hold does nothing.
 */
 typedef struct wm_log_hold {
-  sqlite3_stmt *statement;
+  wm_table *table;          /* NULL: nothing is held */
+  struct wm_log_hold *next; /* of the same table */
 } wm_log_hold;
-int wm_log_begin_hold(wm_table *table, wm_log_hold *hold, wm_version *version);
-void wm_log_end_hold(wm_table *table, wm_log_hold *hold);
+int wm_log_begin_hold(wm_table *table, wm_log_hold *hold);
+void wm_log_end_hold(wm_log_hold *hold);
+void wm_log_end_holds(wm_table *table);
 
 /* Calls `each` with the rows from `seq` on, in order, until it returns something else than SQLITE_OK. */
 typedef int (*wm_log_row_fn)(void *ctx, const wm_log_row *row);

@@ -1,6 +1,7 @@
 /* read.c - what functions read of a map: values by key, its length, a state of it (see read.h) */
 #include "functions/read.h"
 #include "conn/transaction.h"
+#include "durable/durable.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -15,6 +16,7 @@ typedef struct wm_reader {
   wm_conn *conn;
   wm_attachment *attachment; /* NULL: unused */
   wm_read_state *state;
+  wm_log_hold hold;          /* on the file, which other reads of the statement share */
   struct wm_reader *next;    /* of the same statement, or in the pool */
   struct wm_reader *sibling; /* of the same attachment */
 } wm_reader;
@@ -30,6 +32,7 @@ static void release_reader(wm_reader *r) {
   r->attachment = NULL;
   r->state = NULL;
   wm_read_state_release(state);
+  wm_log_end_hold(&r->hold);
 }
 
 void wm_read_release(wm_attachment *attachment) {
@@ -54,19 +57,24 @@ static wm_reader *new_reader(wm_conn *conn) {
     r->conn = conn;
     r->attachment = NULL;
     r->state = NULL;
+    r->hold.table = NULL;
   }
   return r;
 }
 
 /* Starts reading. On failure the reader is left unused. */
 static int begin_reading(wm_reader *r, wm_attachment *attachment) {
-  int result = wm_read_state_acquire(attachment, &r->state);
-  if (result == WALMAP_OK) {
-    r->attachment = attachment;
-    r->sibling = attachment->readers;
-    attachment->readers = r;
+  int result = wm_durable_begin_hold(attachment, &r->hold);
+  if (result == WALMAP_OK)
+    result = wm_read_state_acquire(attachment, &r->state);
+  if (result != WALMAP_OK) {
+    wm_log_end_hold(&r->hold);
+    return result;
   }
-  return result;
+  r->attachment = attachment;
+  r->sibling = attachment->readers;
+  attachment->readers = r;
+  return WALMAP_OK;
 }
 
 static int find_reader(sqlite3_context *context, wm_attachment *attachment, wm_reader **out) {

@@ -11,6 +11,7 @@
 #include "table/call.h"
 
 #include "conn/error.h"
+#include "durable/durable.h"
 #include "schema/control.h"
 #include "schema/resolve.h"
 
@@ -89,6 +90,7 @@ static int run_statement(wm_table *table, wm_call *call, char **err) {
   }
   unsigned changes = table->conn->changes;
   wm_table_retain(table);
+  wm_durable_end_holds(table->conn);
   table->call = call;
   sqlite3_step(statement);
   table->call = NULL; /* still set when the statement failed before xUpdate */

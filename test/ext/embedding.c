@@ -338,6 +338,26 @@ static void zombies(void) {
   expect_no_map("maps after a zombie");
 }
 
+/* A function of a statement that is left open holds a snapshot of the file, until the statement ends. */
+static void zombie_with_a_snapshot(void) {
+  const char *file = make_file();
+  sqlite3 *db = connect(file), *other = connect(file);
+  must(other, "PRAGMA journal_mode = wal; CREATE VIRTUAL TABLE kv USING walmap; INSERT INTO kv VALUES(1, 1), (2, 2)");
+  sqlite3_stmt *statement = query(db, "SELECT walmap_get('kv', column1) FROM (VALUES(1), (2))");
+  expect("a row", SQLITE_ROW, sqlite3_step(statement));
+  sqlite3_busy_timeout(other, 0);
+  must(other, "UPDATE kv SET value = 3");
+  expect("a checkpoint meanwhile", 1, ask(other, "PRAGMA wal_checkpoint(TRUNCATE)"));
+  expect("sqlite3_close_v2", SQLITE_OK, sqlite3_close_v2(db));
+  expect("a function", SQLITE_MISUSE, sqlite3_step(statement));
+  sqlite3_finalize(statement);
+  expect("a checkpoint after it", 0, ask(other, "PRAGMA wal_checkpoint(TRUNCATE)"));
+  expect("the value", 3, ask(other, "SELECT value FROM kv WHERE key = 1"));
+  must_close(other);
+  remove_file();
+  expect_no_map("maps after a zombie with a snapshot");
+}
+
 /* What must happen before a connection can close, in every order. */
 static void orders_of_ending(void) {
   enum { ENDS = 5, ORDERS = 120 };
@@ -872,6 +892,7 @@ static const struct {
     {"tables dropped under cursors", dropping},
     {"threads that end with cursors and transactions", thread_exit},
     {"connections that their statements outlive", zombies},
+    {"a connection that a statement with a snapshot outlives", zombie_with_a_snapshot},
     {"orders of ending", orders_of_ending},
     {"memory that SQLite asks back", releasing_memory},
     {"fork", forking},
