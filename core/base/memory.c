@@ -302,13 +302,13 @@ void *walmap__memory_alloc(walmap__memory *m, size_t size) {
 
 #ifdef WALMAP_DEBUG
 /* A reader of freed memory must not find what it looks for. */
-static void spoil(void *block, size_t size) { memset(block, 0xDB, size); }
+static void spoil_block(void *block, size_t size) { memset(block, 0xDB, size); }
 #else
-#define spoil(block, size) ((void)0)
+#define spoil_block(block, size) ((void)0)
 #endif
 
 void walmap__memory_free_block(walmap__memory *m, void *block, size_t size) {
-  spoil(block, size);
+  spoil_block(block, size);
   free_counted(m, block, size, large_align(size));
 }
 
@@ -317,7 +317,7 @@ void walmap__memory_free(walmap__memory *m, void *block, size_t size) {
     walmap__memory_free_block(m, block, size);
     return;
   }
-  spoil(block, size);
+  spoil_block(block, size);
   free_pages(m, block, pages_of(size));
 }
 

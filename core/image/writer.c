@@ -37,7 +37,7 @@ static bool make_chunk_room(walmap__image_writer *writer, size_t size) {
   return size <= SIZE_MAX - writer->used && walmap__image_block_grow(&writer->block, writer->used + size);
 }
 
-static int emit(walmap__image_writer *writer, const uint8_t *bytes, size_t size) {
+static int emit_bytes(walmap__image_writer *writer, const uint8_t *bytes, size_t size) {
   writer->sent += size;
   while (size > 0 && writer->result == WALMAP_OK) {
     size_t piece = size < MAX_PIECE ? size : MAX_PIECE;
@@ -50,16 +50,16 @@ static int emit(walmap__image_writer *writer, const uint8_t *bytes, size_t size)
 }
 
 /* Sends off the block, if there is a callback. */
-static int flush(walmap__image_writer *writer) {
+static int flush_block(walmap__image_writer *writer) {
   if (writer->write == NULL)
     return writer->result;
   size_t size = writer->used;
   writer->used = 0;
-  return emit(writer, writer->block.bytes, size);
+  return emit_bytes(writer, writer->block.bytes, size);
 }
 
 /* Puts the check into a block, which is the image's next. */
-static void seal(walmap__image_writer *writer, uint8_t *block) {
+static void seal_block(walmap__image_writer *writer, uint8_t *block) {
   writer->check = image_check(block, writer->check);
   walmap__store64(block + IMAGE_CHECK, writer->check);
 }
@@ -71,7 +71,7 @@ static void put_header(walmap__image_writer *writer, uint32_t content) {
   image_store32(header + HEADER_FLAGS, 0);
   image_store32(header + HEADER_CONTENT, content);
   image_store32(header + HEADER_RESERVED, 0);
-  seal(writer, header);
+  seal_block(writer, header);
   writer->used = IMAGE_BLOCK;
 }
 
@@ -80,7 +80,7 @@ static void put_frame(walmap__image_writer *writer, uint8_t *frame, uint32_t rec
   image_store32(frame + FRAME_RECORDS, records);
   walmap__store64(frame + FRAME_SIZE, size);
   walmap__store64(frame + FRAME_CHECKSUM, checksum);
-  seal(writer, frame);
+  seal_block(writer, frame);
   writer->chunks++;
   writer->entries += records;
 }
@@ -92,30 +92,31 @@ static void put_trailer(walmap__image_writer *writer) {
   image_store32(trailer + TRAILER_CHUNKS, writer->chunks);
   walmap__store64(trailer + TRAILER_ENTRIES, writer->entries);
   walmap__store64(trailer + TRAILER_SIZE, writer->sent + writer->used);
-  seal(writer, trailer);
+  seal_block(writer, trailer);
 }
 
 /* Bytes of records in the open chunk. */
-static size_t payload(const walmap__image_writer *writer) { return writer->used - writer->frame - IMAGE_BLOCK; }
+static size_t payload_bytes(const walmap__image_writer *writer) { return writer->used - writer->frame - IMAGE_BLOCK; }
 
 /* Closes the open chunk, if there is one; one without records vanishes. */
 static int close_chunk(walmap__image_writer *writer) {
   if (!writer->open)
     return writer->result;
   writer->open = false;
-  if (payload(writer) == 0) {
+  if (payload_bytes(writer) == 0) {
     writer->used = writer->frame;
     return writer->result;
   }
   uint8_t *frame = writer->block.bytes + writer->frame;
-  put_frame(writer, frame, writer->records, payload(writer), walmap__checksum(frame + IMAGE_BLOCK, payload(writer)));
-  return flush(writer);
+  put_frame(writer, frame, writer->records, payload_bytes(writer),
+            walmap__checksum(frame + IMAGE_BLOCK, payload_bytes(writer)));
+  return flush_block(writer);
 }
 
 /* Makes room for `size` bytes of records in the open chunk, or in a new one when it would grow too large. */
 static int open_chunk(walmap__image_writer *writer, size_t size) {
-  if (writer->open && payload(writer) > 0 &&
-      (size > WALMAP__IMAGE_CHUNK || payload(writer) > WALMAP__IMAGE_CHUNK - size))
+  if (writer->open && payload_bytes(writer) > 0 &&
+      (size > WALMAP__IMAGE_CHUNK || payload_bytes(writer) > WALMAP__IMAGE_CHUNK - size))
     close_chunk(writer);
   if (writer->result != WALMAP_OK)
     return writer->result;
@@ -179,7 +180,7 @@ int walmap__image_writer_new(uint32_t content, walmap_write_fn write, void *writ
 }
 
 void walmap__image_writer_closed(walmap__image_writer *writer, const uint8_t **bytes, size_t *size) {
-  if (writer->open && payload(writer) >= WALMAP__IMAGE_CHUNK)
+  if (writer->open && payload_bytes(writer) >= WALMAP__IMAGE_CHUNK)
     close_chunk(writer);
   *bytes = writer->block.bytes;
   *size = writer->open ? writer->frame : writer->used;
@@ -199,7 +200,7 @@ int walmap__image_writer_finish(walmap__image_writer *writer, void **image, size
     result = WALMAP_NOMEM;
   if (result == WALMAP_OK) {
     put_trailer(writer);
-    result = flush(writer);
+    result = flush_block(writer);
   }
   if (result == WALMAP_OK && writer->write == NULL) {
     *size = writer->used;

@@ -66,7 +66,7 @@ static size_t pass_dead(walmap__generation *g, const walmap__segment *s, size_t 
 ** Walks over the next records of the run and gathers the live ones, until the budget is used up, the batch is full, or
 ** the job is blocked. A copied record costs several times as much as a dead one.
 */
-static walmap__job_state gather(walmap__generation *g, candidate *batch, unsigned *n, uint64_t *budget) {
+static walmap__job_state gather_batch(walmap__generation *g, candidate *batch, unsigned *n, uint64_t *budget) {
   walmap__job *job = &g->job;
   for (*n = 0; *budget > 0 && *n < BATCH;) {
     job->offset = pass_dead(g, job->at, job->offset, budget);
@@ -182,7 +182,7 @@ walmap__job_state walmap__job_run(walmap__shard *shard, walmap__generation *g, u
   walmap__job_state state = WALMAP__JOB_ON;
   while (*budget > 0 && state == WALMAP__JOB_ON) {
     unsigned n;
-    state = gather(g, batch, &n, budget);
+    state = gather_batch(g, batch, &n, budget);
     for (unsigned i = 0; i < n; i++)
       copy_record(g, &batch[i]);
   }

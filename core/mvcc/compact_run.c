@@ -107,7 +107,7 @@ typedef struct growing {
 ** segment with no more live bytes than the run so far. So small segments that compaction leaves are merged as the
 ** digits of a binary counter carry: a record is copied along only into a segment that holds at least twice as much.
 */
-static bool joins(const walmap__generation *g, const growing *run, walmap__segment *s) {
+static bool joins_run(const walmap__generation *g, const growing *run, walmap__segment *s) {
   if (!s || !(walmap__compact_wants(g, s, run->percent) || walmap__segment_live(s) <= run->live) ||
       run->live + walmap__segment_live(s) > run->most)
     return false;
@@ -117,9 +117,9 @@ static bool joins(const walmap__generation *g, const growing *run, walmap__segme
 static size_t extend_run(walmap__generation *g, walmap__compact_times times, int percent) {
   walmap__job *job = &g->job;
   growing run = {times, percent, walmap__segment_live(job->first), walmap__log_segment_size(&g->log)};
-  for (walmap__segment *s; joins(g, &run, s = walmap__segment_next(job->last)); job->last = s)
+  for (walmap__segment *s; joins_run(g, &run, s = walmap__segment_next(job->last)); job->last = s)
     run.live += walmap__segment_live(s);
-  for (walmap__segment *s; joins(g, &run, s = job->first->previous); job->first = s)
+  for (walmap__segment *s; joins_run(g, &run, s = job->first->previous); job->first = s)
     run.live += walmap__segment_live(s);
   return run.live;
 }

@@ -61,7 +61,7 @@ static void add_states(walmap *map, walmap_stats *stats) {
   stats->oldest_reader = now - oldest;
 }
 
-static uint64_t kept(const walmap__kept *what, uint64_t oldest) {
+static uint64_t still_kept(const walmap__kept *what, uint64_t oldest) {
   return oldest <= walmap__counted(&what->time) ? walmap__counted(&what->bytes) : 0;
 }
 
@@ -75,7 +75,7 @@ static void add_shards(walmap *map, walmap_stats *stats) {
     stats->commits += walmap__counted(&shard->commits);
     stats->rollbacks += walmap__counted(&shard->rollbacks);
     stats->compacted += walmap__counted(&shard->compacted);
-    stats->pinned += kept(&shard->garbage_kept, oldest) + kept(&shard->memory_kept, oldest);
+    stats->pinned += still_kept(&shard->garbage_kept, oldest) + still_kept(&shard->memory_kept, oldest);
   }
 }
 

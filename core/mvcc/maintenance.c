@@ -24,7 +24,7 @@ static uint64_t garbage_backlog(const walmap__shard *shard) {
 }
 
 /* `soon`: garbage is being reclaimed, so a run that is not found now may be there after a few more records. */
-static void compact(walmap__shard *shard, uint64_t records, bool soon) {
+static void pay_for_compaction(walmap__shard *shard, uint64_t records, bool soon) {
   if (shard->compact_rest > records) {
     shard->compact_rest -= records;
     return;
@@ -73,7 +73,7 @@ void walmap__shard_maintain(walmap__shard *shard) {
   bool much_garbage = !shard->held_by && garbage >= much;
   if (much_garbage && !shard->behind)
     shard->compact_rest = 0;
-  compact(shard, records, much_garbage);
+  pay_for_compaction(shard, records, much_garbage);
   if (shard->limbo.first)
     walmap__shard_reclaim(shard, 0, blocks, false); /* what compaction has unlinked */
   bool within = walmap__shard_compact_to_share(shard);

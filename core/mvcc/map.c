@@ -95,7 +95,7 @@ typedef struct layout {
   size_t shards, commit_points, pending, stats, bytes;
 } layout;
 
-static size_t part(size_t *at, size_t bytes) {
+static size_t lay_out_part(size_t *at, size_t bytes) {
   size_t start = *at;
   *at += (bytes + 63) & ~(size_t)63;
   return start;
@@ -103,12 +103,12 @@ static size_t part(size_t *at, size_t bytes) {
 
 static layout layout_of(uint32_t shards) {
   size_t at = 0;
-  part(&at, sizeof(walmap));
+  lay_out_part(&at, sizeof(walmap));
   layout l;
-  l.shards = part(&at, shards * sizeof(walmap__shard));
-  l.commit_points = part(&at, shards * sizeof(uint64_t));
-  l.pending = part(&at, shards * sizeof(uint64_t));
-  l.stats = part(&at, shards * sizeof(walmap__shard_stats[2]));
+  l.shards = lay_out_part(&at, shards * sizeof(walmap__shard));
+  l.commit_points = lay_out_part(&at, shards * sizeof(uint64_t));
+  l.pending = lay_out_part(&at, shards * sizeof(uint64_t));
+  l.stats = lay_out_part(&at, shards * sizeof(walmap__shard_stats[2]));
   l.bytes = at;
   return l;
 }
@@ -203,7 +203,8 @@ static inline uint64_t load_commit_point(walmap *map, bool committing, uint32_t 
   return pending > commit_point ? pending : commit_point;
 }
 
-static bool collect(walmap *map, bool committing, uint64_t *commit_points) {
+/* Collects the vector twice. Returns whether it was the same (S1). */
+static bool collect_twice(walmap *map, bool committing, uint64_t *commit_points) {
   uint64_t changed = 0;
   for (uint32_t i = 0; i < map->n_shards; i++) {
     commit_points[i] = load_commit_point(map, committing, i);
@@ -251,7 +252,7 @@ static bool is_unchanged(walmap *map, const uint64_t *commit_points) {
   return changed == 0;
 }
 
-static bool collect_quickly(walmap *map, uint64_t *commit_points) { return collect(map, false, commit_points); }
+static bool collect_quickly(walmap *map, uint64_t *commit_points) { return collect_twice(map, false, commit_points); }
 #endif
 
 void walmap__collect_commit_points(walmap *map, uint64_t *commit_points, bool known) {
@@ -262,7 +263,7 @@ void walmap__collect_commit_points(walmap *map, uint64_t *commit_points, bool kn
     if (quick && known && is_unchanged(map, commit_points))
       return;
     known = false;
-    bool same = quick ? collect_quickly(map, commit_points) : collect(map, commits & 1, commit_points);
+    bool same = quick ? collect_quickly(map, commit_points) : collect_twice(map, commits & 1, commit_points);
     walmap__yield("commit point: collected twice");
     if (same && atomic_load_explicit(&map->commits, memory_order_acquire) == commits)
       return;

@@ -52,7 +52,7 @@ static int compare_words(const walmap_ordered_cursor *c, uint64_t a, uint64_t b)
 ** The words were shifted while they were copied (B1). Of several words of a key all that lead to an entry of the state
 ** lead to the same one; words that lead to none go first, so that none of them stands for one that does.
 */
-static void tidy(walmap_ordered_cursor *c) {
+static void tidy_words(walmap_ordered_cursor *c) {
   uint32_t n = 0;
   walmap_entry entry;
   for (uint32_t i = 0; i < c->n; i++) {
@@ -79,7 +79,7 @@ static void copy_leaf(walmap_ordered_cursor *c, const uint8_t *bytes, size_t len
   c->high = copy.high;
   c->n = copy.n;
   if (copy.was_shifted)
-    tidy(c);
+    tidy_words(c);
 }
 
 /* How many words of the copy have a key before these bytes. */

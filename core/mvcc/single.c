@@ -6,8 +6,8 @@
 #include "mvcc/write.h"
 
 /* Too great lengths are refused before a byte is looked at. */
-static WALMAP__ALWAYS_INLINE int start(walmap *map, const void *key, size_t key_len, size_t value_len,
-                                       walmap__write *w) {
+static WALMAP__ALWAYS_INLINE int start_single(walmap *map, const void *key, size_t key_len, size_t value_len,
+                                              walmap__write *w) {
   if (key_len > WALMAP_MAX_LENGTH || value_len > WALMAP_MAX_LENGTH)
     return WALMAP_TOOBIG;
   uint64_t hash = walmap__hash_of(map, key, key_len);
@@ -28,7 +28,7 @@ static WALMAP__ALWAYS_INLINE int finish_single(const walmap__write *w, int resul
   return result;
 }
 
-static WALMAP__ALWAYS_INLINE int commit(const walmap__write *w) {
+static WALMAP__ALWAYS_INLINE int commit_single(const walmap__write *w) {
   walmap__shard *shard = w->shard;
   walmap__publish_one(shard->map, shard);
   walmap__count(&shard->commits, 1);
@@ -121,7 +121,7 @@ static WALMAP__NOINLINE int set_bounded(walmap__write *w, const void *value, siz
   return result;
 }
 
-static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
+static WALMAP__ALWAYS_INLINE int set_single(walmap__write *w, const void *value, size_t value_len, uint64_t expires) {
   if (WALMAP__UNLIKELY(w->shard->map->bounded)) {
     walmap__write copy = *w; /* a call with `w` would keep all of it in memory, for maps without bounds too */
     return set_bounded(&copy, value, value_len, expires);
@@ -130,22 +130,22 @@ static WALMAP__ALWAYS_INLINE int set(walmap__write *w, const void *value, size_t
   if (result != WALMAP_OK)
     return finish_single(w, result);
   walmap__copy_bytes(walmap__write_apply(w), value, value_len);
-  return commit(w);
+  return commit_single(w);
 }
 
-static WALMAP__ALWAYS_INLINE int take_away(walmap__write *w) {
+static WALMAP__ALWAYS_INLINE int remove_single(walmap__write *w) {
   int result = walmap__write_prepare(w, 0, WALMAP_NEVER, true);
   if (result != WALMAP_OK)
     return finish_single(w, result);
   walmap__write_apply(w);
-  return commit(w);
+  return commit_single(w);
 }
 
 static WALMAP__ALWAYS_INLINE int set_always(walmap *map, const void *key, size_t key_len, const void *value,
                                             size_t value_len, uint64_t expires) {
   walmap__write w;
-  int result = start(map, key, key_len, value_len, &w);
-  return result == WALMAP_OK ? set(&w, value, value_len, expires) : result;
+  int result = start_single(map, key, key_len, value_len, &w);
+  return result == WALMAP_OK ? set_single(&w, value, value_len, expires) : result;
 }
 
 int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len) {
@@ -160,18 +160,19 @@ int walmap_set_expiring(walmap *map, const void *key, size_t key_len, const void
 int walmap_touch(walmap *map, const void *key, size_t key_len, uint64_t expires) {
   walmap__write w;
   walmap_entry e;
-  int result = start(map, key, key_len, 0, &w);
+  int result = start_single(map, key, key_len, 0, &w);
   if (result != WALMAP_OK)
     return result;
-  return walmap__write_present(&w, &e) ? set(&w, e.value, e.value_len, expires) : finish_single(&w, WALMAP_NOTFOUND);
+  return walmap__write_present(&w, &e) ? set_single(&w, e.value, e.value_len, expires)
+                                       : finish_single(&w, WALMAP_NOTFOUND);
 }
 
 int walmap_remove(walmap *map, const void *key, size_t key_len) {
   walmap__write w;
-  int result = start(map, key, key_len, 0, &w);
+  int result = start_single(map, key, key_len, 0, &w);
   if (result != WALMAP_OK)
     return result;
-  return walmap__write_present(&w, NULL) ? take_away(&w) : finish_single(&w, WALMAP_NOTFOUND);
+  return walmap__write_present(&w, NULL) ? remove_single(&w) : finish_single(&w, WALMAP_NOTFOUND);
 }
 
 static int tell_done(int result, bool did, bool *done) {
@@ -183,12 +184,12 @@ static int tell_done(int result, bool did, bool *done) {
 int walmap_set_if_absent_expiring(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
                                   uint64_t expires, bool *done) {
   walmap__write w;
-  int result = start(map, key, key_len, value_len, &w);
+  int result = start_single(map, key, key_len, value_len, &w);
   if (result != WALMAP_OK)
     return result;
   if (walmap__write_present(&w, NULL))
     return tell_done(finish_single(&w, WALMAP_OK), false, done);
-  return tell_done(set(&w, value, value_len, expires), true, done);
+  return tell_done(set_single(&w, value, value_len, expires), true, done);
 }
 
 int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
@@ -196,38 +197,44 @@ int walmap_set_if_absent(walmap *map, const void *key, size_t key_len, const voi
   return walmap_set_if_absent_expiring(map, key, key_len, value, value_len, WALMAP_BY_TTL, done);
 }
 
+/* Starts a write of a present key for whose value `test` is true. *passed: it is; else the lock is released again. */
+static int start_tested(walmap *map, const void *key, size_t key_len, size_t value_len, walmap_test_fn test, void *ctx,
+                        walmap__write *w, bool *passed) {
+  walmap_entry e;
+  *passed = false;
+  int result = start_single(map, key, key_len, value_len, w);
+  if (result != WALMAP_OK)
+    return result;
+  if (!walmap__write_present(w, &e))
+    return finish_single(w, WALMAP_NOTFOUND);
+  *passed = test(ctx, e.value, e.value_len);
+  return *passed ? WALMAP_OK : finish_single(w, WALMAP_OK);
+}
+
 int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
                   walmap_test_fn test, void *ctx, bool *done) {
   walmap__write w;
-  walmap_entry e;
-  int result = start(map, key, key_len, value_len, &w);
-  if (result != WALMAP_OK)
-    return result;
-  if (!walmap__write_present(&w, &e))
-    return finish_single(&w, WALMAP_NOTFOUND);
-  if (!test(ctx, e.value, e.value_len))
-    return tell_done(finish_single(&w, WALMAP_OK), false, done);
-  return tell_done(set(&w, value, value_len, WALMAP_KEEP), true, done);
+  bool passed;
+  int result = start_tested(map, key, key_len, value_len, test, ctx, &w, &passed);
+  if (passed)
+    result = set_single(&w, value, value_len, WALMAP_KEEP);
+  return tell_done(result, passed, done);
 }
 
 int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done) {
   walmap__write w;
-  walmap_entry e;
-  int result = start(map, key, key_len, 0, &w);
-  if (result != WALMAP_OK)
-    return result;
-  if (!walmap__write_present(&w, &e))
-    return finish_single(&w, WALMAP_NOTFOUND);
-  if (!test(ctx, e.value, e.value_len))
-    return tell_done(finish_single(&w, WALMAP_OK), false, done);
-  return tell_done(take_away(&w), true, done);
+  bool passed;
+  int result = start_tested(map, key, key_len, 0, test, ctx, &w, &passed);
+  if (passed)
+    result = remove_single(&w);
+  return tell_done(result, passed, done);
 }
 
 int walmap_upsert_expiring(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx,
                            uint64_t expires) {
   walmap__write w;
   walmap_entry e = {NULL, 0, NULL, 0, 0};
-  int result = start(map, key, key_len, 0, &w);
+  int result = start_single(map, key, key_len, 0, &w);
   if (result != WALMAP_OK)
     return result;
   bool present = walmap__write_present(&w, &e);
@@ -236,7 +243,7 @@ int walmap_upsert_expiring(walmap *map, const void *key, size_t key_len, walmap_
   result = upsert(ctx, present ? e.value : NULL, e.value_len, &value, &value_len);
   if (result != WALMAP_OK)
     return finish_single(&w, result);
-  return set(&w, value, value_len, present ? e.expires : expires);
+  return set_single(&w, value, value_len, present ? e.expires : expires);
 }
 
 int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx) {

@@ -57,8 +57,8 @@ static bool is_less(const walmap__order *order, const walmap__order_item *a, con
 }
 
 /* False: interrupted. */
-static bool merge(const walmap__order *order, const walmap__order_item *from, size_t n_left, size_t n,
-                  walmap__order_item *to, walmap__interrupt *interrupt) {
+static bool merge_runs(const walmap__order *order, const walmap__order_item *from, size_t n_left, size_t n,
+                       walmap__order_item *to, walmap__interrupt *interrupt) {
   size_t left = 0, right = n_left;
   for (size_t i = 0; i < n; i++) {
     bool takes_right = left == n_left || (right < n && is_less(order, &from[right], &from[left]));
@@ -70,12 +70,12 @@ static bool merge(const walmap__order *order, const walmap__order_item *from, si
 }
 
 /* Merge sort: runs of 1, 2, 4 ... become one. Where the sorted items are; NULL: interrupted. */
-static walmap__order_item *sort(const walmap__order *order, walmap__order_item *items, walmap__order_item *room,
-                                size_t n, walmap__interrupt *interrupt) {
+static walmap__order_item *sort_items(const walmap__order *order, walmap__order_item *items, walmap__order_item *room,
+                                      size_t n, walmap__interrupt *interrupt) {
   for (size_t run = 1; run < n; run *= 2) {
     for (size_t at = 0; at < n; at += 2 * run) {
       size_t both = n - at < 2 * run ? n - at : 2 * run;
-      if (!merge(order, items + at, both < run ? both : run, both, room + at, interrupt))
+      if (!merge_runs(order, items + at, both < run ? both : run, both, room + at, interrupt))
         return NULL;
     }
     walmap__order_item *sorted = room;
@@ -162,7 +162,7 @@ int walmap__order_build(walmap__order *order, walmap__order_item *items, walmap_
   if (n == 0)
     return WALMAP_OK;
   const walmap__order_item *sorted =
-      set_heads(order, items, n, interrupt) ? sort(order, items, room, n, interrupt) : NULL;
+      set_heads(order, items, n, interrupt) ? sort_items(order, items, room, n, interrupt) : NULL;
   if (!sorted)
     return WALMAP_INTERRUPT;
   size_t leaves = (n + FILLED - 1) / FILLED, bytes = leaves * sizeof(walmap__child);

@@ -150,7 +150,7 @@ static walmap__slot *enter_epoch(walmap__order *order) {
   return slot;
 }
 
-static void leave(walmap__order *order, walmap__slot *slot) {
+static void leave_order(walmap__order *order, walmap__slot *slot) {
   if (slot)
     walmap__epoch_leave(slot);
   else
@@ -176,7 +176,7 @@ void walmap__order_move(walmap__order *order, const void *key, size_t key_len, u
   walmap__order_sort_bytes(order, key, key_len, &sought);
   walmap__slot *slot = enter_epoch(order);
   store_address(order, &sought, shard, from, to);
-  leave(order, slot);
+  leave_order(order, slot);
 }
 
 /* Not at each key below a quarter is it worth while to look whether the leaf fits into its neighbour. */
@@ -188,14 +188,14 @@ void walmap__order_drop(walmap__order *order, const void *key, size_t key_len, u
   uint32_t live = store_address(order, &sought, shard, address, 0);
   if (slot && live <= QUARTER && live % EVERY == 0)
     walmap__order_merge(order, &sought);
-  leave(order, slot);
+  leave_order(order, slot);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Copies of leaves                                                                                                   */
 
-static const walmap__leaf *descend(const walmap__order *order, const uint8_t *bytes, size_t len, bool before,
-                                   walmap__leaf_copy *copy) {
+static const walmap__leaf *find_leaf_to_copy(const walmap__order *order, const uint8_t *bytes, size_t len, bool before,
+                                             walmap__leaf_copy *copy) {
   const walmap__node *node = walmap__order_root(order);
   for (;;) {
     uint32_t at = before ? node->n - 1 : 0;
@@ -222,7 +222,7 @@ static WALMAP__ALWAYS_INLINE void fetch_words(const walmap__leaf *leaf) {
 walmap__leaf_copy walmap__order_copy_leaf(walmap__order *order, const uint8_t *bytes, size_t len, bool before,
                                           uint64_t *words) {
   walmap__leaf_copy copy = {NULL, NULL, NULL, 0, false};
-  const walmap__leaf *leaf = copy.leaf = descend(order, bytes, len, before, &copy);
+  const walmap__leaf *leaf = copy.leaf = find_leaf_to_copy(order, bytes, len, before, &copy);
   fetch_words(leaf);
   uint32_t changes = atomic_load_explicit(&leaf->changes, memory_order_acquire);
   walmap__yield("order: leaf not copied");

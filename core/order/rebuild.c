@@ -44,7 +44,7 @@ static void start_rebuild(rebuild *r, walmap__order *order, const walmap__sort_b
 }
 
 /* Whether there was memory for it. */
-static bool made(rebuild *r, walmap__retired *it) {
+static bool note_made(rebuild *r, walmap__retired *it) {
   if (!it)
     return false;
   it->next = r->made;
@@ -52,9 +52,9 @@ static bool made(rebuild *r, walmap__retired *it) {
   return true;
 }
 
-static void replaces(rebuild *r, walmap__retired *it) { r->replaced[r->n_replaced++] = it; }
+static void note_replaced(rebuild *r, walmap__retired *it) { r->replaced[r->n_replaced++] = it; }
 
-static void publish(rebuild *r) {
+static void publish_rebuild(rebuild *r) {
   walmap__order *order = r->order;
   walmap__yield("order: rebuilt, not published");
   atomic_store_explicit(r->link, r->top, memory_order_release);
@@ -74,7 +74,7 @@ static bool replace_children(rebuild *r, int depth, uint32_t n_old, void *const 
 static void *without_single_roots(rebuild *r, void *child) {
   walmap__node *node = child;
   while (node->n == 1 && node->level > 0) {
-    replaces(r, &node->retired);
+    note_replaced(r, &node->retired);
     node = walmap__node_child(node, 0);
   }
   return node;
@@ -83,7 +83,7 @@ static void *without_single_roots(rebuild *r, void *child) {
 /* The node at this depth becomes one of these children, or two, which may go on upwards. */
 static bool replace_node(rebuild *r, int depth, walmap__child *children, uint32_t n) {
   walmap__node *old = r->path.nodes[depth], *halves[2] = {NULL, NULL};
-  replaces(r, &old->retired);
+  note_replaced(r, &old->retired);
   if (depth == 0 && n == 1 && old->level > 0) {
     r->link = &r->order->root;
     r->top = without_single_roots(r, atomic_load_explicit(&children[0].to, memory_order_relaxed));
@@ -91,14 +91,14 @@ static bool replace_node(rebuild *r, int depth, walmap__child *children, uint32_
   }
   uint32_t half = n <= WALMAP__NODE_CHILDREN ? n : r->path.at[depth] + 2 >= n ? n - 2 : n / 2;
   halves[0] = walmap__node_new(r->order, children, half, old->level);
-  if (!made(r, halves[0] ? &halves[0]->retired : NULL))
+  if (!note_made(r, halves[0] ? &halves[0]->retired : NULL))
     return false;
   walmap__separator *between = NULL;
   if (half < n) {
     between = children[half].separator;
     children[half].separator = NULL;
     halves[1] = walmap__node_new(r->order, children + half, n - half, old->level);
-    if (!made(r, halves[1] ? &halves[1]->retired : NULL))
+    if (!note_made(r, halves[1] ? &halves[1]->retired : NULL))
       return false;
   }
   if (depth > 0)
@@ -108,7 +108,7 @@ static bool replace_node(rebuild *r, int depth, walmap__child *children, uint32_
   if (between) {
     walmap__child both[2] = {{halves[0], 0, NULL}, {halves[1], 0, between}};
     walmap__node *root = walmap__node_new(r->order, both, 2, old->level + 1);
-    if (!made(r, root ? &root->retired : NULL))
+    if (!note_made(r, root ? &root->retired : NULL))
       return false;
     r->top = root;
   }
@@ -129,7 +129,7 @@ static bool replace_children(rebuild *r, int depth, uint32_t n_old, void *const 
     return true;
   }
   if (n_old == node->n && n_new == 0) {
-    replaces(r, &node->retired);
+    note_replaced(r, &node->retired);
     return replace_children(r, depth - 1, 1, NULL, 0, NULL);
   }
   walmap__child all[WALMAP__NODE_CHILDREN + 1];
@@ -141,7 +141,7 @@ static bool replace_children(rebuild *r, int depth, uint32_t n_old, void *const 
     all[n++] = node->children[i];
   for (uint32_t i = at + n_new; i < at + n_old; i++) { /* at most one separator has nothing to separate */
     walmap__separator *gone = node->children[n_new > 0 || at > 0 ? i : 1].separator;
-    replaces(r, &gone->retired);
+    note_replaced(r, &gone->retired);
   }
   all[0].separator = NULL;
   return replace_node(r, depth, all, n);
@@ -154,7 +154,7 @@ static bool make_leaf(rebuild *r, void **leaf, const uint64_t *words, uint32_t n
                       const walmap__sort_bytes *near, const walmap__leaf *old) {
   walmap__leaf *it = walmap__leaf_new(r->order, words, n, key, near, old);
   *leaf = it;
-  return made(r, it ? &it->retired : NULL);
+  return note_made(r, it ? &it->retired : NULL);
 }
 
 /* Behind all words: what was there stays together, for the keys to come may well be behind this one. */
@@ -163,7 +163,8 @@ static bool split_off(rebuild *r, const uint64_t *words, uint32_t n, const walma
   walmap__sort_bytes last;
   walmap__order_sort_bytes_at(r->order, words[n - 1], &last);
   walmap__separator *between = walmap__separator_new(r->order, &last, key);
-  return made(r, between ? &between->retired : NULL) && make_leaf(r, &leaves[0], words, n, NULL, NULL, r->path.leaf) &&
+  return note_made(r, between ? &between->retired : NULL) &&
+         make_leaf(r, &leaves[0], words, n, NULL, NULL, r->path.leaf) &&
          make_leaf(r, &leaves[1], NULL, 0, key, &last, NULL) &&
          replace_children(r, r->path.last, 1, leaves, 2, between);
 }
@@ -174,7 +175,7 @@ static bool split_in_halves(rebuild *r, const uint64_t *words, uint32_t n, const
   walmap__order_sort_bytes_at(r->order, words[n / 2 - 1], &left);
   walmap__order_sort_bytes_at(r->order, words[n / 2], &right);
   walmap__separator *between = walmap__separator_new(r->order, &left, &right);
-  if (!made(r, between ? &between->retired : NULL))
+  if (!note_made(r, between ? &between->retired : NULL))
     return false;
   bool goes_left = walmap__compare_bytes(key->bytes, key->len, between->bytes, between->len) < 0;
   return make_leaf(r, &leaves[0], words, n / 2, goes_left ? key : NULL, NULL, r->path.leaf) &&
@@ -205,7 +206,7 @@ static bool finish_rebuild(rebuild *r, bool good) {
     walmap__retired_free(r->order->memory, r->made);
     return false;
   }
-  publish(r);
+  publish_rebuild(r);
   return true;
 }
 
@@ -231,7 +232,7 @@ int walmap__order_make_room(walmap__order *order, const walmap__sort_bytes *key)
                   walmap__leaf_compare_prefix(leaf, key->bytes, key->len) == 0; /* another writer was here */
   bool good = has_room || make_room_in(&r, key);
   if (!has_room) {
-    replaces(&r, &leaf->retired);
+    note_replaced(&r, &leaf->retired);
     leaf->is_dead = good = finish_rebuild(&r, good);
   }
   pthread_mutex_unlock(&leaf->mutex);
@@ -254,19 +255,19 @@ static bool is_only_leaf(const rebuild *r) {
 /* Its mutex is held. */
 static void leave_out(rebuild *r) {
   walmap__leaf *leaf = r->path.leaf;
-  replaces(r, &leaf->retired);
+  note_replaced(r, &leaf->retired);
   if (!is_only_leaf(r))
     leaf->is_dead = finish_rebuild(r, replace_children(r, r->path.last, 1, NULL, 0, NULL));
 }
 
 /* Both mutexes are held. */
-static void join(rebuild *r, walmap__leaf *left, walmap__leaf *right) {
+static void join_leaves(rebuild *r, walmap__leaf *left, walmap__leaf *right) {
   uint64_t words[2 * WALMAP__LEAF_WORDS];
   void *leaf;
   uint32_t n = walmap__leaf_live_words(left, words);
   n += walmap__leaf_live_words(right, words + n);
-  replaces(r, &left->retired);
-  replaces(r, &right->retired);
+  note_replaced(r, &left->retired);
+  note_replaced(r, &right->retired);
   left->is_dead = right->is_dead = finish_rebuild(r, make_leaf(r, &leaf, words, n, NULL, NULL, NULL) &&
                                                          replace_children(r, r->path.last, 2, &leaf, 1, NULL));
 }
@@ -283,7 +284,7 @@ static void merge_with_neighbour(rebuild *r) {
   walmap__order_lock(&left->mutex);
   walmap__order_lock(&right->mutex);
   if (left->live + right->live <= MOST_PACKED)
-    join(r, left, right);
+    join_leaves(r, left, right);
   pthread_mutex_unlock(&right->mutex);
   pthread_mutex_unlock(&left->mutex);
 }

@@ -198,7 +198,7 @@ uint64_t walmap__expiry_sweep(walmap__expiry *expiry, uint64_t now, uint64_t *by
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Counting                                                                                                           */
 
-static uint64_t sum(const walmap__expiry_table *t, uint64_t from, uint64_t to) {
+static uint64_t sum_of_times(const walmap__expiry_table *t, uint64_t from, uint64_t to) {
   uint64_t count = 0;
   uint32_t cells = (uint32_t)1 << t->bits;
   if (to - from < cells) {
@@ -220,7 +220,7 @@ bool walmap__expiry_count(walmap__expiry *expiry, uint64_t version, uint64_t fro
     return false;
   walmap__yield("expiry: version read");
   const walmap__expiry_table *t = atomic_load_explicit(&expiry->table, memory_order_acquire);
-  *count = t && to > from ? sum(t, from, to) : 0;
+  *count = t && to > from ? sum_of_times(t, from, to) : 0;
   atomic_thread_fence(memory_order_acquire);
   return atomic_load_explicit(&expiry->version, memory_order_relaxed) == version;
 }

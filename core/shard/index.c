@@ -187,8 +187,8 @@ static void prefetch_records(const walmap__index *index, const walmap__bucket *b
 }
 
 /* Distributes the entries of `from` to `to[0]` and `to[1]`, which may be the same, by a bit of the hash. */
-static void spread(const walmap__index *index, const walmap__subtable *from, walmap__subtable *const to[2],
-                   unsigned shift) {
+static void spread_entries(const walmap__index *index, const walmap__subtable *from, walmap__subtable *const to[2],
+                           unsigned shift) {
   uint32_t n = 1u << from->bits;
   prefetch_records(index, &from->buckets[0]);
   for (uint32_t b = 0; b < n; b++) {
@@ -234,7 +234,7 @@ static WALMAP__NOINLINE void merge_subtable(walmap__index *index, walmap__subtab
   walmap__subtable *from = d->subtables[first ^ n];
   if (from->depth != into->depth || from->bits != MAX_BITS || !is_nearly_empty(index, from))
     return;
-  spread(index, from, (walmap__subtable *const[2]){into, into}, 0);
+  spread_entries(index, from, (walmap__subtable *const[2]){into, into}, 0);
   for (size_t i = first ^ n, end = i + n; i < end; i++)
     set_word(d, i, into);
   into->depth--;
@@ -259,7 +259,7 @@ static int double_subtable(walmap__index *index, walmap__subtable *t, uint64_t h
   walmap__subtable *wide = new_subtable(index->memory, t->bits + 1u, t->depth);
   if (!wide)
     return WALMAP_NOMEM;
-  spread(index, t, (walmap__subtable *const[2]){wide, wide}, 0);
+  spread_entries(index, t, (walmap__subtable *const[2]){wide, wide}, 0);
   walmap__directory *d = directory_of(index);
   size_t n, first = first_word(d, t, hash, &n);
   for (size_t i = first; i < first + n; i++)
@@ -291,7 +291,7 @@ static int split_subtable(walmap__index *index, walmap__subtable *t, uint64_t ha
     }
     return WALMAP_NOMEM;
   }
-  spread(index, t, to, 63u - index->shard_bits - t->depth);
+  spread_entries(index, t, to, 63u - index->shard_bits - t->depth);
   walmap__directory *d = directory_of(index);
   size_t n, first = first_word(d, t, hash, &n);
   for (size_t i = 0; i < n; i++)

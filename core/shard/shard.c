@@ -279,7 +279,8 @@ static void tell_what_is_kept(walmap__shard *shard, const walmap__generation *g)
             shard->waiting ? shard->waiting_time : 0);
 }
 
-static void reclaim(walmap__shard *shard, walmap__generation *g, uint64_t entries, uint64_t blocks, bool force) {
+static void reclaim_of_generation(walmap__shard *shard, walmap__generation *g, uint64_t entries, uint64_t blocks,
+                                  bool force) {
   close_batches(shard, g, force || shard->behind);
   walmap__garbage *d = &g->garbage;
   uint64_t garbage_time = d->first < d->batch_end ? d->batch_time : UINT64_MAX;
@@ -301,7 +302,7 @@ void walmap__shard_reclaim(walmap__shard *shard, uint64_t entries, uint64_t bloc
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g)
     return;
-  reclaim(shard, g, entries, blocks, force);
+  reclaim_of_generation(shard, g, entries, blocks, force);
   tell_what_is_kept(shard, g);
 }
 

@@ -6,14 +6,18 @@ typedef struct walmap__more_slots {
   struct walmap__more_slots *next;
 } walmap__more_slots;
 
-void walmap__epoch_init(walmap__epoch *e) {
-  for (int i = 0; i < WALMAP__FIRST_SLOTS; i++) {
-    atomic_init(&e->slots[i].time, 0);
-    atomic_init(&e->slots[i].last, NULL);
-    atomic_init(&e->slots[i].lookups.hits, 0);
-    atomic_init(&e->slots[i].lookups.misses, 0);
-    e->slots[i].block = NULL;
+static void init_slots(walmap__slot *slots, int n, walmap__more_slots *block) {
+  for (int i = 0; i < n; i++) {
+    atomic_init(&slots[i].time, 0);
+    atomic_init(&slots[i].last, NULL);
+    atomic_init(&slots[i].lookups.hits, 0);
+    atomic_init(&slots[i].lookups.misses, 0);
+    slots[i].block = block;
   }
+}
+
+void walmap__epoch_init(walmap__epoch *e) {
+  init_slots(e->slots, WALMAP__FIRST_SLOTS, NULL);
   atomic_init(&e->now, 1);
   atomic_init(&e->more, NULL);
 }
@@ -72,13 +76,7 @@ static walmap__slot *enter_new_block(walmap__epoch *e, walmap__memory *memory) {
   walmap__more_slots *fresh = walmap__memory_alloc(memory, sizeof *fresh);
   if (!fresh)
     return NULL;
-  for (int i = 0; i < WALMAP__MORE_SLOTS; i++) {
-    atomic_init(&fresh->slots[i].time, 0);
-    atomic_init(&fresh->slots[i].last, NULL);
-    atomic_init(&fresh->slots[i].lookups.hits, 0);
-    atomic_init(&fresh->slots[i].lookups.misses, 0);
-    fresh->slots[i].block = fresh;
-  }
+  init_slots(fresh->slots, WALMAP__MORE_SLOTS, fresh);
   atomic_init(&fresh->slots[0].time, atomic_load(&e->now));
   fresh->next = atomic_load(&e->more);
   while (!atomic_compare_exchange_weak(&e->more, &fresh->next, fresh)) {

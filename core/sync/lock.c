@@ -138,13 +138,13 @@ static void leave_queue(walmap__lock *lock, walmap__waiter *w) {
   }
 }
 
-static void wake(walmap__waiter *w) {
+static void wake_waiter(walmap__waiter *w) {
   w->woken = true;
   pthread_cond_signal(&w->wake);
 }
 
 /* Spins on the lock for a while. Returns true when the session has got it. `w`: NULL before the waiter queues. */
-static bool spin(walmap__lock *lock, walmap_session *session, const walmap__waiter *w, int spins) {
+static bool spin_on_lock(walmap__lock *lock, walmap_session *session, const walmap__waiter *w, int spins) {
   enum { UNTIL_YIELD = 32 }; /* spins; the holder may be waiting for this CPU */
   for (int i = 1; i <= spins; i++) {
     if (w && atomic_load_explicit(&w->outcome, memory_order_relaxed) != NONE)
@@ -175,14 +175,14 @@ static int break_circle(const walmap__lock *lock, walmap_session *me) {
     return WALMAP_DEADLOCK;
   if (youngest) {
     atomic_store(&youngest->waiter->outcome, GIVES_WAY);
-    wake(youngest->waiter);
+    wake_waiter(youngest->waiter);
   }
   return WALMAP_OK;
 }
 
 static bool spin_in_queue(walmap__lock *lock, walmap__waiter *w) {
   pthread_mutex_unlock(&waiting);
-  bool taken = spin(lock, w->session, w, MORE_SPINS);
+  bool taken = spin_on_lock(lock, w->session, w, MORE_SPINS);
   pthread_mutex_lock(&waiting);
   return taken;
 }
@@ -270,7 +270,7 @@ static void note_blocker(const walmap__lock *lock, walmap_session *me) {
 }
 
 int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t timeout) {
-  if (spin(lock, session, NULL, SPINS))
+  if (spin_on_lock(lock, session, NULL, SPINS))
     return WALMAP_OK;
   timeout = timeout_of(session, timeout);
   walmap__yield("lock: will queue");
@@ -288,7 +288,7 @@ int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t time
   if (w.outcome != HANDED_OVER)
     leave_queue(lock, &w);
   if (result != WALMAP_OK && lock->first)
-    wake(lock->first); /* the last release may have woken this waiter, which does not take the lock */
+    wake_waiter(lock->first); /* the last release may have woken this waiter, which does not take the lock */
   if (session != &walmap__single_operation) {
     session->waiter = NULL;
     if (result != WALMAP_OK)
@@ -309,10 +309,10 @@ void walmap__lock_hand_over(walmap__lock *lock) {
     if (atomic_load(&w->outcome) == NONE && walmap__lock_try(lock, w->session)) {
       leave_queue(lock, w);
       atomic_store(&w->outcome, HANDED_OVER);
-      wake(w);
+      wake_waiter(w);
     }
   } else if (w && !w->woken) {
-    wake(w);
+    wake_waiter(w);
   }
   pthread_mutex_unlock(&waiting);
 }

@@ -130,7 +130,7 @@ static int add_all(const collection *c, const uint8_t *since, walmap_why *why) {
 }
 
 /* Puts the parts together. */
-static int assemble(const walmap_state *state, const walmap__changes *images, void **changes, size_t *size) {
+static int assemble_changes(const walmap_state *state, const walmap__changes *images, void **changes, size_t *size) {
   walmap__image_block block = {NULL, 0};
   size_t position = POSITION_BYTES(state->map->n_shards);
   size_t total = CHANGES_HEAD_BYTES + position + images->sizes[PART_SET] + images->sizes[PART_REMOVED];
@@ -165,7 +165,7 @@ static int finish_changes(const collection *c, void **changes, size_t *size) {
   if (result == WALMAP_OK)
     result = second;
   if (result == WALMAP_OK)
-    result = assemble(c->state, &images, changes, size);
+    result = assemble_changes(c->state, &images, changes, size);
   walmap_image_free(set);
   walmap_image_free(removed);
   return result;

@@ -51,8 +51,8 @@ static inline size_t image_bytes(size_t size, uint32_t meta) {
 ** All bits set if the state has the record, 0 if not. Most records are DEAD, or the newest of their key: they take no
 ** branch. For the others the LSN of the successor decides.
 */
-static inline size_t visible(const walmap__log *log, const walmap__record *record, uint32_t *meta,
-                             uint64_t commit_point, uint64_t now) {
+static inline size_t visible_mask(const walmap__log *log, const walmap__record *record, uint32_t *meta,
+                                  uint64_t commit_point, uint64_t now) {
   uint32_t next = walmap__record_next(record);
   *meta = walmap__record_meta(record);      /* after next, as in walmap__record_visible */
   size_t alive = (size_t)(*meta >> 31) - 1; /* DEAD is bit 31 */
@@ -105,7 +105,7 @@ static void take_many(taking *t) {
   while ((size_t)(stop - at) >= WINDOW) {
     const walmap__record *record = (const walmap__record *)at;
     uint32_t meta;
-    size_t keep = visible(log, record, &meta, t->commit_point, t->now);
+    size_t keep = visible_mask(log, record, &meta, t->commit_point, t->now);
     const uint8_t *end = walmap__record_end(record, meta);
     size_t size = (size_t)(end - at), bytes = image_bytes(size, meta) & keep;
     memcpy(to, at, WINDOW);
@@ -133,7 +133,7 @@ static void take_few(taking *t) {
   while (t->at < t->stop) {
     const walmap__record *record = (const walmap__record *)t->at;
     uint32_t meta;
-    size_t keep = visible(t->segment->log, record, &meta, t->commit_point, t->now);
+    size_t keep = visible_mask(t->segment->log, record, &meta, t->commit_point, t->now);
     size_t size = walmap__record_size(record, meta);
     if (size > (size_t)(t->stop - t->at))
       break;
@@ -307,7 +307,7 @@ void walmap_image_stream_free(walmap_image_stream *stream) {
 }
 
 /* Goes on with the walk until a chunk is closed. NOTFOUND: all was handed out. */
-static int refill(walmap_image_stream *stream) {
+static int refill_stream(walmap_image_stream *stream) {
   if (!stream->writer)
     return WALMAP_NOTFOUND;
   walmap__image_writer_drop(stream->writer);
@@ -328,7 +328,7 @@ static int refill(walmap_image_stream *stream) {
 int walmap_image_stream_read(walmap_image_stream *stream, void *buffer, size_t size, size_t *got) {
   size_t done = 0;
   while (done < size) {
-    int result = stream->left == 0 ? refill(stream) : WALMAP_OK;
+    int result = stream->left == 0 ? refill_stream(stream) : WALMAP_OK;
     if (result == WALMAP_NOTFOUND)
       break;
     if (result != WALMAP_OK)
