@@ -5,6 +5,9 @@
 ** length, the empty one included. The map is split into shards; each shard is an append-only log with a hash index
 ** over it (Bitcask's design, in memory). Readers take no lock; writers of different shards run side by side.
 **
+** Sections: maps with their options, bounds and stats; expiry; single operations; states, for reading; transactions;
+** compaction; images; changes; damage.
+**
 ** Conventions, valid for every function here unless its comment says otherwise:
 **
 **  1. Result. Functions that can fail return one of the WALMAP_* codes below; WALMAP_OK is 0. Output parameters are
@@ -15,8 +18,9 @@
 **  3. Units. Lengths and sizes are bytes, times are milliseconds.
 **  4. Ownership. The map copies what it is given: keys and values passed in may be freed on return. Pointers handed out
 **     point into the map's log, are read-only, have no alignment, and live as long as the comment says.
-**  5. Threads. A walmap may be used by any number of threads at once. A walmap_state, walmap_txn, walmap_session or
-**     walmap_cursor is used by one thread at a time; it may move between threads. No thread needs to register itself.
+**  5. Threads. A walmap may be used by any number of threads at once. Any other object (a state, transaction, session,
+**     cursor, stream, reader, builder) is used by one thread at a time; it may move between threads. No thread needs to
+**     register itself.
 **  6. NULL. A key or value pointer may be NULL when its length is 0. Other pointers must not be NULL.
 **  7. Callbacks run in the calling thread. They must not call back into the same map unless their comment allows it.
 **
@@ -189,7 +193,7 @@ void walmap_close(walmap *map);
 /* The map's options, with the defaults and the seed filled in. They never change, and live as long as the map. */
 const walmap_options *walmap_get_options(const walmap *map);
 
-/* The map's time, as its clock tells it and never earlier than before. */
+/* The map's time: Unix time in ms, as its clock tells it and never earlier than before. */
 uint64_t walmap_clock(walmap *map);
 
 /*
@@ -218,12 +222,13 @@ uint64_t walmap_clock(walmap *map);
 
 /*
 ** Stats of the newest committed state, in O(shards); a begun walmap_state may be an older one.
-**   len          entries that have not expired. Where entries expire, a shard that a transaction is just changing is
-**                walked over; and where the last write to a shard was long ago, the times since then are
+**   len          entries that have not expired. Where entries expire it takes longer: it walks over a shard that a
+**                transaction is just changing, and else over the times of expiry since the shard's last write
 **   size         bytes of log records, dead ones included
 **   reclaimable  how many of these bytes compaction frees while no older state is being read: exact, not an estimate.
 **                An entry that has expired counts from the next write to its shard on
 **   memory       bytes obtained from the allocator and not given back: log, index and all the rest
+** They take no shard lock, and cannot fail.
 */
 uint64_t walmap_len(walmap *map);
 uint64_t walmap_size(walmap *map);
@@ -242,10 +247,10 @@ uint64_t walmap_memory(walmap *map);
 **   busy, deadlocks calls that ended in WALMAP_BUSY or WALMAP_DEADLOCK
 **   compacted       bytes of log that compaction has freed
 **   oldest_reader   ms since the oldest of the begun states was begun, to some ms; 0 when none is
-**   pinned          bytes of memory kept for readers alone, of which begun states matter: records that were
+**   pinned          bytes of memory that are kept only because begun states may still read them: records that were
 **                   superseded, removed or expired, and replaced parts of log and index. What has died in a shard since
-**                   its last maintenance, up to 16 KiB or a record, is not counted yet, nor are parts of an order's
-**                   tree
+**                   its last maintenance (16 KiB or one record at most) is not counted yet, and replaced parts of an
+**                   ordered map's tree are never
 */
 typedef struct walmap_stats {
   uint64_t hits, misses;
@@ -258,9 +263,9 @@ typedef struct walmap_stats {
 } walmap_stats;
 
 /*
-** Fills in all of them, in O(shards and states), as walmap_len where entries expire. Takes no shard lock. Whatever
-** other threads did before is counted, if this thread knows of it (it has joined them, say); what they do meanwhile may
-** be.
+** Fills in all fields, in O(shards and states); where entries expire, it takes as long as walmap_len. Takes no shard
+** lock, and cannot fail. It counts all that happened before the call (in another thread: before something that orders
+** the two, as pthread_join does), and perhaps some of what happens meanwhile.
 */
 void walmap_get_stats(walmap *map, walmap_stats *stats);
 
@@ -286,14 +291,16 @@ void walmap_get_stats(walmap *map, walmap_stats *stats);
 
 /*
 ** The functions that write may wait for a transaction that holds the lock of the key's shard, up to the map's
-** busy_timeout. Errors: NOMEM, BUSY, TOOBIG. A thread that has a transaction open on the map must write through that
-** transaction: here it would wait for itself, and get BUSY.
+** busy_timeout. Errors: NOMEM, BUSY, TOOBIG, and FULL (see "Bounds"). A thread that has a transaction open on the map
+** must write through that transaction: here it would wait for itself, and get BUSY.
 */
+
+/* Sets the value of a key that is present or absent. */
 int walmap_set(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len);
 int walmap_set_expiring(walmap *map, const void *key, size_t key_len, const void *value, size_t value_len,
                         uint64_t expires);
 
-/* NOTFOUND when the key is absent. */
+/* Removes a key. NOTFOUND when it is absent. */
 int walmap_remove(walmap *map, const void *key, size_t key_len);
 
 /* *done (may be NULL) tells whether the key was absent and is now set. */
@@ -324,9 +331,9 @@ int walmap_set_if(walmap *map, const void *key, size_t key_len, const void *valu
 int walmap_remove_if(walmap *map, const void *key, size_t key_len, walmap_test_fn test, void *ctx, bool *done);
 
 /*
-** Computes the new value for a key; `old` is NULL when the key is absent. The callback stores the new value's length
-** and a pointer to it, which must stay valid until walmap_upsert returns. Any result but WALMAP_OK ends the upsert with
-** that result and changes nothing.
+** Computes the new value for a key. `old` is NULL when the key is absent, and else lives until the callback returns.
+** The callback stores the new value's length and a pointer to it, which must stay valid until walmap_upsert returns.
+** Any result but WALMAP_OK ends the upsert with that result and changes nothing.
 */
 typedef int (*walmap_upsert_fn)(void *ctx, const void *old, size_t old_len, const void **value, size_t *value_len);
 int walmap_upsert(walmap *map, const void *key, size_t key_len, walmap_upsert_fn upsert, void *ctx);
@@ -368,31 +375,33 @@ void walmap_state_set_interrupt(walmap_state *state, bool (*interrupt)(void *ctx
 /* Begins to show the newest committed state. Never waits; NOMEM as walmap_get. The state must not be begun already. */
 int walmap_state_begin(walmap_state *state);
 
-/* Ends it. All pointers that were read from the state become invalid. */
+/* Ends a begun state. All pointers that were read from it become invalid. */
 void walmap_state_end(walmap_state *state);
 
 /*
-** Return to a committed state that was the newest earlier. commit_points copies the numbers that identify a begun
-** state, one for each shard. begin_at begins `state` as the state of these numbers, and cannot fail. Another state, the
-** outer one, must be begun meanwhile: walmap_state_begin began it before, or when, the numbers were those of the newest
-** state, and it ends after `state` does. So it costs little to keep thousands of states: one outer state, and the
-** numbers of each. The time of `state` is the present. set_outer says of a state that is not begun that it will serve
-** as an outer one only: walmap_stats.oldest_reader then leaves it out.
+** Return to a committed state that was the newest earlier. So it costs little to keep thousands of states: one begun
+** state, the outer one, and the numbers of each. None of the three can fail.
+**   commit_points   copies the numbers that identify a begun state, as many as options.shards
+**   begin_at        begins `state` as the state of these numbers, with the present as its time. The outer state must
+**                   have been begun, by walmap_state_begin, before or when the numbers were those of the newest state,
+**                   and must end after `state` does
+**   set_outer       says of a state that is not begun that it will serve as an outer one only:
+**                   walmap_stats.oldest_reader then leaves it out
 */
 void walmap_state_commit_points(const walmap_state *state, uint64_t *commit_points);
 void walmap_state_begin_at(walmap_state *state, const uint64_t *commit_points);
 void walmap_state_set_outer(walmap_state *state);
 
-/* NOTFOUND when absent. entry->key and entry->value live until walmap_state_end. */
+/* Looks a key up. NOTFOUND when it is absent. entry->key and entry->value live until walmap_state_end. */
 int walmap_state_get(walmap_state *state, const void *key, size_t key_len, walmap_entry *entry);
 
-/* The same for looks of the program's own, which walmap_get_stats does not count. */
+/* The same, but walmap_get_stats does not count it. */
 int walmap_state_peek(walmap_state *state, const void *key, size_t key_len, walmap_entry *entry);
 
 /*
 ** Looks up `n` keys at once, overlapping their cache misses: several times faster than n calls. entries[i].key and
 ** entries[i].key_len hold the key to look up on entry; on return entries[i] is the present entry, or has key NULL and
-** key_len 0 where it is absent. The number of those found is returned.
+** key_len 0 where it is absent. Returns how many were found.
 */
 size_t walmap_state_get_many(walmap_state *state, walmap_entry *entries, size_t n);
 
@@ -404,8 +413,8 @@ size_t walmap_state_get_many(walmap_state *state, walmap_entry *entries, size_t 
 uint64_t walmap_state_len(walmap_state *state);
 
 /*
-** Calls `each` for every present entry whose key has this hash, until `each` returns false. walmap_hash gives the hash
-** of a key. For callers whose hash function gives one hash to keys that look alike.
+** Calls `each` for every present entry whose key has this hash, until `each` returns false. For callers whose hash
+** function gives one hash to keys that look alike. walmap_hash gives the hash of a key in this map.
 */
 typedef bool (*walmap_each_fn)(void *ctx, const walmap_entry *entry);
 void walmap_state_each_hash(walmap_state *state, uint64_t hash, walmap_each_fn each, void *ctx);
@@ -468,7 +477,7 @@ bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry)
 ** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and
 ** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read, walmap_txn_apply and walmap_compact; if it
 ** returns true, the call ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other
-** maps. The session must outlive its transactions.
+** maps. The session must outlive its transactions. Errors of new: NOMEM. NULL is allowed for free.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -481,8 +490,8 @@ void walmap_session_free(walmap_session *session);
 void walmap_session_set_timeout(walmap_session *session, uint32_t (*timeout)(void *ctx));
 
 /*
-** For error texts: what other sessions are told of this one when they get BUSY or DEADLOCK because of it. Of a longer
-** label than WALMAP_LABEL_BYTES - 1 the rest is left out. Set it before the session has transactions.
+** For error texts: what other sessions are told of this one when they get BUSY or DEADLOCK because of it. The label is
+** copied, up to WALMAP_LABEL_BYTES - 1 bytes of it. Set it before the session has transactions.
 */
 #define WALMAP_LABEL_BYTES 128
 void walmap_session_set_label(walmap_session *session, const char *label);
@@ -495,8 +504,8 @@ void walmap_session_set_label(walmap_session *session, const char *label);
 const char *walmap_session_blocker(const walmap_session *session);
 
 /*
-** A transaction object is made once and used for many transactions, one after another. `free` first rolls back if a
-** transaction is begun; NULL is allowed.
+** A transaction object is made once and used for many transactions, one after another. Errors of new: NOMEM. `free`
+** first rolls back if a transaction is begun; NULL is allowed.
 */
 int walmap_txn_new(walmap *map, walmap_session *session, walmap_txn **out);
 void walmap_txn_free(walmap_txn *txn);
@@ -504,12 +513,7 @@ void walmap_txn_free(walmap_txn *txn);
 /* Begins. Locks nothing yet, cannot fail. The transaction must not be begun already. */
 void walmap_txn_begin(walmap_txn *txn);
 
-/*
-** Lets time go on. A transaction sees entries expire as of one time (see "Expiry"), which its first call reads from the
-** clock; after walmap_txn_statement the next call reads it anew. Cannot fail.
-*/
-void walmap_txn_statement(walmap_txn *txn);
-
+/* Whether it is begun, and neither committed nor rolled back yet. */
 bool walmap_txn_is_begun(const walmap_txn *txn);
 
 /* Makes all changes visible to other readers in one step, and ends the transaction. Cannot fail (C7). */
@@ -541,7 +545,7 @@ void walmap_txn_rollback_to(walmap_txn *txn, int n);
 /*
 ** Reads and writes see the transaction's own changes. The first touch of a key's shard, to read or to write, locks the
 ** shard until the transaction ends, waiting up to busy_timeout. Errors of all of them: BUSY, DEADLOCK, INTERRUPT, after
-** which the transaction is still begun; of the functions that write, also NOMEM and TOOBIG.
+** which the transaction is still begun; of the functions that write, also NOMEM, TOOBIG, and FULL (see "Bounds").
 **
 ** Lifetime of the pointers in `entry`: until the transaction ends; and if a state of the same map was begun before the
 ** call, until that state ends.
@@ -549,25 +553,12 @@ void walmap_txn_rollback_to(walmap_txn *txn, int n);
 int walmap_txn_get(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry);  /* NOTFOUND */
 int walmap_txn_peek(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry); /* not counted in stats */
 
-/*
-** A tag is a number of the caller's that an entry carries, for 4 bytes: which write, or which place elsewhere, it came
-** from. All entries that the transaction sets, restores or applies from here on get it, until the next call or the
-** transaction's end; 0, with which a transaction begins, is none. Images and changes do not have it.
-** walmap_txn_get_tagged is as walmap_txn_peek, and tells the tag. Setting cannot fail.
-*/
-void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag);
-int walmap_txn_get_tagged(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry, uint32_t *tag);
-
+/* As walmap_state_each_hash. */
 int walmap_txn_each_hash(walmap_txn *txn, uint64_t hash, walmap_each_fn each, void *ctx);
-int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len);
-int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len); /* NOTFOUND */
 
-/*
-** Removes all entries. Takes as long as the map has shards, not entries, and locks all of them. *removed (may be NULL)
-** is how many entries there were. NOMEM leaves the map as it was. When the transaction is committed and no reader is
-** left, the entries' memory is given back. For walmap_state_changes it is as a restore: a position from before is GONE.
-*/
-int walmap_txn_clear(walmap_txn *txn, uint64_t *removed);
+/* As walmap_set and walmap_remove. */
+int walmap_txn_set(walmap_txn *txn, const void *key, size_t key_len, const void *value, size_t value_len);
+int walmap_txn_remove(walmap_txn *txn, const void *key, size_t key_len);
 
 /*
 ** As walmap_txn_set, but the value's `value_len` bytes are left for the caller to fill in, at *value, before its next
@@ -591,14 +582,36 @@ int walmap_txn_reserve_expiring(walmap_txn *txn, walmap_when when, const void *k
 /* As walmap_touch. */
 int walmap_txn_touch(walmap_txn *txn, const void *key, size_t key_len, uint64_t expires);
 
-/* The transaction's time. */
+/*
+** Removes all entries: locks all shards, and takes O(shards), not O(entries). *removed (may be NULL) is how many
+** entries there were. When the transaction is committed and no reader is left, the entries' memory is given back. For
+** walmap_state_changes it is as a restore: a position from before is GONE. Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT.
+*/
+int walmap_txn_clear(walmap_txn *txn, uint64_t *removed);
+
+/*
+** Lets time go on. A transaction sees entries expire as of one time (see "Expiry"), which its first call reads from the
+** clock; after walmap_txn_statement the next call reads it anew. Cannot fail.
+*/
+void walmap_txn_statement(walmap_txn *txn);
+
+/* The transaction's time, in ms. */
 uint64_t walmap_txn_clock(walmap_txn *txn);
+
+/*
+** A tag is a number of the caller's that an entry carries, for 4 bytes: which write, or which place elsewhere, it came
+** from. All entries that the transaction sets, restores or applies from here on get it, until the next call or the
+** transaction's end; 0, with which a transaction begins, is none. Images and changes do not have it.
+** walmap_txn_get_tagged is as walmap_txn_peek, and tells the tag. Setting cannot fail.
+*/
+void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag);
+int walmap_txn_get_tagged(walmap_txn *txn, const void *key, size_t key_len, walmap_entry *entry, uint32_t *tag);
 
 /*
 ** Begins `state` (of the same map, not begun) as what the transaction sees now, its own changes included. Locks all
 ** shards, in order. Later changes of the transaction do not show in the state, which may outlive the transaction; but
-** changes that the transaction undoes, by rollback or rollback_to, disappear from the state too. Also NOMEM, as
-** walmap_state_begin.
+** changes that the transaction undoes, by rollback or rollback_to, disappear from the state too. Errors: BUSY,
+** DEADLOCK, INTERRUPT, and NOMEM as walmap_state_begin.
 */
 int walmap_txn_state_begin(walmap_txn *txn, walmap_state *state);
 
@@ -633,7 +646,7 @@ typedef struct walmap_why {
 ** The map's allocator is not used: the block comes from malloc or mmap. Errors: NOMEM, INTERRUPT.
 */
 int walmap_state_image(walmap_state *state, void **image, size_t *size);
-void walmap_image_free(void *image);
+void walmap_image_free(void *image); /* NULL is allowed */
 
 /*
 ** The same image, written in pieces of at most 1 MiB. `write` returns 0, or anything else to stop, which gives
@@ -661,7 +674,7 @@ void walmap_image_stream_free(walmap_image_stream *stream); /* NULL is allowed *
 **   entries  may be NULL; their number
 **   why      may be NULL; set on CORRUPT and IO
 ** Errors: CORRUPT (damage, a content number other than the map's, a duplicate key, a refused entry), NOMEM, BUSY,
-** DEADLOCK, INTERRUPT, TOOBIG. Memory allocated is bounded by a small multiple of `size`.
+** DEADLOCK, INTERRUPT, TOOBIG, and FULL (see "Bounds"). Memory allocated is bounded by a small multiple of `size`.
 */
 typedef const char *(*walmap_check_fn)(void *ctx, const walmap_entry *entry);
 int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_check_fn check, void *ctx,
@@ -675,6 +688,10 @@ int walmap_txn_restore(walmap_txn *txn, const void *image, size_t size, walmap_c
 typedef ptrdiff_t (*walmap_read_fn)(void *ctx, void *buffer, size_t size);
 int walmap_txn_restore_read(walmap_txn *txn, walmap_read_fn read, void *read_ctx, walmap_check_fn check, void *ctx,
                             uint64_t *entries, walmap_why *why);
+
+/* The same in one call: the image of the newest committed state, and a restore that is a transaction of its own. */
+int walmap_snapshot(walmap *map, void **image, size_t *size);
+int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entries, walmap_why *why);
 
 /*
 ** Reading an image without a map. `open` verifies the header, the frame of every chunk, all checksums and the trailer;
@@ -692,8 +709,8 @@ int walmap_image_next(walmap_image_reader *reader, walmap_entry *entry, walmap_w
 
 /*
 ** Building an image without a map, entry by entry. Keys must differ: a duplicate makes an image that restore refuses.
-** finish hands over the image (free it with walmap_image_free) and frees the builder; abandon only frees the builder.
-** Errors: NOMEM, TOOBIG.
+** finish hands over the image (free it with walmap_image_free) and frees the builder, also when it fails; abandon only
+** frees the builder. Errors: NOMEM, TOOBIG.
 */
 typedef struct walmap_image_builder walmap_image_builder;
 int walmap_image_builder_new(uint32_t content, walmap_image_builder **out);
@@ -761,10 +778,6 @@ int walmap_txn_apply(walmap_txn *txn, const void *changes, size_t size, walmap_c
 ** Errors: CORRUPT, BUSY, DEADLOCK, INTERRUPT.
 */
 int walmap_verify(walmap *map, walmap_txn *txn, walmap_why *why);
-
-/* Convenience: each is one state or one transaction of its own. */
-int walmap_snapshot(walmap *map, void **image, size_t *size);
-int walmap_restore(walmap *map, const void *image, size_t size, uint64_t *entries, walmap_why *why);
 
 #ifdef __cplusplus
 }
