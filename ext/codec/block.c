@@ -97,18 +97,46 @@ void wm_block_write_head(uint8_t *to, const wm_block_head *head, size_t size) {
 
 uint64_t wm_block_chain(uint64_t seq, const void *block, size_t size) { return walmap_xxh3(block, size, seq); }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Pages                                                                                                              */
+
+enum { PAGE = 4096, LEAF = 4088, LEAST = 489, MOST = 4061, OVERFLOW = 4092 };
+
+/* What a row takes: bytes of its leaf, and overflow pages. */
+typedef struct row_pages {
+  uint64_t in_leaf, overflow;
+} row_pages;
+
 /*
-** SQLite's table leaves: so many rows of a size fit into a page. Of a row that does not fit into one, what a number of
-** overflow pages leaves over is in the leaf, if that much is allowed there, and LEAST otherwise.
+** A payload has the block, the chain and four numbers: its header's length and the columns' types. In the leaf are also
+** its length, seq, and 2 bytes of the cell's place. Of a payload that does not fit into
+** a leaf, what a number of overflow pages leaves over is there, if that much is allowed, and LEAST otherwise.
 */
-uint64_t wm_block_cost(size_t size) {
-  enum { PAGE = 4096, USABLE = 4088, LEAST = 489, LARGEST = 4061, OVERFLOW = 4092, ROW = 24 };
-  uint64_t row = (uint64_t)size + ROW, local = row;
-  if (row > LARGEST)
-    local = LEAST + (row - LEAST) % OVERFLOW;
-  if (local > LARGEST)
+static row_pages pages_of_row(uint64_t seq, size_t size) {
+  enum { CHAIN = 8, ONE_BYTE_NUMBERS = 3, PLACE = 2 };
+  uint64_t payload = (uint64_t)size + CHAIN + ONE_BYTE_NUMBERS + length_size(2 * (uint64_t)size + 12), local = payload;
+  if (payload > MOST)
+    local = LEAST + (payload - LEAST) % OVERFLOW;
+  if (local > MOST)
     local = LEAST;
-  return PAGE * ((row - local + OVERFLOW - 1) / OVERFLOW) + PAGE / (USABLE / local);
+  return (row_pages){local + length_size(payload) + length_size(seq) + PLACE,
+                     (payload - local + OVERFLOW - 1) / OVERFLOW};
+}
+
+uint64_t wm_block_append(uint64_t bytes, uint64_t seq, size_t size) {
+  row_pages row = pages_of_row(seq, size);
+  uint64_t pages = bytes / PAGE + row.overflow, fill = bytes % PAGE;
+  bool fits = fill + row.in_leaf <= LEAF;
+  return (pages + !fits) * PAGE + (fits ? fill : 0) + row.in_leaf;
+}
+
+uint64_t wm_block_pages(uint64_t bytes, uint64_t seq, size_t size) {
+  row_pages row = pages_of_row(seq, size);
+  return row.overflow + (bytes % PAGE == row.in_leaf);
+}
+
+uint64_t wm_block_without(uint64_t bytes, uint64_t pages) {
+  return pages < bytes / PAGE ? bytes - pages * PAGE : bytes % PAGE;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

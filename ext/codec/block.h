@@ -32,7 +32,7 @@ typedef struct wm_block_head {
   bool more;
   uint64_t first;    /* seq of the oldest row of the log, once this block is committed */
   uint64_t previous; /* chain of the row before this one; 0 for row 1 */
-  uint64_t bytes;    /* what the rows from `first` to this one take in the file: wm_block_cost of each */
+  uint64_t bytes;    /* what the rows from `first` to this one take in the file: wm_block_append */
   uint32_t index;    /* rows that the transaction has before this one */
 } wm_block_head;
 
@@ -66,8 +66,13 @@ void wm_block_write_head(uint8_t *to, const wm_block_head *head, size_t size);
 /* The chain of row `seq`, which holds this block. */
 uint64_t wm_block_chain(uint64_t seq, const void *block, size_t size);
 
-/* What a row with a block of this many bytes takes in the file, counted in pages of 4096 bytes. */
-uint64_t wm_block_cost(size_t size);
+/*
+** `bytes` of wm_block_head, which ext/DURABLE.md defines: when another row is added, with a block of this size; the
+** pages that a row has begun, where `bytes` is its own head's; and when the rows that began so many pages are gone.
+*/
+uint64_t wm_block_append(uint64_t bytes, uint64_t seq, size_t size);
+uint64_t wm_block_pages(uint64_t bytes, uint64_t seq, size_t size);
+uint64_t wm_block_without(uint64_t bytes, uint64_t pages);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Reading                                                                                                            */

@@ -29,7 +29,7 @@ static int write_row(wm_table *table, const uint8_t *records, size_t size, bool 
   uint8_t *block = sqlite3_malloc64(WM_BLOCK_HEAD + size);
   if (block == NULL)
     return wm_log_fail(table, SQLITE_NOMEM, NULL);
-  uint64_t bytes = version->bytes + wm_block_cost(WM_BLOCK_HEAD + size);
+  uint64_t bytes = wm_block_append(version->bytes, version->seq + 1, WM_BLOCK_HEAD + size);
   const wm_block_head head = {more, version->first, version->chain, bytes,
                               (uint32_t)(version->seq - table->attachment->base.seq)};
   wm_block_write_head(block, &head, size);
@@ -147,6 +147,6 @@ void wm_durable_rollback(wm_attachment *attachment) {
 
 int wm_durable_checkpoint(wm_table *table, uint64_t *bytes) {
   int rc = wm_compaction_all(table);
-  *bytes = table->attachment->journal.bytes + wm_compaction_cost_of_journal(table);
+  *bytes = wm_compaction_bytes_after(table);
   return -rc;
 }

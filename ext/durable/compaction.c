@@ -26,16 +26,17 @@ SQLITE_EXTENSION_INIT3
 
 enum {
   SLACK = 512 << 10, /* bytes of a log that are left alone */
-  LEAST = 64 << 10,  /* bytes that one pass removes */
+  LEAST = 64 << 10,  /* bytes of blocks that one pass removes */
   MOST = 1 << 20,
   FACTOR = 4, /* of what the transaction writes */
 };
 
 typedef struct pass {
   wm_table *table;
-  uint64_t budget, removed;
-  uint64_t last; /* seq of the last row that may go */
-  uint64_t next; /* seq of the first row that stays */
+  uint64_t budget, removed; /* bytes of blocks */
+  uint64_t pages;           /* that go with the rows */
+  uint64_t last;            /* seq of the last row that may go */
+  uint64_t next;            /* seq of the first row that stays */
 } pass;
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -48,15 +49,15 @@ size_t wm_compaction_block_limit(const wm_table *table) {
   return allowed < WM_BLOCK_SIZE ? allowed : WM_BLOCK_SIZE;
 }
 
-uint64_t wm_compaction_cost_of_journal(wm_table *table) {
+uint64_t wm_compaction_bytes_after(const wm_table *table) {
   const wm_journal *journal = &table->attachment->journal;
   size_t limit = wm_compaction_block_limit(table);
-  uint64_t cost = 0;
+  uint64_t bytes = journal->bytes, seq = table->attachment->base.seq;
   for (size_t at = 0, size; at < journal->size; at += size) {
     size = wm_block_cut(journal->records + at, journal->records + journal->size, limit);
-    cost += wm_block_cost(WM_BLOCK_HEAD + size);
+    bytes = wm_block_append(bytes, ++seq, WM_BLOCK_HEAD + size);
   }
-  return cost;
+  return bytes;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -112,7 +113,8 @@ static int pass_row(void *ctx, const wm_log_row *row) {
   }
   if (wrong != NULL)
     return wm_log_damaged(p->table, row->seq, wrong);
-  p->removed += wm_block_cost(row->size);
+  p->removed += row->size;
+  p->pages += wm_block_pages(block.head.bytes, row->seq, row->size);
   p->next = row->seq + 1;
   return SQLITE_OK;
 }
@@ -129,7 +131,7 @@ static int remove_oldest_rows(wm_table *table, uint64_t budget) {
     rc = wm_log_remove_before(table, p.next);
   if (rc == SQLITE_OK && p.next > journal->first) {
     journal->first = p.next;
-    journal->bytes -= p.removed < journal->bytes ? p.removed : journal->bytes;
+    journal->bytes = p.next > p.last ? 0 : wm_block_without(journal->bytes, p.pages);
     wm_attachment_changed(attachment); /* the rows are to be written even if they were before */
   }
   return rc;
@@ -138,9 +140,9 @@ static int remove_oldest_rows(wm_table *table, uint64_t budget) {
 int wm_compaction_some(wm_table *table) {
   wm_attachment *attachment = table->attachment;
   const wm_journal *journal = &attachment->journal;
-  uint64_t own = wm_compaction_cost_of_journal(table);
+  uint64_t after = wm_compaction_bytes_after(table), own = after - journal->bytes;
   uint64_t live = walmap_txn_size(attachment->txn) - walmap_txn_reclaimable(attachment->txn);
-  if (journal->bytes + own <= live / 2 * 5 + SLACK || journal->first > attachment->base.seq)
+  if (after <= live / 2 * 5 + SLACK || journal->first > attachment->base.seq)
     return SQLITE_OK;
   uint64_t budget = FACTOR * own;
   budget = budget < LEAST ? LEAST : budget;

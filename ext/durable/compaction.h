@@ -14,8 +14,8 @@ int wm_compaction_some(wm_table *table);
 /* Removes all rows that there were before the transaction. */
 int wm_compaction_all(wm_table *table);
 
-/* What the rows of the transaction will take. */
-uint64_t wm_compaction_cost_of_journal(wm_table *table);
+/* What the log takes with the rows of the transaction. */
+uint64_t wm_compaction_bytes_after(const wm_table *table);
 
 /* Bytes of a block, head included, that the connection allows in a BLOB, WM_BLOCK_SIZE at most. */
 size_t wm_compaction_block_limit(const wm_table *table);

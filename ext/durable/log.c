@@ -379,7 +379,7 @@ static int execute(wm_conn *conn, char *sql, char **err) {
 
 /* The first row has no changes: a log without rows is a damaged one. */
 int wm_log_create(wm_conn *conn, const char *schema, const char *name, char **err) {
-  const wm_block_head head = {.first = 1, .bytes = wm_block_cost(WM_BLOCK_HEAD)};
+  const wm_block_head head = {.first = 1, .bytes = wm_block_append(0, 1, WM_BLOCK_HEAD)};
   uint8_t block[WM_BLOCK_HEAD];
   char hex[2 * WM_BLOCK_HEAD + 1];
   wm_block_write_head(block, &head, 0);

@@ -10,6 +10,7 @@
 */
 #define _GNU_SOURCE /* mkdtemp */
 
+#include <math.h>
 #include <sqlite3.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KEYS = 8000, ROWS = 20, VALUE = 400, EACH = 20, WARM_UP = 2 * KEYS / ROWS };
+enum { KEYS = 8000, ROWS = 20, VALUE = 400, LONGEST = 20000, EACH = 20, WARM_UP = 2 * KEYS / ROWS };
 
 static const char *extension = "./walmap";
 static char file[96];
@@ -34,7 +35,7 @@ static struct {
   double changes;        /* bytes that the changes alone take in the log */
   double written;        /* bytes that were written to it */
   double most;           /* file size, in parts of the bound */
-  int added;
+  int added, begun;      /* entries; the transaction that a change was made in */
 } world;
 
 static int pick(int n) { /* splitmix64 */
@@ -75,9 +76,9 @@ static void open_file(void) {
   if (sqlite3_load_extension(db, extension, NULL, NULL) != SQLITE_OK)
     exit(2);
   must("PRAGMA synchronous = off; PRAGMA journal_mode = wal; CREATE VIRTUAL TABLE IF NOT EXISTS kv USING walmap");
-  put = prepare("REPLACE INTO kv VALUES(?1, CAST(?2 AS TEXT) || zeroblob(?3))");
+  put = prepare("REPLACE INTO kv VALUES(?1, ?2)");
   removal = prepare("DELETE FROM kv WHERE key = ?1");
-  rows_after = prepare("SELECT max(seq), total(length(block)) FROM kv_log WHERE seq > ?1");
+  rows_after = prepare("SELECT ifnull(max(seq), ?1), total(length(block)) FROM kv_log WHERE seq > ?1");
 }
 
 static void close_file(void) {
@@ -96,18 +97,22 @@ static void run(sqlite3_stmt *statement) {
   sqlite3_reset(statement);
 }
 
-/* The encoded value has two bytes beside the text's, the record's head and lengths take five. */
-static void set(int key, int value) {
-  char text[VALUE + 1];
-  memset(text, '.', VALUE);
+/*
+** A text that begins with the value's number. It has two bytes more when it is encoded; the record's head, lengths and
+** key take five or more.
+*/
+static void set_long(int key, int value, int length) {
+  char text[LONGEST + 12];
+  memset(text, '.', (size_t)length + 12);
   text[snprintf(text, 12, "%d", value)] = '.';
   sqlite3_bind_int(put, 1, key);
-  sqlite3_bind_text(put, 2, text, VALUE, SQLITE_TRANSIENT);
-  sqlite3_bind_int(put, 3, 0);
+  sqlite3_bind_text(put, 2, text, length, SQLITE_TRANSIENT);
   run(put);
   world.present[key] = value;
-  world.changes += VALUE + 7;
+  world.changes += length + 7;
 }
+
+static void set(int key, int value) { set_long(key, value, VALUE); }
 
 static void erase(int key) {
   sqlite3_bind_int(removal, 1, key);
@@ -172,11 +177,53 @@ static void undone(int t) {
   set(key, 1 + t % 2);
 }
 
+/* Rows of nearly a page, and tiny ones that do not fit beside them, in turn; half of the keys are there. */
+static void add_and_remove(int t) {
+  int key;
+  do
+    key = pick(KEYS / 4);
+  while (t >= KEYS / 8 && (world.present[key] != 0) == (t % 2 == 0));
+  if (world.present[key] != 0)
+    erase(key);
+  else
+    set_long(key, 1, 3900 + t % 100);
+}
+
+static void tiny(int t) { set_long(pick(KEYS), 1 + t % 9, 1); }
+static void halves_of_pages(int t) { set_long(pick(KEYS / 4), 2 + t, 2045 + pick(655)); }
+
+static bool is_first_change(int t) {
+  bool is_first = world.begun != t;
+  world.begun = t;
+  return is_first;
+}
+
+/* From 1 byte to 20 kB, as many of each order of magnitude; each key has eight values, which come and go. */
+static void any_size(int t) {
+  int key = pick(KEYS / 4), value = 1 + pick(8);
+  if (is_first_change(t) && t % 2000 == 1999)
+    world.changes += (double)number("SELECT walmap_checkpoint('kv')"); /* what is written for it is wanted */
+  if (pick(4) == 0)
+    erase(key);
+  else
+    set_long(key, value, (int)exp((key * 8 + value) % 1000 * log(LONGEST) / 999));
+}
+
+/* The whole table, once in a while; and entries one by one. */
+static void restored(int t) {
+  if (is_first_change(t) && t % 50 == 0) {
+    world.changes += (double)number("SELECT length(walmap_snapshot('kv'))");
+    must("SELECT walmap_restore('kv', walmap_snapshot('kv'))");
+  }
+  set(pick(KEYS / 20), 1 + t % 2);
+}
+
 typedef struct way {
   const char *name;
   void (*change)(int t);
   double amplification;
   bool reopen; /* now and then: the map is the replay of the log then, and its entries are as new */
+  int rows;    /* changes of a transaction; 0: ROWS, and all keys are there at the beginning */
 } way;
 
 static const way ways[] = {
@@ -190,6 +237,12 @@ static const way ways[] = {
     {"some flags, others stay", flags_among_others, 1.7, true},
     {"back in the same transaction", same_key_again, 1.7, false},
     {"undone before", undone, 1.7, true},
+    {"4,000 bytes come and go", add_and_remove, 1.7, false, 1},
+    {"tiny rows", tiny, 1.7, false, 1},
+    {"halves of pages", halves_of_pages, 1.7, false, 1},
+    {"any size, one by one", any_size, 1.7, true, 1},
+    {"any size, by threes", any_size, 1.7, false, 3},
+    {"restored now and then", restored, 1.7, false, 1},
 };
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -237,11 +290,13 @@ static void run_way(const way *w, int transactions) {
   memset(&world, 0, sizeof world);
   open_file();
   must("DROP TABLE kv; VACUUM; CREATE VIRTUAL TABLE kv USING walmap");
-  for (int t = 0; t < (w->change == append ? KEYS / ROWS : transactions); t++) {
+  const int rows = w->rows > 0 ? w->rows : ROWS;
+  transactions = w->change == append ? KEYS / ROWS : w->rows > 0 ? 3 * transactions : transactions;
+  for (int t = 0; t < transactions; t++) {
     bool warm = t >= WARM_UP || w->change == append;
     must("BEGIN");
-    for (int i = 0; i < ROWS; i++)
-      w->change == append || t >= KEYS / ROWS ? w->change(t) : set(t * ROWS + i, 1);
+    for (int i = 0; i < rows; i++)
+      w->change == append || w->rows > 0 || t >= KEYS / ROWS ? w->change(t) : set(t * ROWS + i, 1);
     must("COMMIT");
     world.changes += 40;
     count_rows(warm);

@@ -3,7 +3,8 @@
 **
 ** Looks for: records that do not come back; a block that is longer than allowed; a flipped bit, a cut or an added byte
 ** that is not noticed; forged blocks, whose checksum is right, that crash the reader or give it a record that the codec
-** would not write; a format other than that of the worked example in ext/DURABLE.md.
+** would not write; a format other than that of the worked example in ext/DURABLE.md; another count of the pages that
+** rows take than SQLite's.
 */
 #define SQLITE_CORE 1 /* call SQLite directly, as no extension is loaded here */
 #include "codec/block.c"
@@ -51,7 +52,7 @@ static size_t make_example(uint8_t *block, uint64_t *chain) {
   const walmap_entry one = {key, sizeof key, value, sizeof value}, other = {gone, sizeof gone, NULL, 0};
   size_t size = put(block + WM_BLOCK_HEAD, WM_CHANGE_PUT, &one);
   size += put(block + WM_BLOCK_HEAD + size, WM_CHANGE_REMOVE, &other);
-  const wm_block_head head = {false, 1, UINT64_C(7289349153515192078), 2 * 65};
+  const wm_block_head head = {false, 1, UINT64_C(2254604718017415709), 56 + 71};
   wm_block_write_head(block, &head, size);
   *chain = wm_block_chain(2, block, WM_BLOCK_HEAD + size);
   return WM_BLOCK_HEAD + size;
@@ -61,8 +62,8 @@ static void test_example(void **state) {
   (void)state;
   static const char expected[] = "776c6f6701000000"
                                  "0100000000000000"
-                                 "0e3f113b6ff82865"
-                                 "8200000000000000"
+                                 "1d0a59ae0bf7491f"
+                                 "7f00000000000000"
                                  "0f00000000000000"
                                  "010205"
                                  "0101"
@@ -76,14 +77,14 @@ static void test_example(void **state) {
   for (size_t i = 0; i < size; i++)
     snprintf(hex + 2 * i, 3, "%02x", block[i]);
   assert_string_equal(hex, expected);
-  assert_int_equal((int64_t)chain, INT64_C(-3206058531850916467));
+  assert_int_equal((int64_t)chain, INT64_C(-7912190706116522929));
   wm_block reader;
   wm_record record;
   bool more;
   assert_null(wm_block_open(&reader, 2, chain, block, size));
   assert_false(reader.head.more);
   assert_int_equal(reader.head.first, 1);
-  assert_int_equal(reader.head.bytes, 130);
+  assert_int_equal(reader.head.bytes, 127);
   assert_null(wm_block_next(&reader, &record, &more));
   assert_true(more && record.change == WM_CHANGE_PUT && record.entry.key_len == 2 && record.entry.value_len == 5);
   assert_null(wm_block_next(&reader, &record, &more));
@@ -201,12 +202,114 @@ static void test_forged(void **state) {
   assert_true(accepted > TRIALS / 20 && refused > TRIALS / 20);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Pages                                                                                                              */
+
+typedef struct counted_log {
+  sqlite3 *db;
+  sqlite3_stmt *insertion, *removal, *pages;
+  sqlite3_int64 first, last; /* seq */
+  uint64_t bytes;
+  size_t sizes[4096];
+  uint64_t bytes_of[4096];
+} counted_log;
+
+static void must_run(sqlite3_stmt *statement) {
+  assert_int_equal(sqlite3_step(statement), SQLITE_DONE);
+  sqlite3_reset(statement);
+}
+
+static void open_log(counted_log *l, sqlite3_int64 seq) {
+  *l = (counted_log){.first = seq, .last = seq - 1};
+  assert_int_equal(sqlite3_open(":memory:", &l->db), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_exec(l->db,
+                   "PRAGMA page_size = 4096;"
+                   "CREATE TABLE log(seq INTEGER PRIMARY KEY, chain INTEGER NOT NULL, block BLOB NOT NULL)",
+                   NULL, NULL, NULL),
+      SQLITE_OK);
+  sqlite3_prepare_v2(l->db, "INSERT INTO log VALUES(?1, ?2, zeroblob(?3))", -1, &l->insertion, NULL);
+  sqlite3_prepare_v2(l->db, "DELETE FROM log WHERE seq < ?1", -1, &l->removal, NULL);
+  sqlite3_prepare_v2(l->db, "SELECT page_count - freelist_count - 1 FROM pragma_page_count, pragma_freelist_count", -1,
+                     &l->pages, NULL);
+}
+
+static void close_log(counted_log *l) {
+  sqlite3_finalize(l->insertion);
+  sqlite3_finalize(l->removal);
+  sqlite3_finalize(l->pages);
+  assert_int_equal(sqlite3_close(l->db), SQLITE_OK);
+}
+
+static int64_t number_of_pages(counted_log *l) {
+  assert_int_equal(sqlite3_step(l->pages), SQLITE_ROW);
+  int64_t pages = sqlite3_column_int64(l->pages, 0);
+  sqlite3_reset(l->pages);
+  return pages;
+}
+
+static void add_row(counted_log *l, size_t size) {
+  enum { ROOM = sizeof l->sizes / sizeof *l->sizes };
+  l->last++;
+  l->bytes = wm_block_append(l->bytes, (uint64_t)l->last, size);
+  l->sizes[l->last % ROOM] = size;
+  l->bytes_of[l->last % ROOM] = l->bytes;
+  sqlite3_bind_int64(l->insertion, 1, l->last);
+  sqlite3_bind_int64(l->insertion, 2, INT64_MIN + random_below(1000));
+  sqlite3_bind_int64(l->insertion, 3, (sqlite3_int64)size);
+  must_run(l->insertion);
+}
+
+static void remove_rows(counted_log *l, int n) {
+  enum { ROOM = sizeof l->sizes / sizeof *l->sizes };
+  uint64_t pages = 0;
+  for (; n > 0 && l->first < l->last; n--, l->first++)
+    pages += wm_block_pages(l->bytes_of[l->first % ROOM], (uint64_t)l->first, l->sizes[l->first % ROOM]);
+  l->bytes = wm_block_without(l->bytes, pages);
+  sqlite3_bind_int64(l->removal, 1, l->first);
+  must_run(l->removal);
+}
+
+static size_t size_of_row(int way, int i) {
+  switch (way) {
+  case 0:
+    return 52;
+  case 1:
+    return i % 2 == 0 ? 4000 : 52;
+  case 2:
+    return 2000 + random_below(700);
+  case 3:
+    return random_below(2) == 0 ? 4020 + random_below(60) : 50 + random_below(20); /* as much as fits into a leaf */
+  case 4:
+    return random_below(3) == 0 ? 4020 + random_below(60) + 4092 * random_below(16) : 50 + random_below(4000);
+  default:
+    return WM_BLOCK_HEAD + random_below(1u << random_below(17));
+  }
+}
+
+/* Beside the pages that are counted there are interior ones, and the first leaf, when its first row is gone. */
+static void test_pages(void **state) {
+  (void)state;
+  enum { WAYS = 6, ROWS = 6000, KEPT = 1500, STEP = 40, FEWEST_CHILDREN = 250 };
+  static counted_log l;
+  for (int way = 0; way < 2 * WAYS; way++) {
+    open_log(&l, way < WAYS ? 1 : INT64_MAX - ROWS);
+    for (int i = 0; i < ROWS; i++) {
+      add_row(&l, size_of_row(way % WAYS, i));
+      if (l.last - l.first > KEPT && i % STEP == 0)
+        remove_rows(&l, (int)random_below(3 * STEP));
+      int64_t counted = (int64_t)(l.bytes / 4096) + 1, pages = i % STEP == 0 ? number_of_pages(&l) : counted;
+      if (counted < pages - 3 - pages / FEWEST_CHILDREN || counted > pages)
+        fail_msg("way %d, row %d: %lld pages counted, not %lld", way, i, (long long)counted, (long long)pages);
+    }
+    close_log(&l);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_example),
-      cmocka_unit_test(test_flipped_bits),
-      cmocka_unit_test(test_round_trip),
-      cmocka_unit_test(test_forged),
+      cmocka_unit_test(test_example), cmocka_unit_test(test_flipped_bits), cmocka_unit_test(test_round_trip),
+      cmocka_unit_test(test_forged),  cmocka_unit_test(test_pages),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

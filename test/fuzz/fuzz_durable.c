@@ -63,7 +63,7 @@ static void put_row(log *l, uint8_t flags, uint8_t *block, size_t size) {
   if ((flags & REPAIR) && size >= WM_BLOCK_HEAD) {
     bool more = (flags & MORE) != 0;
     l->index = l->more ? l->index + 1 : 0;
-    l->bytes += wm_block_cost(size);
+    l->bytes = wm_block_append(l->bytes, l->seq, size);
     wm_block_head head = {more, l->first, l->chain, l->bytes, l->index};
     wm_block_write_head(block, &head, size - WM_BLOCK_HEAD);
     l->more = more;
