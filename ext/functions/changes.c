@@ -73,6 +73,13 @@ void wm_function_wait(sqlite3_context *context, int argc, sqlite3_value **argv) 
     wm_error_result(context, result, table);
 }
 
+/*
+** A transaction that reads the file in a state that the table's map no longer has, or never had, reads a copy of its
+** own (durable/replica.h). That is another map, so no position of the one is mistaken for one of the other.
+*/
+static const char of_a_copy[] = "this transaction reads an older or other state of the file than the table's map has, "
+                                "from a copy, where the position is not known: end the transaction, or take a snapshot";
+
 void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **argv) {
   static const char function[] = "walmap_changes";
   wm_table *table = wm_functions_table(context, argc, &argv, 1);
@@ -84,12 +91,16 @@ void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **arg
   void *changes = NULL;
   walmap_why why;
   int result = wm_read_committed_state(context, table->attachment, &state);
+  bool is_copy = false;
   if (result == WALMAP_OK) {
     result = walmap_state_changes(state->state, since, since_size, &changes, &size, &why);
+    is_copy = state->replica != NULL;
     wm_read_state_release(state);
   }
   if (result == WALMAP_OK)
     wm_functions_result_image(context, function, changes, size, "; take a snapshot");
+  else if (result == WALMAP_GONE && is_copy)
+    wm_functions_fail(context, wm_error_code(result), sqlite3_mprintf("%s: %s", function, of_a_copy));
   else if (result == WALMAP_CORRUPT || result == WALMAP_GONE)
     wm_functions_fail(context, wm_error_code(result), sqlite3_mprintf("%s: %s", function, why.text));
   else
