@@ -8,6 +8,7 @@
 #define SQLITE_CORE 1 /* call SQLite directly, as no extension is loaded here */
 #include "codec/codec.c"
 #include "codec/codec_check.c"
+#include "codec/codec_compare.c"
 #include "codec/codec_hash.c"
 
 #include <setjmp.h>
