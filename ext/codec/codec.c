@@ -306,7 +306,7 @@ static void set_result(sqlite3_context *context, const decoded *from, void (*des
   }
 }
 
-static int bind(sqlite3_stmt *statement, int index, const decoded *from) {
+static int bind_decoded(sqlite3_stmt *statement, int index, const decoded *from) {
   switch (from->type) {
   case WM_VALUE_INT:
     return sqlite3_bind_int64(statement, index, from->integer);
@@ -348,6 +348,6 @@ int wm_codec_bind(sqlite3_stmt *statement, int index, const walmap_entry *entry)
   decoded key, value;
   decode_key(entry, &key);
   decode_value(entry, &value);
-  int rc = bind(statement, index, &key);
-  return rc == SQLITE_OK ? bind(statement, index + 1, &value) : rc;
+  int rc = bind_decoded(statement, index, &key);
+  return rc == SQLITE_OK ? bind_decoded(statement, index + 1, &value) : rc;
 }

@@ -92,6 +92,11 @@ char *wm_error_text(int result, const char *table, const wm_attachment *attachme
   }
 }
 
+int wm_error_refuse(char **err, char *text) {
+  *err = text;
+  return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
 int wm_error_vtab(sqlite3_vtab *vtab, int rc, char *text) {
   sqlite3_free(vtab->zErrMsg);
   vtab->zErrMsg = text;

@@ -23,6 +23,9 @@ int wm_error_code(int result);
 */
 char *wm_error_text(int result, const char *table, const wm_attachment *attachment);
 
+/* Sets *err to a text from sqlite3_mprintf and returns SQLITE_ERROR; SQLITE_NOMEM where there was no memory for it. */
+int wm_error_refuse(char **err, char *text);
+
 /*
 ** Sets the object's error text (sqlite3_malloc), which it takes over, and returns rc. NULL: SQLite's own text for rc.
 */

@@ -18,7 +18,7 @@ typedef struct span {
 
 static bool is_option_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-static span trim(const char *at, size_t size) {
+static span trim_spaces(const char *at, size_t size) {
   while (size > 0 && is_option_space(*at))
     at++, size--;
   while (size > 0 && is_option_space(at[size - 1]))
@@ -40,7 +40,7 @@ static int option_error(char **error, char *text) {
 ** Copies the value without its SQL quotes (sqlite3_malloc). A value that starts with a quote must end with its closing
 ** quote: otherwise SQLITE_ERROR.
 */
-static int unquote(span value, char **out) {
+static int unquote_value(span value, char **out) {
   wm_quoted quoted;
   char *to = sqlite3_malloc(value.size + 1);
   if (to == NULL)
@@ -201,7 +201,7 @@ static const struct option *find_option(span name) {
 /* `seen` has a bit for each option that was given. */
 static int parse_argument(const char *argument, wm_options *options, unsigned *seen, char **error) {
   const char *equals = strchr(argument, '=');
-  span name = trim(argument, equals != NULL ? (size_t)(equals - argument) : strlen(argument));
+  span name = trim_spaces(argument, equals != NULL ? (size_t)(equals - argument) : strlen(argument));
   const struct option *option = find_option(name);
   if (option == NULL)
     return option_error(error, sqlite3_mprintf("unknown option \"%.*s\"; allowed are map='name', shards=N, capacity=N, "
@@ -215,9 +215,9 @@ static int parse_argument(const char *argument, wm_options *options, unsigned *s
     return option_error(error, sqlite3_mprintf("option %s is given twice", option->name));
   *seen |= bit;
 
-  span value = trim(equals + 1, strlen(equals + 1));
+  span value = trim_spaces(equals + 1, strlen(equals + 1));
   char *text = NULL;
-  int rc = unquote(value, &text);
+  int rc = unquote_value(value, &text);
   if (rc == SQLITE_NOMEM)
     return rc;
   if (rc != SQLITE_OK || !option->set(options, &text))
@@ -267,7 +267,7 @@ int wm_options_parse(int argc, const char *const *argv, wm_options *options, cha
   options->durable = WM_DURABLE_BY_DEFAULT;
   options->core.busy_timeout = WALMAP_TIMEOUT_OF_SESSION; /* PRAGMA busy_timeout (conn.c) */
   for (int i = 0; i < argc; i++) {
-    if (trim(argv[i], strlen(argv[i])).size == 0)
+    if (trim_spaces(argv[i], strlen(argv[i])).size == 0)
       continue; /* USING walmap() */
     int rc = parse_argument(argv[i], options, &seen, error);
     if (rc != SQLITE_OK) {

@@ -74,13 +74,13 @@ sqlite3_destructor_type wm_read_state_destructor(wm_read_state *state) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* States                                                                                                             */
 
-static void destroy(wm_read_state *state) {
+static void destroy_state(wm_read_state *state) {
   free_slot(state->slot);
   walmap_state_free(state->state);
   sqlite3_free(state);
 }
 
-static int create(wm_attachment *attachment, walmap *map, wm_read_state **out) {
+static int make_state(wm_attachment *attachment, walmap *map, wm_read_state **out) {
   wm_read_state *state = sqlite3_malloc(sizeof *state);
   if (state == NULL)
     return WALMAP_NOMEM;
@@ -100,7 +100,7 @@ static int create(wm_attachment *attachment, walmap *map, wm_read_state **out) {
 static int obtain_state(wm_attachment *attachment, wm_read_state **out) {
   wm_read_state *state = attachment->pool;
   if (state == NULL)
-    return create(attachment, attachment->map->map, out);
+    return make_state(attachment, attachment->map->map, out);
   attachment->pool = state->next;
   *out = state;
   return WALMAP_OK;
@@ -156,11 +156,11 @@ int wm_read_state_of_version(wm_attachment *attachment, const wm_version *versio
 
 int wm_read_state_of_replica(wm_attachment *attachment, wm_replica *replica, wm_read_state **out) {
   wm_read_state *state;
-  int result = create(attachment, replica->map, &state);
+  int result = make_state(attachment, replica->map, &state);
   if (result != WALMAP_OK)
     return result;
   if ((result = walmap_state_begin(state->state)) != WALMAP_OK) {
-    destroy(state);
+    destroy_state(state);
     return result;
   }
   state->version = replica->version;
@@ -212,7 +212,7 @@ void wm_read_state_release(wm_read_state *state) {
   if (replica == NULL) {
     put_back(state);
   } else {
-    destroy(state);
+    destroy_state(state);
     wm_replica_release(replica);
   }
   wm_attachment_release(attachment); /* maybe the last reference, which frees the pool */
@@ -222,6 +222,6 @@ void wm_read_state_free_pool(wm_attachment *attachment) {
   while (attachment->pool != NULL) {
     wm_read_state *state = attachment->pool;
     attachment->pool = state->next;
-    destroy(state);
+    destroy_state(state);
   }
 }

@@ -65,7 +65,7 @@ static wm_map *find_published(const wm_owner *owner) {
   return NULL;
 }
 
-static void append(wm_map *map) {
+static void append_map(wm_map *map) {
   map->previous = last;
   *(last != NULL ? &last->next : &first) = map;
   last = map;
@@ -128,7 +128,7 @@ int wm_registry_open(const wm_owner *owner, bool fresh, const walmap_options *op
   } else if ((result = new_map(owner, options, &map)) == WALMAP_OK) {
     map->published = !fresh;
     map->id = ++last_id;
-    append(map);
+    append_map(map);
   }
   pthread_mutex_unlock(&mutex);
   if (result == WALMAP_OK)

@@ -200,10 +200,8 @@ static int control_connect(sqlite3 *db, void *aux, int argc, const char *const *
   (void)argc;
   wm_conn *conn = aux;
   bool created = wm_creation_is_of(db, argv);
-  if (sqlite3_stricmp(argv[2], WM_CONTROL) != 0 || (created && !wm_schema_is_temp(argv[1]))) {
-    *err = sqlite3_mprintf("module " WM_CONTROL " is for walmap's own use");
-    return *err == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
-  }
+  if (sqlite3_stricmp(argv[2], WM_CONTROL) != 0 || (created && !wm_schema_is_temp(argv[1])))
+    return wm_error_refuse(err, sqlite3_mprintf("module " WM_CONTROL " is for walmap's own use"));
   int rc = wm_eponymous_connect(db, "CREATE TABLE x(none)", SQLITE_VTAB_DIRECTONLY, sizeof(control_table), out);
   if (rc != SQLITE_OK)
     return rc;

@@ -85,7 +85,7 @@ static bool take_schema(const char **sql, const char *schema, bool is_main) {
 }
 
 /* CREATE VIRTUAL TABLE [IF NOT EXISTS] [schema.]table USING module..., which SQLite has found to be well-formed. */
-static bool creates(const char *sql, const char *module, const char *schema, const char *table, bool is_main) {
+static bool creates_table(const char *sql, const char *module, const char *schema, const char *table, bool is_main) {
   sql = skip_to_first(sql);
   if (!take_word(&sql, "CREATE") || !take_word(&sql, "VIRTUAL") || !take_word(&sql, "TABLE"))
     return false;
@@ -109,7 +109,7 @@ bool wm_creation_is_of(sqlite3 *db, const char *const *argv) {
     return false;
   for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s)) {
     const char *sql = sqlite3_stmt_busy(s) ? sqlite3_sql(s) : NULL;
-    if (sql != NULL && creates(sql, argv[0], argv[1], argv[2], is_main))
+    if (sql != NULL && creates_table(sql, argv[0], argv[1], argv[2], is_main))
       return true;
   }
   return false;

@@ -1,12 +1,13 @@
 /*
 ** resolve.c - which table a function's first argument means: see resolve.h
 **
-** PRAGMA table_list tells which schemas have something of that name, and whether it is a virtual table. PRAGMA
-** table_info makes SQLite connect that table. If it is a walmap table, it is then in the connection's list (schema.c).
+** The name is looked up as SQLite looks up names (catalog.h), and the last results are kept.
 */
 #include "schema/resolve.h"
 
+#include "conn/error.h"
 #include "conn/quoted.h"
+#include "schema/catalog.h"
 #include "schema/control.h"
 #include "schema/schema.h"
 
@@ -98,125 +99,6 @@ static void keep_result(const wm_conn *conn, wm_resolved *last, const char *name
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* What a schema has                                                                                                  */
-
-static int error_text(char **err, char *text) {
-  *err = text;
-  return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
-}
-
-static int sqlite_error(const wm_conn *conn, int rc, char **err) {
-  *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
-  return rc;
-}
-
-/* The database's name as SQLite has it, or NULL: "main" may have been given another one, and means it all the same. */
-static const char *find_schema(const wm_conn *conn, const char *schema) {
-  for (int i = 0; sqlite3_db_name(conn->db, i) != NULL; i++) {
-    if (sqlite3_stricmp(sqlite3_db_name(conn->db, i), schema) == 0)
-      return sqlite3_db_name(conn->db, i);
-  }
-  return sqlite3_stricmp(schema, "main") == 0 ? sqlite3_db_name(conn->db, 0) : NULL;
-}
-
-static bool is_default(const wm_conn *conn, const char *schema, const char *name) {
-  return sqlite3_stricmp(name, WM_MODULE) == 0 && sqlite3_stricmp(wm_conn_schema_name(conn, schema), "main") == 0;
-}
-
-/* Called with each row of a result. A code other than SQLITE_OK ends the PRAGMA, and run_pragma returns it. */
-typedef int (*row_fn)(void *context, sqlite3_stmt *row);
-
-/*
-** Runs a PRAGMA. A PRAGMA that an authorizer has ignored has no columns: that is an error, unlike a result without
-** rows.
-*/
-static int run_pragma(const wm_conn *conn, const char *format, const char *schema, const char *name, row_fn each,
-                      void *context, char **err) {
-  char *sql = sqlite3_mprintf(format, schema, name);
-  sqlite3_stmt *row = NULL;
-  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(conn->db, sql, -1, &row, NULL);
-  sqlite3_free(sql);
-  if (rc != SQLITE_OK)
-    return sqlite_error(conn, rc, err);
-  if (sqlite3_column_count(row) == 0) {
-    sqlite3_finalize(row);
-    *err = sqlite3_mprintf("not authorized");
-    return SQLITE_AUTH;
-  }
-  while (rc == SQLITE_OK && sqlite3_step(row) == SQLITE_ROW)
-    rc = each != NULL ? each(context, row) : SQLITE_OK;
-  int finished = sqlite3_finalize(row);
-  return rc == SQLITE_OK && finished != SQLITE_OK ? sqlite_error(conn, finished, err) : rc;
-}
-
-/* The kind of object that has the name in the schema. */
-typedef enum object_kind { NOTHING, VIRTUAL, SOMETHING_ELSE } object_kind;
-
-/* From a row of PRAGMA table_list, which has no NULLs. */
-static int read_kind(void *context, sqlite3_stmt *row) {
-  const char *type = (const char *)sqlite3_column_text(row, 2);
-  if (type == NULL)
-    return SQLITE_NOMEM;
-  *(object_kind *)context = strcmp(type, "virtual") == 0 ? VIRTUAL : SOMETHING_ELSE;
-  return SQLITE_OK;
-}
-
-static int find_kind(const wm_conn *conn, const char *schema, const char *name, object_kind *out, char **err) {
-  *out = NOTHING;
-  return run_pragma(conn, "PRAGMA \"%w\".table_list(\"%w\")", schema, name, read_kind, out, err);
-}
-
-/* Asks SQLite about the table's columns, for which SQLite connects the table unless it is connected. */
-static int connect_table(const wm_conn *conn, const char *schema, const char *name, char **err) {
-  return run_pragma(conn, "PRAGMA \"%w\".table_info(\"%w\")", schema, name, NULL, NULL, err);
-}
-
-/* Whether the schema still is the table's database: another database may have been attached under that name. */
-static bool is_of_database(const wm_table *table) {
-  const wm_map *map = table->attachment->map;
-  const char *file = sqlite3_db_filename(table->conn->db, table->schema);
-  return map->kind != WM_FILE || (file != NULL && strcmp(map->file, file) == 0);
-}
-
-/*
-** Finds the walmap table of that name in the schema; *out is NULL when there is none. *found: something has the name.
-** If another connection changes some table meanwhile, it looks again, because SQLite's view of the schema may be
-** outdated.
-*/
-static int find_in_schema(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out,
-                          char **err) {
-  object_kind kind;
-  wm_table *table;
-  unsigned version;
-  bool outdated;
-  do {
-    version = wm_registry_version();
-    int rc = find_kind(conn, schema, name, &kind, err);
-    if (rc == SQLITE_OK && kind == VIRTUAL)
-      rc = connect_table(conn, schema, name, err);
-    if (rc != SQLITE_OK)
-      return rc;
-    table = is_default(conn, schema, name) ? NULL : wm_conn_listed(conn, schema, name);
-    outdated = table != NULL && (kind != VIRTUAL || !wm_schema_is_meant(table) || !is_of_database(table));
-  } while (outdated && version != wm_registry_version());
-  if (outdated) {
-    wm_table_unlist(table); /* another connection dropped or renamed it, or its database was detached */
-    table = NULL;
-  }
-  *found = kind != NOTHING;
-  *out = table;
-  return SQLITE_OK;
-}
-
-/* Finds the default map's table, whatever schema the caller named. */
-static int find_default(wm_conn *conn, wm_table **out, char **err) {
-  const char *schema = sqlite3_db_name(conn->db, 0);
-  int rc = connect_table(conn, schema, WM_MODULE, err);
-  *out = wm_conn_listed(conn, schema, WM_MODULE);
-  return rc;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
 /* Tables by name                                                                                                     */
 
 /* Copies one part of a name, without its quotes, from *at (sqlite3_malloc), and moves *at past it. */
@@ -254,7 +136,7 @@ static int split_name(const char *text, char **schema, char **name, bool *whole)
 static int find_in_any_schema(wm_conn *conn, const char *name, bool *found, wm_table **out, char **err) {
   static const int order[] = {1, 0}; /* temp, main; then attached ones as they come */
   for (int i = 0; sqlite3_db_name(conn->db, i) != NULL; i++) {
-    int rc = find_in_schema(conn, sqlite3_db_name(conn->db, i < 2 ? order[i] : i), name, found, out, err);
+    int rc = wm_catalog_find(conn, sqlite3_db_name(conn->db, i < 2 ? order[i] : i), name, found, out, err);
     if (rc != SQLITE_OK || *found)
       return rc;
   }
@@ -263,19 +145,19 @@ static int find_in_any_schema(wm_conn *conn, const char *name, bool *found, wm_t
 
 /* Resolves as SQLite does: the name of the default map means that map if no table has the name. */
 static int find_by_name(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out, char **err) {
-  if (schema != NULL && (schema = find_schema(conn, schema)) == NULL)
+  if (schema != NULL && (schema = wm_catalog_schema(conn, schema)) == NULL)
     return SQLITE_OK;
-  int rc = schema != NULL ? find_in_schema(conn, schema, name, found, out, err)
+  int rc = schema != NULL ? wm_catalog_find(conn, schema, name, found, out, err)
                           : find_in_any_schema(conn, name, found, out, err);
   if (rc == SQLITE_OK && !*found && sqlite3_stricmp(name, WM_MODULE) == 0)
-    rc = find_default(conn, out, err);
+    rc = wm_catalog_find_default(conn, out, err);
   return rc;
 }
 
 /* The error for a name without a walmap table. `found`: something else has the name. */
 static int no_such_table(bool found, const char *name, char **err) {
   const char *format = found ? WM_MODULE ": %s is not a walmap table" : WM_MODULE ": no such table: %s";
-  return error_text(err, sqlite3_mprintf(format, name));
+  return wm_error_refuse(err, sqlite3_mprintf(format, name));
 }
 
 /*
@@ -323,54 +205,10 @@ int wm_resolve_present(wm_table **table, char **err) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The only table                                                                                                     */
 
-typedef struct listing {
-  wm_conn *conn;
-  char **err;
-} listing;
-
-static int connect_listed(void *context, sqlite3_stmt *row) {
-  listing *l = context;
-  object_kind kind;
-  bool found;
-  wm_table *table;
-  const char *schema = (const char *)sqlite3_column_text(row, 0), *name = (const char *)sqlite3_column_text(row, 1);
-  int rc = schema == NULL || name == NULL ? SQLITE_NOMEM : read_kind(&kind, row);
-  return rc == SQLITE_OK && kind == VIRTUAL ? find_in_schema(l->conn, schema, name, &found, &table, l->err) : rc;
-}
-
-static int forget_if_gone(wm_conn *conn, wm_table *table, char **err) {
-  object_kind kind = NOTHING;
-  int rc = SQLITE_OK;
-  if (is_default(conn, table->schema, table->name))
-    return SQLITE_OK;
-  wm_table_retain(table);
-  if (find_schema(conn, table->schema) != NULL)
-    rc = find_kind(conn, table->schema, table->name, &kind, err);
-  if (rc == SQLITE_OK && table->listed && (kind != VIRTUAL || !is_of_database(table)))
-    wm_table_unlist(table);
-  wm_table_release(table);
-  return rc;
-}
-
-/* Connects all tables that the connection's databases have, and forgets tables that they no longer have. */
-static int refresh_tables(wm_conn *conn, char **err) {
-  listing l = {conn, err};
-  int rc = run_pragma(conn, "PRAGMA table_list", NULL, NULL, connect_listed, &l, err);
-  for (wm_table *table = conn->tables, *next; table != NULL && rc == SQLITE_OK; table = next) {
-    next = table->next;
-    if (next != NULL)
-      wm_table_retain(next); /* SQLite may connect a table meanwhile, and so have `next` released */
-    rc = forget_if_gone(conn, table, err);
-    if (next != NULL)
-      wm_table_release(next);
-  }
-  return rc;
-}
-
 static char *list_tables(const wm_conn *conn) {
   char *list = NULL;
   for (const wm_table *table = conn->tables; table != NULL; table = table->next) {
-    bool plain = is_default(conn, table->schema, table->name);
+    bool plain = wm_catalog_is_default(conn, table->schema, table->name);
     char *longer = sqlite3_mprintf("%s%s%s%s%s", list == NULL ? "" : list, list == NULL ? "" : ", ",
                                    plain ? "" : table->schema, plain ? "" : ".", table->name);
     sqlite3_free(list);
@@ -382,11 +220,12 @@ static char *list_tables(const wm_conn *conn) {
 }
 
 static int find_only(wm_conn *conn, wm_table **out, char **err) {
-  int rc = refresh_tables(conn, err);
+  int rc = wm_catalog_refresh(conn, err);
   if (rc != SQLITE_OK)
     return rc;
   if (conn->tables == NULL)
-    return error_text(err, sqlite3_mprintf(WM_MODULE ": this connection has no walmap table yet; name one, '" WM_MODULE
+    return wm_error_refuse(err,
+                           sqlite3_mprintf(WM_MODULE ": this connection has no walmap table yet; name one, '" WM_MODULE
                                                      "' is the default map"));
   if (conn->tables->next == NULL) {
     *out = conn->tables;
@@ -395,7 +234,8 @@ static int find_only(wm_conn *conn, wm_table **out, char **err) {
   char *list = list_tables(conn);
   if (list == NULL)
     return SQLITE_NOMEM;
-  rc = error_text(err, sqlite3_mprintf(WM_MODULE ": this connection has several walmap tables, so name one: %s", list));
+  rc = wm_error_refuse(err,
+                       sqlite3_mprintf(WM_MODULE ": this connection has several walmap tables, so name one: %s", list));
   sqlite3_free(list);
   return rc;
 }
@@ -408,8 +248,8 @@ int wm_resolve_table(wm_conn *conn, const char *name, size_t size, wm_table **ou
     return SQLITE_OK;
   }
   if (name != NULL && strlen(name) != size)
-    return error_text(err,
-                      sqlite3_mprintf("the first argument is not the name of a walmap table: it has a NUL inside"));
+    return wm_error_refuse(
+        err, sqlite3_mprintf("the first argument is not the name of a walmap table: it has a NUL inside"));
   *err = NULL;
   set_canary(conn);
   unsigned version = wm_registry_version();

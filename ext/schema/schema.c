@@ -20,6 +20,7 @@
 #include "durable/durable.h"
 #include "durable/log.h"
 #include "schema/creation.h"
+#include "schema/database.h"
 #include "schema/ddl.h"
 
 #include <string.h>
@@ -41,7 +42,7 @@ typedef struct wanted {
   wm_options options;
 } wanted;
 
-static void clear(wanted *w) {
+static void free_wanted(wanted *w) {
   sqlite3_free(w->schema);
   sqlite3_free(w->table);
   sqlite3_free(w->vfs);
@@ -50,21 +51,16 @@ static void clear(wanted *w) {
 
 bool wm_schema_is_temp(const char *schema) { return sqlite3_stricmp(schema, "temp") == 0; }
 
-static int schema_error(char **err, char *text) {
-  *err = text;
-  return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
-}
-
-static bool is_name_of_default(const char *schema, const char *name) {
+bool wm_schema_is_default(const char *schema, const char *name) {
   return sqlite3_stricmp(schema, "main") == 0 && sqlite3_stricmp(name, WM_MODULE) == 0;
 }
 
-static int refuse_name_of_default(char **err) {
-  return schema_error(
+static int refuse_default_name(char **err) {
+  return wm_error_refuse(
       err, sqlite3_mprintf(WM_MODULE ": a table cannot be called " WM_MODULE ": that is the connection's default map"));
 }
 
-static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
 
 /*
 ** The name of the VFS to which a database's path belongs, like "unix" or "memdb", as a text to be freed. SQLite tells
@@ -83,7 +79,7 @@ static int find_vfs(sqlite3 *db, const char *schema, char **out) {
   if (names == NULL)
     return SQLITE_NOMEM;
   const char *slash = strrchr(names, '/'), *last = slash == NULL ? names : slash + 1;
-  size_t size = strcspn(last, begins(last, "unix-") || begins(last, "win32-") ? "-(" : "(");
+  size_t size = strcspn(last, begins_with(last, "unix-") || begins_with(last, "win32-") ? "-(" : "(");
   *out = sqlite3_mprintf("%.*s", (int)size, last);
   sqlite3_free(names);
   return *out == NULL ? SQLITE_NOMEM : SQLITE_OK;
@@ -118,31 +114,31 @@ static int choose_by_database(const wm_conn *conn, wanted *w, char **err) {
 static int check_volatile(const wanted *w, char **err) {
   if (!w->options.has_durable || !w->options.durable || w->owner.durable)
     return SQLITE_OK;
-  return schema_error(err, sqlite3_mprintf(WM_MODULE
-                                           ": %s: durable=1 needs a database file, and %s is none: it is in memory; "
-                                           "leave the option out",
-                                           w->table, w->schema));
+  return wm_error_refuse(err, sqlite3_mprintf(WM_MODULE
+                                              ": %s: durable=1 needs a database file, and %s is none: it is in memory; "
+                                              "leave the option out",
+                                              w->table, w->schema));
 }
 
 /* Of a table that has one. What a durable table's memory evicts would have to leave its file as well. */
 static int check_durable(const wanted *w, char **err) {
   if (!w->owner.durable || (!w->options.has_max_entries && !w->options.has_max_bytes))
     return SQLITE_OK;
-  return schema_error(err,
-                      sqlite3_mprintf(WM_MODULE ": %s: max_entries and max_bytes need durable=0, or a temp table: a "
-                                                "durable table keeps all its rows",
-                                      w->table));
+  return wm_error_refuse(err,
+                         sqlite3_mprintf(WM_MODULE ": %s: max_entries and max_bytes need durable=0, or a temp table: a "
+                                                   "durable table keeps all its rows",
+                                         w->table));
 }
 
-static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
+static int choose_owner(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
   w->schema = sqlite3_mprintf("%s", wm_conn_schema_name(conn, argv[1]));
   w->table = sqlite3_mprintf("%s", argv[2]);
   if (w->schema == NULL || w->table == NULL)
     return SQLITE_NOMEM;
   w->created = wm_creation_is_of(conn->db, argv);
-  w->is_default = is_name_of_default(w->schema, w->table);
+  w->is_default = wm_schema_is_default(w->schema, w->table);
   if (w->is_default) {
-    return w->created || argc > 3 ? refuse_name_of_default(err) : SQLITE_OK;
+    return w->created || argc > 3 ? refuse_default_name(err) : SQLITE_OK;
   }
   if (!wm_schema_is_temp(w->schema) && w->options.core.capacity > WM_CAPACITY_OF_STRANGERS)
     w->options.core.capacity = WM_CAPACITY_OF_STRANGERS;
@@ -153,10 +149,10 @@ static int choose(wm_conn *conn, int argc, const char *const *argv, wanted *w, c
     return w->owner.kind == WM_FILE || w->owner.durable ? check_durable(w, err) : check_volatile(w, err);
   }
   if (!wm_schema_is_temp(w->schema))
-    return schema_error(err, sqlite3_mprintf(WM_MODULE
-                                             ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
-                                             "TABLE temp.%s",
-                                             w->table, w->options.map, w->table));
+    return wm_error_refuse(
+        err, sqlite3_mprintf(WM_MODULE ": %s: map='%s' is allowed in the temp schema only; write CREATE VIRTUAL "
+                                       "TABLE temp.%s",
+                             w->table, w->options.map, w->table));
   w->owner = (wm_owner){.kind = WM_NAMED, .name = w->options.map};
   return check_volatile(w, err);
 }
@@ -203,62 +199,6 @@ bool wm_schema_is_meant(const wm_table *table) {
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Databases that go, or make room for another one                                                                    */
-
-/*
-** A private table's rows belong to one database, and must not show in another one that takes its place under the same
-** schema's name. SQLite does not tell when that happens, and it drops and makes a table's object for many other
-** reasons. What it does can be told by this:
-**
-**    DETACH, then maybe ATTACH      when the object is dropped, the schema's name is gone. An object that an unfinished
-**                                   statement keeps is dropped later: then the new database has another file object,
-**                                   or one that has seen fewer commits
-**    sqlite3_deserialize            the same, but for the name
-**    sqlite3_backup into it         the object is dropped while the database is being written, although no statement
-**                                   runs and there is no BEGIN. (Not noticed if a statement keeps the object.)
-*/
-static wm_database database_of(const wm_conn *conn, const char *schema) {
-  wm_database database = {NULL, 0};
-  (void)sqlite3_file_control(conn->db, schema, SQLITE_FCNTL_FILE_POINTER, &database.file);
-  (void)sqlite3_file_control(conn->db, schema, SQLITE_FCNTL_DATA_VERSION, &database.version);
-  return database;
-}
-
-static bool is_private(const wm_table *table) {
-  return table->attachment->map->kind == WM_PRIVATE && !is_name_of_default(table->schema, table->name);
-}
-
-static bool is_in_its_database(const wm_table *table) {
-  wm_database now = database_of(table->conn, table->schema);
-  return now.file == table->database.file && now.version >= table->database.version;
-}
-
-static bool is_attached(const wm_table *table) { return sqlite3_txn_state(table->conn->db, table->schema) >= 0; }
-
-static bool runs_statement(sqlite3 *db) {
-  for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL; s = sqlite3_next_stmt(db, s)) {
-    if (sqlite3_stmt_busy(s))
-      return true;
-  }
-  return false;
-}
-
-static bool is_being_replaced(const wm_table *table) {
-  sqlite3 *db = table->conn->db;
-  return sqlite3_txn_state(db, table->schema) == SQLITE_TXN_WRITE && sqlite3_get_autocommit(db) && !runs_statement(db);
-}
-
-void wm_schema_note_database(wm_table *table) {
-  if (is_private(table))
-    table->database = database_of(table->conn, table->schema);
-}
-
-void wm_schema_disconnected(wm_table *table) {
-  if (table->listed && is_private(table) && (!is_attached(table) || is_being_replaced(table)))
-    wm_table_unlist(table);
-}
-
-/* ------------------------------------------------------------------------------------------------------------------ */
 /* Opening a table                                                                                                    */
 
 /* Whether a table of the connection, which was there before SQLite dropped its object, has the map that is wanted. */
@@ -272,25 +212,7 @@ static bool is_same_table(const wm_table *table, const wanted *w) {
            wm_options_are_of(&w->options, walmap_get_options(map->map));
   if (owner->kind == WM_NAMED)
     return strcmp(map->name, owner->name) == 0;
-  return w->is_default || (is_in_its_database(table) && wm_options_are_of(&w->options, walmap_get_options(map->map)));
-}
-
-static bool is_gone(const wm_table *table) {
-  return is_private(table) ? !is_attached(table) : table->references == 1 && !wm_schema_is_meant(table);
-}
-
-/*
-** Lets go of file tables that another connection dropped or renamed, and of private ones whose database was detached.
-*/
-static void purge(wm_conn *conn) {
-  wm_table *table = conn->unnamed > 0 ? conn->tables : NULL;
-  while (table != NULL) {
-    bool gone = is_gone(table);
-    wm_table *next = table->next;
-    if (gone)
-      wm_table_unlist(table);
-    table = gone ? conn->tables : next; /* what is finalized for one table may let go of others */
-  }
+  return w->is_default || (wm_database_is_same(table) && wm_options_are_of(&w->options, walmap_get_options(map->map)));
 }
 
 /* A new table of the connection on its map. */
@@ -323,7 +245,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
     *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
     return rc;
   }
-  purge(conn);
+  wm_database_forget_gone(conn);
   if (out->recorded && (rc = wm_ddl_prepare(conn, w->schema, err)) != SQLITE_OK)
     return rc;
   wm_table *before = wm_conn_listed(conn, w->schema, w->table);
@@ -332,7 +254,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
     if (rc == SQLITE_OK) {
       wm_log_forget(before); /* the file may have been detached and attached again, and changed meanwhile */
       wm_table_retain(out->table = before);
-      wm_schema_note_database(before);
+      wm_database_note(before);
     }
     return rc;
   }
@@ -344,7 +266,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   if (before != NULL) /* of a database that was detached, or dropped by another connection */
     wm_table_unlist(before);
   wm_table_list(table);
-  wm_schema_note_database(table);
+  wm_database_note(table);
   if (out->recorded)
     wm_ddl_created(table);
   out->table = table;
@@ -352,7 +274,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
 }
 
 /* Puts the module's and the table's name before a text, which is freed. */
-static void explain(const char *table, char *why, char **err) {
+static void explain_with_table(const char *table, char *why, char **err) {
   if (why != NULL)
     *err = sqlite3_mprintf(WM_MODULE ": %s: %s", table, why);
   sqlite3_free(why);
@@ -364,15 +286,15 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
   *out = (wm_opening){.table = NULL};
   int rc = wm_options_parse(argc - 3, argv + 3, &w.options, &why);
   if (rc != SQLITE_OK) {
-    explain(argv[2], why, err);
+    explain_with_table(argv[2], why, err);
     return rc;
   }
-  rc = choose(conn, argc, argv, &w, err);
+  rc = choose_owner(conn, argc, argv, &w, err);
   if (rc == SQLITE_OK) {
     rc = open_table(conn, &w, out, &why);
-    explain(w.table, why, err);
+    explain_with_table(w.table, why, err);
   }
-  clear(&w);
+  free_wanted(&w);
   return rc;
 }
 
@@ -383,7 +305,7 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
 ** As wm_ddl_prepare, whose error is about the table; what it undoes may take the table away. The shadow table of a
 ** durable one is dropped, or gets the name that goes with `name`.
 */
-static int prepare(wm_table *table, const char *name, char **err) {
+static int prepare_change(wm_table *table, const char *name, char **err) {
   char *why = NULL;
   wm_table_retain(table);
   int rc = wm_ddl_prepare(table->conn, table->schema, &why);
@@ -392,13 +314,13 @@ static int prepare(wm_table *table, const char *name, char **err) {
     rc = name == NULL ? wm_log_drop(table->conn, table->schema, table->name, &why)
                       : wm_log_rename(table->conn, table->schema, table->name, name, &why);
   }
-  explain(table->name, why, err);
+  explain_with_table(table->name, why, err);
   wm_table_release(table);
   return rc;
 }
 
 int wm_schema_drop(wm_table *table, char **err) {
-  int rc = prepare(table, NULL, err);
+  int rc = prepare_change(table, NULL, err);
   if (rc != SQLITE_OK)
     return rc;
   wm_ddl_dropped(table);
@@ -408,12 +330,12 @@ int wm_schema_drop(wm_table *table, char **err) {
 }
 
 int wm_schema_rename(wm_table *table, const char *name, char **err) {
-  if (is_name_of_default(table->schema, name))
-    return refuse_name_of_default(err);
+  if (wm_schema_is_default(table->schema, name))
+    return refuse_default_name(err);
   char *table_name = sqlite3_mprintf("%s", name), *map_name = sqlite3_mprintf("%s", name);
   int rc = table_name == NULL || map_name == NULL ? SQLITE_NOMEM : SQLITE_OK;
   if (rc == SQLITE_OK)
-    rc = prepare(table, name, err);
+    rc = prepare_change(table, name, err);
   if (rc != SQLITE_OK) {
     sqlite3_free(table_name);
     sqlite3_free(map_name);

@@ -16,6 +16,9 @@ typedef struct wm_opening {
 /* Whether it is the connection's temp schema, which no other connection sees. */
 bool wm_schema_is_temp(const char *schema);
 
+/* Whether this is the name of a connection's default map, the schema being as wm_conn_schema_name has it. */
+bool wm_schema_is_default(const char *schema, const char *name);
+
 /*
 ** The table for xCreate's or xConnect's arguments. argv is [module, schema, table, options...].
 ** An SQLite code; any but SQLITE_OK comes with *err (sqlite3_malloc), unless memory is out.
@@ -29,15 +32,6 @@ int wm_schema_open(wm_conn *conn, int argc, const char *const *argv, wm_opening 
 */
 bool wm_schema_is_current(const wm_table *table);
 bool wm_schema_is_meant(const wm_table *table);
-
-/*
-** A private table goes with its database. To be called when a transaction on it has been committed, at least once
-** after its creation: notes which database that is.
-*/
-void wm_schema_note_database(wm_table *table);
-
-/* To be called in xDisconnect: lets go of a private table whose database is being detached or replaced. */
-void wm_schema_disconnected(wm_table *table);
 
 /* DROP TABLE and ALTER TABLE ... RENAME TO. SQLite codes, with *err as above. */
 int wm_schema_drop(wm_table *table, char **err);

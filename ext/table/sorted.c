@@ -40,7 +40,7 @@ static inline bool row_is_before(const wm_sorted *s, const wm_sorted_row *a, con
   return s->descending ? order > 0 : order < 0;
 }
 
-static void swap(wm_sorted_row *a, wm_sorted_row *b) {
+static void swap_rows(wm_sorted_row *a, wm_sorted_row *b) {
   wm_sorted_row row = *a;
   *a = *b;
   *b = row;
@@ -66,9 +66,9 @@ static size_t choose_pivot(wm_sorted *s, size_t n) {
 }
 
 /* Hoare's partition of at least 2 rows. Returns where the second part starts; neither is empty. */
-static size_t partition(wm_sorted *s, size_t first, size_t end) {
+static size_t partition_rows(wm_sorted *s, size_t first, size_t end) {
   wm_sorted_row *rows = s->rows;
-  swap(&rows[first], &rows[first + choose_pivot(s, end - first)]);
+  swap_rows(&rows[first], &rows[first + choose_pivot(s, end - first)]);
   const wm_sorted_row pivot = rows[first];
   size_t i = first, j = end;
   for (;;) {
@@ -79,14 +79,14 @@ static size_t partition(wm_sorted *s, size_t first, size_t end) {
       i++;
     if (i >= j)
       return j + 1;
-    swap(&rows[i++], &rows[j]);
+    swap_rows(&rows[i++], &rows[j]);
   }
 }
 
 /* Sorts the part that begins at `at`, or its first short part. There are about log2(n) parts, far fewer than fit. */
-static void advance(wm_sorted *s) {
+static void sort_on(wm_sorted *s) {
   while (s->parts < WM_SORTED_PARTS && s->ends[s->parts - 1] - s->at > SHORT) {
-    size_t middle = partition(s, s->at, s->ends[s->parts - 1]);
+    size_t middle = partition_rows(s, s->at, s->ends[s->parts - 1]);
     s->ends[s->parts++] = middle;
   }
   s->sorted = s->ends[--s->parts];
@@ -97,7 +97,7 @@ bool wm_sorted_next(wm_sorted *s, walmap_entry *entry) {
   if (s->at == s->n)
     return false;
   if (s->at == s->sorted)
-    advance(s);
+    sort_on(s);
   *entry = s->rows[s->at++].entry;
   return true;
 }

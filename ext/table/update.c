@@ -226,7 +226,7 @@ static int read_content(sqlite3 *db, sqlite3_value *value, bool is_update, const
   return rc == SQLITE_OK && wm_row_is_too_big(db, key, from->value.payload_size) ? SQLITE_TOOBIG : rc;
 }
 
-static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
+static int insert_arguments(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
   wm_key key;
   content from;
   int rc = wm_codec_encode_key(argv[2], &key);
@@ -242,7 +242,7 @@ static int insert(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
 }
 
 /* A key that the statement does not set is not given again (wm_cursor_column). */
-static int update(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
+static int update_arguments(wm_vtab *vtab, sqlite3_value **argv, bool replace) {
   wm_key old, fresh;
   content from;
   int rc = read_row_key(vtab, argv[0], &old);
@@ -291,6 +291,6 @@ int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 
     return delete_row(vtab, argv);
   bool replace = sqlite3_vtab_on_conflict(vtab->table->conn->db) == SQLITE_REPLACE;
   if (sqlite3_value_type(argv[0]) != SQLITE_NULL)
-    return update(vtab, argv, replace);
-  return is_update_of_nothing(argv) ? SQLITE_OK : insert(vtab, argv, replace);
+    return update_arguments(vtab, argv, replace);
+  return is_update_of_nothing(argv) ? SQLITE_OK : insert_arguments(vtab, argv, replace);
 }

@@ -18,6 +18,7 @@
 #include "conn/transaction.h"
 #include "durable/durable.h"
 #include "durable/log.h"
+#include "schema/database.h"
 #include "schema/schema.h"
 #include "table/cursor.h"
 #include "table/plan.h"
@@ -49,7 +50,7 @@ static void enter_phase(wm_vtab *vtab, bool allowed, int phase) {
 ** Triggers and views may use a table, also those of a database that SQLite does not trust: it leads nowhere but to the
 ** database's own content. The default map is the host's, so they may not use that.
 */
-static int declare(sqlite3 *db, bool is_default) {
+static int declare_table(sqlite3 *db, bool is_default) {
   int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(key PRIMARY KEY, value, expires HIDDEN) WITHOUT ROWID");
   if (rc == SQLITE_OK)
     rc = sqlite3_vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1);
@@ -66,7 +67,7 @@ static int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *arg
   memset(vtab, 0, sizeof *vtab);
   wm_opening opening;
   int rc = wm_schema_open(conn, argc, argv, &opening, err);
-  if (rc == SQLITE_OK && (rc = declare(db, opening.is_default)) != SQLITE_OK) {
+  if (rc == SQLITE_OK && (rc = declare_table(db, opening.is_default)) != SQLITE_OK) {
     if (opening.created && !opening.recorded)
       wm_schema_forget(opening.table);
     wm_table_release(opening.table);
@@ -88,7 +89,7 @@ static int vtab_disconnect(sqlite3_vtab *base) {
   wm_conn *conn = vtab->table->conn;
   conn->changes++; /* the table's database may be another one now */
   wm_log_forget(vtab->table);
-  wm_schema_disconnected(vtab->table);
+  wm_database_disconnected(vtab->table);
   wm_table_release(vtab->table);
   wm_conn_release(conn);
   sqlite3_free(base->zErrMsg); /* SQLite does not fetch the text of each method that may fail */
@@ -161,7 +162,7 @@ static int vtab_commit(sqlite3_vtab *base) {
   vtab->unrecorded = vtab->fresh = false;
   wm_attachment_commit(vtab->table->attachment);
   if (!vtab->noted)
-    wm_schema_note_database(vtab->table);
+    wm_database_note(vtab->table);
   vtab->noted = true;
   return SQLITE_OK;
 }
@@ -272,7 +273,7 @@ static const wm_module module = {
     INTEGRITY = vtab_integrity,
 };
 
-static void unregister(void *aux) {
+static void unregister_module(void *aux) {
   wm_conn *conn = aux;
   conn->registered = false;
   wm_conn_release(conn);
@@ -281,5 +282,5 @@ static void unregister(void *aux) {
 int wm_vtab_register(wm_conn *conn) {
   wm_conn_retain(conn);
   conn->registered = true;
-  return sqlite3_create_module_v2(conn->db, WM_MODULE, &module.base, conn, unregister); /* calls it on failure */
+  return sqlite3_create_module_v2(conn->db, WM_MODULE, &module.base, conn, unregister_module); /* calls it on failure */
 }

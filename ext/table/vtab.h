@@ -11,7 +11,7 @@ typedef struct wm_vtab {
   wm_table *table; /* with a reference */
   bool fresh;      /* it has just joined the transaction: the next xSavepoint catches up with savepoints open before */
   bool unrecorded; /* created by the running statement, and ddl.c has no record of it: xRollback must undo that */
-  bool noted;      /* wm_schema_note_database was called for it: the creation is committed */
+  bool noted;      /* wm_database_note was called for it: the creation is committed */
   int phase;       /* of the transaction, in builds with WALMAP_DEBUG (vtab.c) */
 } wm_vtab;
 
