@@ -110,8 +110,10 @@ static inline void history_free(history *h) {
 /* Findings                                                                                                           */
 
 static inline void print_line(const history *h, uint32_t t) {
+  enum { MOST = 1000 };
   const char *line = h->transactions.items[t].line;
-  printf("    %.*s\n", (int)strcspn(line, "\n"), line);
+  int size = (int)strcspn(line, "\n");
+  printf("    %.*s%s\n", size < MOST ? size : MOST, line, size < MOST ? "" : "...");
 }
 
 /* Something is wrong with transaction t. */

@@ -8,6 +8,7 @@
 **    a read transaction whose second look differs from its first
 **    a sum of money that is not what it was: half a transaction
 **    an increment that was acknowledged and is lost, or one that no process made
+**    a value or an expiry that came back, by whatever function, in the map of one process and not in another's (R2)
 **    any error but that the file is locked
 **    all of this when processes are killed by SIGKILL at any moment
 **
@@ -21,14 +22,24 @@
 #include <pthread.h>
 #include <stdarg.h>
 
-enum { THREADS = 2, ACCOUNTS = 64, MONEY = 1000, COUNTERS = 4, FIRST_COUNTER = 1000, BULK = 100 };
+enum {
+  THREADS = 2,
+  ACCOUNTS = 64, /* keys from 0 on */
+  MONEY = 1000,  /* of each at first */
+  COUNTERS = 4,
+  FIRST_COUNTER = 1000,
+  BULK = 100, /* long values */
+  FIRST_BULK = 10000,
+  FLAGS = 500, /* one of two short values, which come back */
+  FIRST_FLAG = 20000,
+};
 
 static long failures; /* over all modes */
 
 /* What the processes tell one another. */
 typedef struct board {
   atomic_long started[COUNTERS], acknowledged[COUNTERS]; /* increments */
-  atomic_long writes, reads, transactions, failures;
+  atomic_long flags, reads, transactions, failures;
   atomic_bool stop;
 } board;
 
@@ -80,10 +91,11 @@ static void move_money(sqlite3 *db, uint64_t *random) {
            run(db, "ROLLBACK TO s");
   }
   for (int i = 0; fine && i < 3; i++) {
-    int size = 200 + pick(random, 1500), key = 10000 + pick(random, BULK);
+    int size = 200 + pick(random, 1500), key = FIRST_BULK + pick(random, BULK);
     unsigned fill = (unsigned)pick(random, 1 << 30);
-    fine = pick(random, 8) == 0 ? change(db, "DELETE FROM @ WHERE key = %d", key)
-                                : change(db, "REPLACE INTO @ VALUES(%d, hex(zeroblob(%d)) || %u)", key, size / 2, fill);
+    fine = pick(random, 8) == 0
+               ? change(db, "DELETE FROM @ WHERE key = %d", key)
+               : change(db, "REPLACE INTO @(key, value) VALUES(%d, hex(zeroblob(%d)) || %u)", key, size / 2, fill);
   }
   if (fine && pick(random, 10) != 0 && run(db, "COMMIT"))
     atomic_fetch_add(&told->transactions, 1);
@@ -105,12 +117,106 @@ static void increment(sqlite3 *db, uint64_t *random) {
     run(db, "ROLLBACK");
 }
 
+static int pick_flag(uint64_t *random) { return FIRST_FLAG + pick(random, FLAGS); }
+
+static const char *pick_value(uint64_t *random) { return pick(random, 2) ? "up" : "down"; }
+
+/* Runs the first statement, on k; then the second one does the same to n. */
+static bool change_alike(sqlite3 *db, char *k, char *n) {
+  bool fine = run(db, k) && run(db, n);
+  sqlite3_free(k);
+  sqlite3_free(n);
+  return fine;
+}
+
+/* One of the statements and functions that put a value, remove it, or leave it as it is. */
+static bool change_flag(sqlite3 *db, uint64_t *random) {
+  int key = pick_flag(random);
+  const char *value = pick_value(random), *other = pick_value(random);
+  switch (pick(random, 12)) {
+  case 0:
+    return change(db, "DELETE FROM @ WHERE key = %d", key);
+  case 1:
+    return change(db, "UPDATE @ SET value = '%s' WHERE key BETWEEN %d AND %d", value, key, key + 10);
+  case 2:
+    return change_alike(
+        db, sqlite3_mprintf("SELECT walmap_touch('k', %d, %s)", key, pick(random, 2) ? "100000" : "NULL"),
+        sqlite3_mprintf("UPDATE n SET expires = (SELECT expires FROM k WHERE key = %d) WHERE key = %d", key, key));
+  case 3:
+    return change_alike(
+        db, sqlite3_mprintf("SELECT walmap_upsert('k', %d, '%s', 'value')", key, value),
+        sqlite3_mprintf("INSERT INTO n(key, value) VALUES(%d, '%s') ON CONFLICT DO NOTHING", key, value));
+  case 4:
+    return change_alike(
+        db, sqlite3_mprintf("SELECT walmap_set_if('k', %d, '%s', '%s')", key, value, other),
+        sqlite3_mprintf("UPDATE n SET value = '%s' WHERE key = %d AND value = '%s'", other, key, value));
+  case 5:
+    return pick(random, 30) != 0 || run(db, "SELECT walmap_restore('k', walmap_snapshot('k'))");
+  case 6:
+    return pick(random, 30) != 0 || run(db, "SELECT walmap_checkpoint('k')");
+  case 7:
+  case 8:
+  case 9: /* fills the log: most flags stay as they are while all of it is compacted */
+    return change(db, "REPLACE INTO @(key, value) VALUES(%d, hex(zeroblob(20000)))", FIRST_BULK - 1 - key % 3);
+  default:
+    return change(db, "REPLACE INTO @(key, value) VALUES(%d, '%s')", key, value);
+  }
+}
+
+/*
+** Changes the connection's own map: one key is removed, and some are put, a few of which have that value in k already.
+** `place` has the map's position before. The changes are applied to k.
+*/
+static bool change_another_map(sqlite3 *db, int first, const char *value) {
+  char *sql =
+      sqlite3_mprintf("REPLACE INTO mine VALUES(%d, 1); DELETE FROM place;"
+                      "INSERT INTO place SELECT walmap_position('mine');"
+                      "REPLACE INTO mine VALUES(%d, '%s'), (%d, '%s'), (%d, '%s'); DELETE FROM mine WHERE key = %d",
+                      first, first + 1, value, first + 2, value, first + 3, value, first);
+  bool fine = run(db, sql);
+  sqlite3_free(sql);
+  return fine;
+}
+
+static bool apply_changes(sqlite3 *db, int first, const char *value) {
+  return change_alike(db, sqlite3_mprintf("SELECT walmap_apply('k', walmap_changes('mine', position)) FROM place"),
+                      sqlite3_mprintf("REPLACE INTO n(key, value) VALUES(%d, '%s'), (%d, '%s'), (%d, '%s');"
+                                      "DELETE FROM n WHERE key = %d",
+                                      first + 1, value, first + 2, value, first + 3, value, first));
+}
+
+static void change_flags(sqlite3 *db, uint64_t *random) {
+  int first = pick_flag(random);
+  const char *value = pick_value(random);
+  bool fine = true, applies = pick(random, 3) == 0;
+  if (applies && !change_another_map(db, first, value))
+    return;
+  if (!run(db, pick(random, 2) ? "BEGIN IMMEDIATE" : "BEGIN"))
+    return;
+  for (int i = pick(random, 4); fine && i > 0; i--)
+    fine = change_flag(db, random);
+  if (fine && applies)
+    fine = apply_changes(db, first, value);
+  if (fine && pick(random, 3) == 0) {
+    fine = run(db, "SAVEPOINT s") && change_flag(db, random) && change_flag(db, random) &&
+           (pick(random, 4) != 0 ||
+            change_alike(db, sqlite3_mprintf("SELECT walmap_clear('k')"), sqlite3_mprintf("DELETE FROM n"))) &&
+           run(db, "ROLLBACK TO s");
+  }
+  if (fine)
+    fine = change_flag(db, random);
+  if (fine && pick(random, 10) != 0 && run(db, "COMMIT"))
+    atomic_fetch_add(&told->flags, 1);
+  if (!sqlite3_get_autocommit(db))
+    run(db, "ROLLBACK");
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Readers                                                                                                            */
 
 static const char equal_sql[] =
-    "SELECT (SELECT count(*) FROM (SELECT key, value FROM k EXCEPT SELECT key, value FROM n))"
-    " + (SELECT count(*) FROM (SELECT key, value FROM n EXCEPT SELECT key, value FROM k))";
+    "SELECT (SELECT count(*) FROM (SELECT key, value, expires FROM k EXCEPT SELECT key, value, expires FROM n))"
+    " + (SELECT count(*) FROM (SELECT key, value, expires FROM n EXCEPT SELECT key, value, expires FROM k))";
 static const char money_sql[] = "SELECT sum(value) FROM k WHERE key < 1000";
 static const char joined_sql[] = "SELECT count(*) FROM n WHERE value IS NOT (SELECT value FROM k WHERE k.key = n.key)";
 static const char called_sql[] = "SELECT count(*) FROM n WHERE value IS NOT walmap_get('k', key)";
@@ -155,35 +261,41 @@ static void read_twice(sqlite3 *db, uint64_t *random) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Processes                                                                                                          */
 
+static sqlite3 *connect_worker(void) {
+  sqlite3 *db = connect_to_file();
+  run(db, "PRAGMA synchronous = off; CREATE VIRTUAL TABLE temp.mine USING walmap; CREATE TEMP TABLE place(position)");
+  return db;
+}
+
+static void write_something(sqlite3 *db, uint64_t *random) {
+  switch (pick(random, 3)) {
+  case 0:
+    increment(db, random);
+    break;
+  case 1:
+    move_money(db, random);
+    break;
+  default:
+    change_flags(db, random);
+    break;
+  }
+}
+
 static void *work(void *number) {
   uint64_t random = seed + 7919 * (uint64_t)getpid() + (uint64_t)(uintptr_t)number;
-  sqlite3 *db = connect_to_file();
-  run(db, "PRAGMA synchronous = off");
+  bool writes = ((uintptr_t)number & 1) == 0;
+  sqlite3 *db = connect_worker();
   while (!atomic_load(&told->stop)) {
-    bool writes = ((uintptr_t)number & 1) == 0;
-    switch (pick(&random, 8)) {
-    case 0:
+    int choice = pick(&random, 8);
+    if (choice == 0) {
       sqlite3_close(db);
-      db = connect_to_file();
-      run(db, "PRAGMA synchronous = off");
-      break;
-    case 1:
-    case 2:
-    case 3:
-      if (writes)
-        increment(db, &random);
-      else
-        read_twice(db, &random);
-      break;
-    case 4:
+      db = connect_worker();
+    } else if (choice == 1 || (!writes && choice > 4)) {
       read_once(db, &random);
-      break;
-    default:
-      if (writes)
-        move_money(db, &random);
-      else
-        read_once(db, &random);
-      break;
+    } else if (writes) {
+      write_something(db, &random);
+    } else {
+      read_twice(db, &random);
     }
   }
   sqlite3_close(db);
@@ -206,14 +318,15 @@ static void tell_on_board(bool create) {
 
 static void make_tables(const char *mode) {
   sqlite3 *db = connect_to_file();
-  char sql[600];
+  char sql[800];
   snprintf(sql, sizeof sql,
            "PRAGMA journal_mode = %s; CREATE VIRTUAL TABLE k USING walmap(durable=1);"
-           "CREATE TABLE n(key PRIMARY KEY, value) WITHOUT ROWID;"
+           "CREATE TABLE n(key PRIMARY KEY, value, expires) WITHOUT ROWID;"
            "WITH c(x) AS (VALUES(0) UNION ALL SELECT x + 1 FROM c WHERE x < %d) INSERT INTO k SELECT x, %d FROM c;"
            "WITH c(x) AS (VALUES(%d) UNION ALL SELECT x + 1 FROM c WHERE x < %d) INSERT INTO k SELECT x, 0 FROM c;"
-           "INSERT INTO n SELECT key, value FROM k",
-           mode, ACCOUNTS - 1, MONEY, FIRST_COUNTER, FIRST_COUNTER + COUNTERS - 1);
+           "WITH c(x) AS (VALUES(%d) UNION ALL SELECT x + 1 FROM c WHERE x < %d) INSERT INTO k SELECT x, 'up' FROM c;"
+           "INSERT INTO n SELECT key, value, NULL FROM k",
+           mode, ACCOUNTS - 1, MONEY, FIRST_COUNTER, FIRST_COUNTER + COUNTERS - 1, FIRST_FLAG, FIRST_FLAG + FLAGS - 1);
   run(db, sql);
   sqlite3_close(db);
 }
@@ -251,12 +364,13 @@ static void one_mode(char *program, const char *mode, int seconds, int kills) {
   for (int i = 0; i < COUNTERS; i++)
     increments += atomic_load(&told->acknowledged[i]);
   long reads = atomic_load(&told->reads), transactions = atomic_load(&told->transactions);
-  bool idle = reads == 0 || transactions == 0 || increments == 0;
+  long flags = atomic_load(&told->flags);
+  bool idle = reads == 0 || transactions == 0 || increments == 0 || flags == 0;
   if (idle)
     complain("nothing happened", NULL);
   failures += atomic_load(&told->failures);
-  printf("%s: %d kills, %ld transfers, %ld increments, %ld reads, %ld failures\n", mode, kills, transactions,
-         increments, reads, atomic_load(&told->failures));
+  printf("%s: %d kills, %ld transfers, %ld increments, %ld changes of flags, %ld reads, %ld failures\n", mode, kills,
+         transactions, increments, flags, reads, atomic_load(&told->failures));
   munmap(told, sizeof *told);
   if (failures == 0)
     remove_folder();
