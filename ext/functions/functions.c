@@ -189,7 +189,8 @@ static const struct {
     {"walmap_apply", 1, 1, REACHES_MAPS, wm_function_apply, NULL},
     {"walmap_image", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_aggregate_step, wm_aggregate_final},
     {"walmap_unchunk", 2, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, wm_unchunk_step, wm_unchunk_final},
-    {"walmap_version", 0, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS | SQLITE_DETERMINISTIC, version_function, NULL},
+    /* As sqlite_version(), not SQLITE_DETERMINISTIC: an index on it would be damaged by a newer library. */
+    {"walmap_version", 0, 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, version_function, NULL},
 };
 
 int wm_functions_register(wm_conn *conn) {
