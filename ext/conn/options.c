@@ -181,7 +181,7 @@ static const struct option {
     {"capacity", set_capacity, "a number of entries from 0 to " LIMIT(WM_CAPACITY_MAX)},
     {"busy_timeout", set_busy_timeout, "milliseconds from 0 to " LIMIT(WM_BUSY_TIMEOUT_MAX)},
     {"auto_compact", set_auto_compact, "a percentage from 0 (off) to 99"},
-    {"ttl", set_ttl, "seconds above 0 and up to " LIMIT(WM_TTL_MAX) ", as in ttl=60 or ttl=0.25"},
+    {"ttl", set_ttl, "seconds from 0.001 to " LIMIT(WM_TTL_MAX) ", as in ttl=60 or ttl=0.25"},
     {"max_entries", set_max_entries, "a number of entries from 1 to " LIMIT(WM_BOUND_MAX)},
     {"max_bytes", set_max_bytes, "a number of bytes from 65536 to " LIMIT(WM_BOUND_MAX)},
     {"on_full", set_on_full, "evict or error"},
