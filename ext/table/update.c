@@ -277,6 +277,20 @@ static bool is_update_of_nothing(sqlite3_value **argv) {
   return sqlite3_value_type(argv[1]) != SQLITE_NULL || sqlite3_value_nochange(argv[2]);
 }
 
+/*
+** Whether it is an INSERT that gives a rowid, and no UPDATE that has found no row. SQLite refuses it, as for a native
+** table WITHOUT ROWID, but only once the connection has used the table: before that it does not know the declaration
+** when it compiles the statement. The rowid is an integer, the key anything. If both are equal it looks like the UPDATE;
+** but an UPDATE has looked for rows, and its cursor is still open.
+*/
+static bool has_rowid(const wm_vtab *vtab, sqlite3_value **argv) {
+  if (sqlite3_value_type(argv[1]) != SQLITE_INTEGER || sqlite3_value_nochange(argv[2]))
+    return false;
+  bool same =
+      sqlite3_value_type(argv[2]) == SQLITE_INTEGER && sqlite3_value_int64(argv[1]) == sqlite3_value_int64(argv[2]);
+  return !same || vtab->cursors == 0;
+}
+
 /* DELETE: old key. INSERT: NULL, NULL, key, value, expires. UPDATE: old key, new key, new key, value, expires. */
 int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid) {
   wm_vtab *vtab = (wm_vtab *)base;
@@ -292,5 +306,7 @@ int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 
   bool replace = sqlite3_vtab_on_conflict(vtab->table->conn->db) == SQLITE_REPLACE;
   if (sqlite3_value_type(argv[0]) != SQLITE_NULL)
     return update_arguments(vtab, argv, replace);
+  if (has_rowid(vtab, argv))
+    return refuse_row(vtab, SQLITE_ERROR, sqlite3_mprintf("table %s has no column named rowid", vtab->table->name));
   return is_update_of_nothing(argv) ? SQLITE_OK : insert_arguments(vtab, argv, replace);
 }
