@@ -56,7 +56,7 @@ FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard core/*/*.c) $(EXT_SO
 FUZZ_CFLAGS   = $(NOTE_HEADERS) -DSQLITE_CORE -DWALMAP_DEBUG $(SAN_address)
 
 .PHONY: all help deps demo test test-aarch64 test-cluster test-litestream test-clients test-programs coverage bench bench-quick bench-concurrent bench-shards bench-cache bench-hosts plots fuzz valgrind soak \
-        check format shell test-sqlite packages test-packages test-windows bench-programs run-benches objects install uninstall clean FORCE
+        check format shell test-sqlite test-sqlite-own packages test-packages test-windows bench-programs run-benches objects install uninstall clean FORCE
 
 all: $(WALMAP) $(LIBRARY) ## builds walmap.so (the extension) and build/libwalmap.a (the C library)
 
@@ -248,6 +248,15 @@ test-sqlite: ## runs the SQL tests with SQLite VERSION=3.46.1, 3.53.2-debug, ...
 	@$(MAKE) --no-print-directory all test-programs
 	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) sqlite-build/run $(VERSION) \
 	  test/tools/run $(filter-out $(BUILD)/test/core/%,$(TESTS)) $(wildcard test/sql/*.test)
+
+SQLITE_OWN := $(BUILD)/test/sqlite/two_columns.so
+$(SQLITE_OWN): test/sqlite/two_columns.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) $(CFLAGS) -fPIC -shared -o $@ $<
+test-sqlite-own: ## SQLite's own tests, with walmap tables for their tables of two columns; ALL=1: not a choice of them
+	@test/tools/deps build test sqlite
+	@$(MAKE) --no-print-directory all $(SQLITE_OWN)
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/sqlite/run $(FILES)
 
 install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
