@@ -106,6 +106,7 @@ static uint64_t sum_expirations(walmap *map) {
     return walmap__collect_stats(map).expirations;
   uint64_t sum = 0;
   brief.state.now = walmap__clock(map);
+  walmap__collect_commit_points(map, brief.state.commit_points, false); /* a walk over a shard looks at the next one */
   for (uint32_t i = 0; i < map->n_shards; i++)
     sum += expirations_of_shard(&brief.state, i);
   walmap_state_end(&brief.state);

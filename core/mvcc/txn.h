@@ -24,7 +24,7 @@ typedef struct walmap__mark {
   walmap__segment *segment; /* the log's last one; NULL: none */
   size_t offset;            /* bytes used in it */
   uint64_t lsn;
-  uint64_t garbage_end, len, bytes, dead, expired, expirations;
+  uint64_t garbage_end, len, bytes, dead, expired, expirations, evicting;
   uint32_t shard;
   int64_t level, previous_level; /* of the shard's mark before this one; -1: none */
 } walmap__mark;

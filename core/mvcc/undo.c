@@ -38,6 +38,7 @@ void walmap__mark_shard(const walmap__shard *shard, walmap__mark *mark) {
       .dead = g->dead,
       .expired = g->expiry.expired,
       .expirations = g->expirations,
+      .evicting = shard->evicting,
       .shard = shard->id,
       .previous_level = -1,
   };
@@ -219,7 +220,7 @@ void walmap__undo_to_mark(walmap__shard *shard, const walmap__mark *mark) {
   g->dead = mark->dead + (g->log.bytes - mark->bytes);
   g->expiry.expired = mark->expired;
   g->expirations = mark->expirations;
-  shard->evicting = 0;
+  shard->evicting = mark->evicting;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

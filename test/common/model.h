@@ -20,9 +20,10 @@ typedef struct bytes {
 typedef struct universe {
   uint32_t n;
   uint32_t huge_one_in; /* one value in this many is longer than 2^16 bytes; 0 is none */
+  uint32_t lengths;     /* the others are evenly shorter than this; 0: mostly below 40 bytes */
   bytes *keys;
   struct life {
-    uint32_t value;
+    uint32_t value, tag;
     uint64_t expires;
   } * lives; /* of versions below n_lives */
   uint32_t n_lives;
@@ -78,17 +79,24 @@ static inline uint64_t expires_of(const universe *u, uint32_t version) {
   return version < u->n_lives ? u->lives[version].expires : 0;
 }
 
+static inline uint32_t tag_of(const universe *u, uint32_t version) {
+  return version < u->n_lives ? u->lives[version].tag : 0;
+}
+
 static inline void set_life(universe *u, uint32_t version, uint32_t value, uint64_t expires) {
   if (version >= u->n_lives) {
     uint32_t n = 2 * version + 64;
     u->lives = realloc(u->lives, n * sizeof *u->lives);
     MUST(u->lives);
     for (uint32_t i = u->n_lives; i < n; i++)
-      u->lives[i] = (struct life){i, 0};
+      u->lives[i] = (struct life){i, 0, 0};
     u->n_lives = n;
   }
-  u->lives[version] = (struct life){value_of(u, value), expires};
+  u->lives[version] = (struct life){value_of(u, value), 0, expires};
 }
+
+/* Of a version that has a life. */
+static inline void set_tag(universe *u, uint32_t version, uint32_t tag) { u->lives[version].tag = tag; }
 
 /* The version at this time: 0 from its expiry on. */
 static inline uint32_t version_at(const universe *u, uint32_t version, uint64_t now) {
@@ -105,6 +113,8 @@ static inline size_t value_length(const universe *u, uint32_t version) {
   uint64_t h = mix(value_of(u, version) ^ 0x76616c7565u);
   if (u->huge_one_in && h % u->huge_one_in == 0)
     return (1u << 16) - 2 + (h >> 40) % 70000;
+  if (u->lengths)
+    return (h >> 20) % u->lengths;
   if (h % 61 == 0)
     return (h >> 20) % 4000;
   return (h >> 20) % 40;

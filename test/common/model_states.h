@@ -28,12 +28,8 @@ static inline void step_state(world *w) {
   if (walmap_txn_is_begun(p->txn) && pick(w, 2)) {
     trace(w, "state %d: begin in txn %d", (int)(s - w->states), number_of(w, p));
     int result = walmap_txn_state_begin(p->txn, s->state);
-    if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
-      MUST(may_own_any(w, p));
-      p->may_own = true;
-      w->busy++;
+    if (all_kept_out(w, result, p))
       return;
-    }
     MUST_OK(result);
     MUST(walmap_txn_clock(p->txn) == p->time); /* no shard waits for a later time than the clock has told */
     s->time = p->time;
@@ -50,7 +46,7 @@ static inline void step_state(world *w) {
     s->time = w->time;
     see_committed(w, s->content);
   }
-  s->begun = true;
+  s->begun = w->pinned = true;
   s->since = w->step;
 }
 
@@ -150,7 +146,25 @@ static inline void start_following(world *w, shown *s) {
   f->step = s->since;
 }
 
-/* Applies the changes up to a state to the follower, and checks that the follower is equal to the state (F1). */
+/* Entries of the content that a bound has left, and no others. */
+static inline void must_hold_some(world *w, walmap *map, const uint32_t *content) {
+  walmap_cursor cursor;
+  walmap_entry entry;
+  uint64_t n = 0;
+  MUST_OK(walmap_state_begin(w->follower.state));
+  for (walmap_cursor_start(&cursor, w->follower.state); walmap_cursor_next(&cursor, &entry); n++) {
+    uint32_t key = universe_find(w->u, entry.key, entry.key_len);
+    MUST(key < KEYS);
+    must_be(w->u, WALMAP_OK, &entry, key, content[key]);
+  }
+  walmap_state_end(w->follower.state);
+  MUST(n == walmap_len(map) && n <= walmap_get_options(map)->max_entries);
+}
+
+/*
+** Applies the changes up to a state to the follower, and checks that the follower is equal to the state (F1), or has a
+** part of it.
+*/
 static inline void step_follow(world *w) {
   follower *f = &w->follower;
   shown *s = &w->states[pick(w, STATES)];
@@ -173,7 +187,7 @@ static inline void step_follow(world *w) {
   uint32_t content[KEYS];
   memcpy(content, s->content, sizeof content);
   content_at(w->u, content, w->time);
-  must_hold(w->u, f->map, content);
+  (f->bounded ? must_hold_some(w, f->map, content) : must_hold(w->u, f->map, content));
   walmap_image_free(f->since);
   f->since = changes;
   f->since_size = size;
@@ -201,7 +215,8 @@ static inline uint64_t live_bytes(const world *w) {
     uint32_t version = version_at(w->u, w->committed[k], w->time);
     size_t key = w->u->keys[k].len, value = value_length(w->u, version);
     size_t head = key >= 1023 || value >= 1 << 16 ? 24 : 8;
-    all += version ? head + ((key + value + 3) & ~(size_t)3) + (expires_of(w->u, version) ? 8 : 0) : 0;
+    size_t tail = (expires_of(w->u, version) ? 8 : 0) + (tag_of(w->u, version) ? 4 : 0);
+    all += version ? head + ((key + value + 3) & ~(size_t)3) + tail : 0;
   }
   return all;
 }
@@ -250,6 +265,7 @@ static inline void check_invariants(world *w) {
   uint64_t size = walmap_size(w->map), memory = walmap_memory(w->map);
   see_committed(w, content);
   MUST(walmap_len(w->map) == content_count(w->u, content));
+  MUST(!is_bounded(w) || evictions_of(w->map) == w->evictions);
   MUST(walmap_reclaimable(w->map) <= size && size <= memory);
   for (int i = 0; i < TXNS; i++) {
     party *p = &w->parties[i];
@@ -257,9 +273,19 @@ static inline void check_invariants(world *w) {
       continue;
     see(w, p, p->time, content);
     MUST(walmap_txn_len(p->txn) == content_count(w->u, content));
+    if (w->options.error_when_full && w->options.max_entries != 0)
+      MUST(content_count(w->u, content) <= w->options.max_entries);
     MUST(walmap_txn_reclaimable(p->txn) <= walmap_txn_size(p->txn));
   }
+  if (is_quiet(w) && !w->pinned)
+    check_memory(w);
   verify(w);
+}
+
+/* Tables that have grown while a reader kept much stay: a write to each shard makes room for them. */
+static inline void write_everywhere(world *w) {
+  for (uint32_t i = 0; i < 8 * w->options.shards; i++)
+    step_single(w);
 }
 
 /*
@@ -289,6 +315,10 @@ static inline void settle(world *w) {
   must_hold(w->u, w->map, content);
   step_compact(w);
   must_hold(w->u, w->map, content);
+  if (w->options.max_bytes == 0)
+    return;
+  write_everywhere(w);
+  w->pinned = false;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -317,7 +347,11 @@ static inline walmap_options world_options(uint32_t shards, uint32_t auto_compac
 static inline void make_follower(world *w) {
   walmap_options options = w->options;
   options.shards = 1;
+  options.max_bytes = 0;
+  options.max_entries = w->follower.bounded ? options.max_entries / 2 : 0;
+  options.error_when_full = false;
   MUST_OK(walmap_open(&options, &w->follower.map));
+  MUST_OK(walmap_state_new(w->follower.map, &w->follower.state));
   MUST_OK(walmap_session_new(NULL, NULL, &w->follower.session));
   MUST_OK(walmap_txn_new(w->follower.map, w->follower.session, &w->follower.txn));
 }
@@ -328,7 +362,8 @@ static inline world *world_new(walmap_options options, uint32_t huge_one_in, uin
   MUST(w);
   w->u = universe_new(KEYS, huge_one_in);
   w->options = options;
-  w->options.allocator = faults_allocator(&w->allocated);
+  if (options.max_bytes == 0) /* otherwise memory would count in regions */
+    w->options.allocator = faults_allocator(&w->allocated);
   w->options.clock = world_clock;
   w->options.clock_ctx = &w->clock;
   w->clock = w->time = 1000000;
@@ -341,6 +376,8 @@ static inline world *world_new(walmap_options options, uint32_t huge_one_in, uin
   }
   for (int i = 0; i < STATES; i++)
     MUST_OK(walmap_state_new(w->map, &w->states[i].state));
+  MUST_OK(walmap_state_new(w->map, &w->look));
+  w->follower.bounded = options.max_entries > 1 && !options.error_when_full && options.shards > 1;
   make_follower(w);
   MUST(walmap_clock(w->map) == w->time && walmap_clock(w->follower.map) == w->time);
   return w;
@@ -379,6 +416,8 @@ static inline void world_free(world *w) {
   settle(w);
   for (int i = 0; i < STATES; i++)
     walmap_state_free(w->states[i].state);
+  walmap_state_free(w->look);
+  walmap_state_free(w->follower.state);
   for (int i = 0; i < TXNS; i++) {
     walmap_txn_free(w->parties[i].txn);
     walmap_session_free(w->parties[i].session);

@@ -24,6 +24,7 @@
 typedef struct overlay {
   uint32_t version[KEYS];
   bool written[KEYS];
+  uint32_t evicted, expired; /* by walmap_txn_evict: entries, and how many more of them may have been expired ones */
 } overlay;
 
 typedef struct party {
@@ -35,6 +36,9 @@ typedef struct party {
   bool
       may_own; /* it may hold locks of shards that it did not touch: a call over all shards failed, or compaction ran */
   int levels;
+  uint32_t tag;                /* of what it writes */
+  uint32_t claims;             /* entries that it has added so far, or more; they count where writes are refused */
+  bool evicted;                /* by walmap_txn_evict */
   uint64_t time;               /* at which entries are absent for it */
   uint64_t level_step[LEVELS]; /* when the savepoint was made */
 } party;
@@ -64,6 +68,8 @@ typedef struct follower {
   walmap_session *session;
   walmap_txn *txn;
   uint64_t step;
+  bool bounded; /* it has some of the entries only */
+  walmap_state *state;
   void *since; /* the position, or the changes, that led there; NULL at first */
   size_t since_size;
 } follower;
@@ -85,6 +91,12 @@ typedef struct world {
   shown states[STATES];
   kept_image images[IMAGES];
   follower follower;
+  bool no_expiry;         /* nothing expires, so that all counts are exact */
+  walmap_state *look;     /* at what a commit has left */
+  bool pinned;            /* a state was begun since the map was compacted: memory may be beyond its bound */
+  uint64_t evictions;     /* that the map has counted */
+  uint64_t lost, refused; /* entries, and calls */
+  uint64_t looked_at_memory;
   uint64_t busy, compactions, exact, verified, restored, streamed, followed, gone,
       expired; /* that these happened at all */
 } world;
@@ -138,6 +150,8 @@ static inline uint64_t world_clock(void *ctx) { return *(uint64_t *)ctx; }
 static inline uint64_t pick_expires(world *w, uint64_t now) {
   static const uint32_t later[] = {1, 2, 10, 50, 1000, 100000};
   uint32_t what = pick(w, 12);
+  if (w->no_expiry)
+    return WALMAP_NEVER;
   return what < 6 ? now + later[what] - pick(w, later[what]) : what == 6 ? 1 + pick(w, 100) : WALMAP_NEVER;
 }
 
@@ -216,6 +230,8 @@ static inline void touch_all(party *p) {
   p->touched_any = true;
 }
 
+#include "model_bounds.h"
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Single operations                                                                                                  */
 
@@ -246,8 +262,9 @@ static inline int upsert_value(void *ctx, const void *old, size_t old_len, const
   return e->result;
 }
 
-static inline void step_single(world *w) {
-  uint32_t key = pick(w, KEYS), old = version_at(w->u, w->committed[key], w->time), next = ++w->version;
+/* Of one key, which gets the version `next` if anything is written. */
+static inline void single_operation(world *w, uint32_t key, uint32_t next) {
+  uint32_t old = version_at(w->u, w->committed[key], w->time);
   bool done = false, answer = pick(w, 2), told = pick(w, 2);
   uint64_t told_expires = pick_expires(w, w->time);
   uint64_t expires = told ? told_expires : by_ttl(w, w->time), kept = old ? expires_of(w->u, old) : expires;
@@ -262,7 +279,7 @@ static inline void step_single(world *w) {
   case 2:
     result = told ? walmap_set_expiring(w->map, k.at, k.len, v.at, v.len, expires)
                   : walmap_set(w->map, k.at, k.len, v.at, v.len);
-    if (kept_out(w, result, NULL, key))
+    if (kept_out(w, result, NULL, key) || is_refused(w, result, NULL, key, next))
       return;
     MUST_OK(result);
     w->committed[key] = next;
@@ -277,7 +294,7 @@ static inline void step_single(world *w) {
   case 4:
     result = told ? walmap_set_if_absent_expiring(w->map, k.at, k.len, v.at, v.len, expires, &done)
                   : walmap_set_if_absent(w->map, k.at, k.len, v.at, v.len, &done);
-    if (kept_out(w, result, NULL, key))
+    if (kept_out(w, result, NULL, key) || is_refused(w, result, NULL, key, next))
       return;
     MUST_OK(result);
     MUST(done == !old);
@@ -286,7 +303,7 @@ static inline void step_single(world *w) {
     return;
   case 5:
     result = walmap_set_if(w->map, k.at, k.len, v.at, v.len, test_value, &e, &done);
-    if (kept_out(w, result, NULL, key))
+    if (kept_out(w, result, NULL, key) || is_refused(w, result, NULL, key, next))
       return;
     MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
     MUST(done == (old && answer) && e.calls == (old != 0));
@@ -307,7 +324,7 @@ static inline void step_single(world *w) {
     result = told ? walmap_upsert_expiring(w->map, k.at, k.len, upsert_value, &e, expires)
                   : walmap_upsert(w->map, k.at, k.len, upsert_value, &e);
     set_life(w->u, next, next, kept);
-    if (kept_out(w, result, NULL, key))
+    if (kept_out(w, result, NULL, key) || is_refused(w, result, NULL, key, next))
       return;
     MUST_RESULT(result, e.result);
     MUST(e.calls == 1);
@@ -316,7 +333,7 @@ static inline void step_single(world *w) {
     return;
   case 8:
     result = walmap_touch(w->map, k.at, k.len, told_expires);
-    if (kept_out(w, result, NULL, key))
+    if (kept_out(w, result, NULL, key) || is_refused(w, result, NULL, key, next))
       return;
     MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
     set_life(w->u, next, old, told_expires);
@@ -324,6 +341,14 @@ static inline void step_single(world *w) {
       w->committed[key] = next;
     return;
   }
+}
+
+static inline void step_single(world *w) {
+  uint32_t key = pick(w, KEYS), next = ++w->version;
+  single_operation(w, key, next);
+  bool own[KEYS] = {false};
+  own[key] = w->committed[key] == next;
+  take_over(w, NULL, own);
 }
 
 static inline void step_get(world *w) {
@@ -368,8 +393,9 @@ static inline void end_party(world *w, party *p) {
       w->states[i].of = NULL;
   memset(&p->now, 0, sizeof p->now);
   memset(p->touched, 0, sizeof p->touched);
-  p->touched_any = p->may_own = false;
+  p->touched_any = p->may_own = p->evicted = false;
   p->levels = 0;
+  p->claims = p->tag = 0;
 }
 
 static inline void step_write(world *w, party *p) {
@@ -388,14 +414,17 @@ static inline void step_write(world *w, party *p) {
     p->now.version[key] = 0;
   } else if (what == 1) {
     trace(w, "txn %d: touch %u, %llu", number_of(w, p), key, (unsigned long long)told);
+    set_life(w->u, next, old, told);
+    set_tag(w->u, next, p->tag);
     result = walmap_txn_touch(p->txn, k.at, k.len, told);
     if (kept_out(w, result, p, key))
       return;
-    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
     touch(p, key);
+    if (is_refused(w, result, p, key, next))
+      return;
+    MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
     if (!old)
       return;
-    set_life(w->u, next, old, told);
     p->now.version[key] = next;
   } else {
     void *room = NULL;
@@ -404,6 +433,7 @@ static inline void step_write(world *w, party *p) {
     bool conditional = way < 2 && when != WALMAP_ALWAYS, present = when == WALMAP_IF_PRESENT;
     bool keeps = way == 0 && conditional && old;
     set_life(w->u, next, next, way == 1 ? told : keeps ? expires_of(w->u, old) : by_ttl(w, p->time));
+    set_tag(w->u, next, p->tag);
     bytes v = value_bytes(w->u, next);
     trace(w, "txn %d: way %u, %s %u, version %u, expires %llu", number_of(w, p), way,
           !conditional ? "always"
@@ -418,6 +448,10 @@ static inline void step_write(world *w, party *p) {
                         : walmap_txn_set(p->txn, k.at, k.len, v.at, v.len);
     if (kept_out(w, result, p, key))
       return;
+    if (is_refused(w, result, p, key, next)) {
+      touch(p, key);
+      return;
+    }
     if (conditional && present != (old != 0)) {
       MUST_RESULT(result, old ? WALMAP_EXISTS : WALMAP_NOTFOUND);
       touch(p, key);
@@ -427,6 +461,7 @@ static inline void step_write(world *w, party *p) {
     if (way < 2 && v.len)
       memcpy(room, v.at, v.len);
     p->now.version[key] = next;
+    p->claims += old == 0;
   }
   p->now.written[key] = true;
   touch(p, key);
@@ -435,11 +470,16 @@ static inline void step_write(world *w, party *p) {
 static inline void step_txn_get(world *w, party *p) {
   uint32_t key = pick(w, KEYS);
   walmap_entry entry;
+  bytes k = w->u->keys[key];
+  bool tagged = pick(w, 2);
+  uint32_t tag = 0;
   trace(w, "txn %d: get %u", number_of(w, p), key);
-  int result = walmap_txn_get(p->txn, w->u->keys[key].at, w->u->keys[key].len, &entry);
+  int result =
+      tagged ? walmap_txn_get_tagged(p->txn, k.at, k.len, &entry, &tag) : walmap_txn_get(p->txn, k.at, k.len, &entry);
   if (kept_out(w, result, p, key))
     return;
   must_be(w->u, result, &entry, key, seen_by(w, p, key));
+  MUST(!tagged || result != WALMAP_OK || tag == tag_of(w->u, seen_by(w, p, key)));
   touch(p, key);
 }
 
@@ -512,28 +552,93 @@ static inline void step_rollback_to(world *w, party *p) {
   }
 }
 
+/* Returns true when a call over all shards was kept out. */
+static inline bool all_kept_out(world *w, int result, party *p) {
+  if (result != WALMAP_BUSY && result != WALMAP_DEADLOCK)
+    return false;
+  MUST(may_own_any(w, p));
+  p->may_own = true;
+  w->busy++;
+  return true;
+}
+
+/* Its entries are versions of their own: they have the transaction's tag, for tags are not in images. */
 static inline void step_restore(world *w, party *p) {
   kept_image *i = &w->images[pick(w, IMAGES)];
   uint64_t entries = 0;
+  uint32_t content[KEYS];
   if (!i->image)
     return;
   trace(w, "txn %d: restore image %d", number_of(w, p), (int)(i - w->images));
   int result = walmap_txn_restore(p->txn, i->image, i->size, NULL, NULL, &entries, NULL);
-  if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
-    MUST(may_own_any(w, p));
-    p->may_own = true;
-    w->busy++;
+  if (all_kept_out(w, result, p))
+    return;
+  memcpy(content, i->content, sizeof content);
+  content_at(w->u, content, p->time);
+  uint32_t count = content_count(w->u, content);
+  touch_all(p);
+  if (result == WALMAP_FULL) {
+    MUST(w->options.error_when_full && (w->options.max_bytes != 0 || count > w->options.max_entries));
+    w->refused++;
     return;
   }
   MUST_OK(result);
+  MUST(entries == count);
+  for (uint32_t k = 0; k < KEYS; k++) {
+    p->now.version[k] = i->content[k] ? ++w->version : 0;
+    if (i->content[k]) {
+      set_life(w->u, w->version, i->content[k], expires_of(w->u, i->content[k]));
+      set_tag(w->u, w->version, p->tag);
+    }
+  }
+  memset(p->now.written, true, sizeof p->now.written);
+  p->claims += count;
+  w->restored++;
+}
+
+static inline void step_clear(world *w, party *p) {
   uint32_t content[KEYS];
-  memcpy(content, i->content, sizeof content);
-  content_at(w->u, content, p->time);
-  MUST(entries == content_count(w->u, content));
-  memcpy(p->now.version, i->content, sizeof i->content);
+  uint64_t removed = 0;
+  trace(w, "txn %d: clear", number_of(w, p));
+  int result = walmap_txn_clear(p->txn, &removed);
+  if (all_kept_out(w, result, p))
+    return;
+  MUST_OK(result);
+  see(w, p, p->time, content);
+  MUST(removed == content_count(w->u, content));
+  memset(p->now.version, 0, sizeof p->now.version);
   memset(p->now.written, true, sizeof p->now.written);
   touch_all(p);
   w->restored++;
+}
+
+/* What the commit would evict is gone for the transaction. To know it, it reads all keys that it may. */
+static inline void step_evict(world *w, party *p) {
+  trace(w, "txn %d: evict", number_of(w, p));
+  MUST_OK(walmap_txn_evict(p->txn));
+  p->may_own = p->evicted = true;
+  for (uint32_t key = 0; key < KEYS; key++) {
+    walmap_entry entry;
+    uint32_t seen = seen_by(w, p, key);
+    int result = walmap_txn_get(p->txn, w->u->keys[key].at, w->u->keys[key].len, &entry);
+    if (kept_out(w, result, p, key))
+      continue;
+    touch(p, key);
+    p->now.expired += seen == 0 && written_by(w, p, key) != 0;
+    if (seen != 0 && result == WALMAP_NOTFOUND && is_bounded(w) && !w->options.error_when_full) {
+      p->now.version[key] = 0;
+      p->now.written[key] = true;
+      p->now.evicted++;
+    } else {
+      must_be(w->u, result, &entry, key, seen);
+    }
+  }
+}
+
+static inline void step_tag(world *w, party *p) {
+  p->tag = pick(w, 3) ? pick(w, 1000) : 0;
+  trace(w, "txn %d: tag %u", number_of(w, p), p->tag);
+  walmap_txn_set_tag(p->txn, p->tag);
 }
 
 static inline void step_rollback(world *w, party *p) {
@@ -547,9 +652,13 @@ static inline void step_rollback(world *w, party *p) {
 static inline void step_commit(world *w, party *p) {
   trace(w, "txn %d: commit", number_of(w, p));
   walmap_txn_commit(p->txn);
-  for (uint32_t k = 0; k < KEYS; k++)
+  bool own[KEYS];
+  for (uint32_t k = 0; k < KEYS; k++) {
+    own[k] = p->now.written[k] && p->now.version[k] != 0;
     if (p->now.written[k])
       w->committed[k] = p->now.version[k];
+  }
+  take_over(w, p, own);
   end_party(w, p);
 }
 
@@ -563,7 +672,17 @@ static inline void step_txn(world *w) {
     }
     return;
   }
-  switch (pick(w, 64)) {
+  switch (pick(w, 67)) {
+  case 64:
+    step_evict(w, p);
+    return;
+  case 65:
+    step_tag(w, p);
+    return;
+  case 66:
+    if (pick(w, 8) == 0)
+      step_clear(w, p);
+    return;
   case 0:
   case 1:
     step_commit(w, p);

@@ -38,6 +38,11 @@ static walmap *open_map(walmap_options o) {
 
 static int set(walmap *map, uint32_t key, uint32_t value) { return walmap_set(map, &key, 4, &value, 4); }
 
+static void fill(walmap *map, uint32_t from, uint32_t n) {
+  for (uint32_t i = from; i < from + n; i++)
+    MUST_OK(set(map, i, i + 1));
+}
+
 /* The value, or 0. */
 static uint32_t get(walmap *map, uint32_t key) {
   uint32_t value = 0;
@@ -275,6 +280,29 @@ static void eviction_ahead_is_undone(void **unused) {
     assert_int_equal(evictions_of(map), commit ? 5 : 0);
     verify(map);
   }
+  party_free(p);
+  walmap_close(map);
+}
+
+/* What is undone later does not take evictions out of the count that stay. */
+static void eviction_before_a_savepoint(void **unused) {
+  (void)unused;
+  walmap *map = open_map(bounded(1, 10, 0));
+  fill(map, 0, 10);
+  party p = party_of(map);
+  walmap_txn_begin(p.txn);
+  for (uint32_t i = 100; i < 104; i++)
+    MUST_OK(txn_set(p, i, i));
+  MUST_OK(walmap_txn_evict(p.txn));
+  walmap_txn_savepoint(p.txn, 0);
+  for (uint32_t i = 200; i < 203; i++)
+    MUST_OK(txn_set(p, i, i));
+  MUST_OK(walmap_txn_evict(p.txn));
+  walmap_txn_rollback_to(p.txn, 0);
+  walmap_txn_commit(p.txn);
+  assert_int_equal(walmap_len(map), 10);
+  assert_int_equal(evictions_of(map), 4);
+  verify(map);
   party_free(p);
   walmap_close(map);
 }
@@ -769,7 +797,7 @@ static void memory_after_a_large_image(void **unused) {
       MUST_OK(set(map, i, i));
     MUST_OK(walmap_compact(map, NULL));
     assert_true(walmap_memory(map) <= (by_bytes ? bytes / 32 * 33 : bytes / 4));
-    assert_true(walmap_len(map) >= (by_bytes ? bytes / 40 : 100));
+    assert_true(walmap_len(map) >= (by_bytes ? bytes / (ORDERED ? 60 : 40) : 100));
     verify(map);
     walmap_close(map);
   }
@@ -881,11 +909,6 @@ static void expired_entries_go_first(void **unused) {
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Memory that is out, and threads                                                                                    */
-
-static void fill(walmap *map, uint32_t from, uint32_t n) {
-  for (uint32_t i = from; i < from + n; i++)
-    MUST_OK(set(map, i, i + 1));
-}
 
 static void without_memory(void **unused) {
   (void)unused;
@@ -1038,6 +1061,7 @@ int main(void) {
       cmocka_unit_test(hot_gets_store_nothing),
       cmocka_unit_test(own_writes_stay_until_the_end),
       cmocka_unit_test(eviction_ahead_is_undone),
+      cmocka_unit_test(eviction_before_a_savepoint),
       cmocka_unit_test(another_shard_gives_way),
       cmocka_unit_test(refused_when_full),
       cmocka_unit_test(a_big_entry_is_refused),

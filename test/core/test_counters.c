@@ -371,6 +371,54 @@ static void a_cleared_map(void **unused) {
   walmap_close(map);
 }
 
+static void *alloc_plainly(void *ctx, size_t size, size_t align) {
+  (void)ctx;
+  void *block = NULL;
+  return posix_memalign(&block, align < sizeof block ? sizeof block : align, size) == 0 ? block : NULL;
+}
+
+static void free_overwritten(void *ctx, void *block, size_t size, size_t align) {
+  (void)ctx, (void)align;
+  memset(block, 0xa5, size);
+  free(block);
+}
+
+/*
+** A shard whose entries are just changing is walked over. The walk ends at the next shard, of which it must not look at
+** a generation that was freed.
+*/
+static void beside_a_shard_that_was_cleared(void **unused) {
+  (void)unused;
+  walmap_options options;
+  options_init(&options);
+  options.shards = 2;
+  options.clock = tell_time;
+  options.allocator = (walmap_allocator){alloc_plainly, free_overwritten, NULL};
+  atomic_store(&the_time, START);
+  walmap *map;
+  walmap_session *session;
+  walmap_txn *txn;
+  MUST_OK(walmap_open(&options, &map));
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(map, session, &txn));
+  for (int round = 0; round < 3; round++) {
+    for (uint32_t key = 0; key < 20; key++)
+      set(map, key, START + 1000);
+    walmap_txn_begin(txn);
+    if (round < 2) {
+      MUST_OK(walmap_txn_clear(txn, NULL));
+    } else {
+      for (uint32_t key = 0; key < 20; key++)
+        MUST_OK(walmap_txn_remove(txn, &key, 4));
+      assert_int_equal(stats_of(map).expirations, 0);
+    }
+    walmap_txn_commit(txn);
+  }
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  walmap_close(map);
+}
+
 static void bytes_compacted(void **unused) {
   (void)unused;
   walmap_options options;
@@ -592,11 +640,13 @@ static void exact_after_threads(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(each_lookup_once),    cmocka_unit_test(not_by_writes),     cmocka_unit_test(in_transactions),
-      cmocka_unit_test(waits_in_vain),       cmocka_unit_test(deadlocks),         cmocka_unit_test(each_expiry_once),
-      cmocka_unit_test(not_what_is_undone),  cmocka_unit_test(what_readers_hold), cmocka_unit_test(a_cleared_map),
-      cmocka_unit_test(bytes_compacted),     cmocka_unit_test(without_memory),    cmocka_unit_test(exact_after_threads),
-      cmocka_unit_test(beside_a_busy_shard),
+      cmocka_unit_test(each_lookup_once),    cmocka_unit_test(not_by_writes),
+      cmocka_unit_test(in_transactions),     cmocka_unit_test(waits_in_vain),
+      cmocka_unit_test(deadlocks),           cmocka_unit_test(each_expiry_once),
+      cmocka_unit_test(not_what_is_undone),  cmocka_unit_test(what_readers_hold),
+      cmocka_unit_test(a_cleared_map),       cmocka_unit_test(bytes_compacted),
+      cmocka_unit_test(without_memory),      cmocka_unit_test(exact_after_threads),
+      cmocka_unit_test(beside_a_busy_shard), cmocka_unit_test(beside_a_shard_that_was_cleared),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,18 +9,32 @@
 #endif
 #include "../common/model_states.h"
 
-static void run(walmap_options options, uint32_t huge_one_in, uint64_t seed, uint64_t steps) {
-  world *w = world_new(options, huge_one_in, seed);
+/* What a run has that options do not say. */
+typedef struct kind {
+  uint32_t huge_one_in, lengths;
+  bool no_expiry;
+} kind;
+
+static uint64_t lost, refused, looked_at_memory; /* in all runs of bounded maps */
+
+static void run(walmap_options options, kind k, uint64_t seed, uint64_t steps) {
+  world *w = world_new(options, k.huge_one_in, seed);
+  w->u->lengths = k.lengths;
+  w->no_expiry = k.no_expiry;
   for (uint64_t step = 0; step < steps; step++)
     world_step(w);
   settle(w);
-  MUST(w->exact > 0 && w->verified > steps / 10 && w->expired > steps / 1000);
+  MUST(w->exact > 0 && w->verified > steps / 10 && (k.no_expiry || w->expired > steps / 1000));
+  lost += w->lost;
+  refused += w->refused;
+  looked_at_memory += w->looked_at_memory;
   printf(
       "  shards %2u, auto_compact %2u: %llu steps, kept out %llu times, %llu compactions, %llu streams, followed %llu "
-      "times, %llu times in vain, %llu entries expired\n",
+      "times, %llu times in vain, %llu entries expired, %llu evicted, %llu writes refused\n",
       options.shards, options.auto_compact, (unsigned long long)steps, (unsigned long long)w->busy,
       (unsigned long long)w->compactions, (unsigned long long)w->streamed, (unsigned long long)w->followed,
-      (unsigned long long)w->gone, (unsigned long long)w->expired);
+      (unsigned long long)w->gone, (unsigned long long)w->expired, (unsigned long long)w->lost,
+      (unsigned long long)w->refused);
   fflush(stdout);
   world_free(w);
 }
@@ -34,7 +48,7 @@ static void random_operations(bool few_hashes, uint32_t huge_one_in, uint64_t tt
     for (size_t a = 0; a < 3; a++) {
       walmap_options options = world_options(shards[s], auto_compact[a], few_hashes, the_seed);
       options.ttl = ttl;
-      run(options, huge_one_in, the_seed + s * 3 + a, steps);
+      run(options, (kind){.huge_one_in = huge_one_in}, the_seed + s * 3 + a, steps);
     }
 }
 
@@ -53,12 +67,49 @@ static void colliding_hashes(void **unused) {
   random_operations(true, 0, 5000);
 }
 
+static void bounded(void **unused) {
+  (void)unused;
+  enum { KIB = 1 << 10, PART = 3, LONG_TTL = 1000000 };
+  static const struct {
+    uint32_t shards, max_entries, max_bytes;
+    bool error;
+    kind k;
+  } maps[] = {
+      {1, 40, 0, false, {0}},
+      {1, 40, 0, false, {.no_expiry = true}},
+      {2, 60, 0, false, {.no_expiry = true}},
+      {16, 30, 0, false, {0}},
+      {16, 1, 0, false, {.no_expiry = true}},
+      {1, 40, 0, true, {0}},
+      {16, 40, 0, true, {.no_expiry = true}},
+      {1, 0, 64 * KIB, false, {.lengths = 1500}},
+      {2, 0, 128 * KIB, false, {.huge_one_in = 40, .lengths = 1500, .no_expiry = true}},
+      {16, 0, 1024 * KIB, false, {.lengths = 9000}},
+      {2, 100, 140 * KIB, false, {.lengths = 1500}},
+      {1, 0, 80 * KIB, true, {.lengths = 1500, .no_expiry = true}},
+      {2, 60, 128 * KIB, true, {.huge_one_in = 40, .lengths = 2000}},
+  };
+  uint64_t steps = env_number("STEPS", 20000 / SLOWDOWN) / PART;
+  for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+    for (uint32_t ttl = 0; ttl <= LONG_TTL && (ttl == 0 || !maps[i].k.no_expiry); ttl += LONG_TTL) {
+      walmap_options options = world_options(maps[i].shards, ttl ? 10 : 50, i % 2, the_seed);
+      options.ttl = ttl;
+      options.max_entries = maps[i].max_entries;
+      options.max_bytes = maps[i].max_bytes;
+      options.error_when_full = maps[i].error;
+      run(options, maps[i].k, the_seed + i, steps);
+    }
+  }
+  MUST(lost > steps / 4 && refused > steps / 10 && looked_at_memory > steps / 10);
+}
+
 int main(void) {
   the_seed = announce_seed("test_model");
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(small_values),
       cmocka_unit_test(some_huge_values),
       cmocka_unit_test(colliding_hashes),
+      cmocka_unit_test(bounded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
