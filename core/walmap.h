@@ -368,7 +368,9 @@ void walmap_state_free(walmap_state *state);
 
 /*
 ** `interrupt` (NULL, as at first: none) is asked about every MiB of work while an image or changes are made of the
-** state, in the thread that makes them; if it returns true, the call ends with WALMAP_INTERRUPT. Set it between calls.
+** state, in the thread that makes them; if it returns true, the call ends with WALMAP_INTERRUPT. It is also asked while
+** a cursor passes over about as many records of which none is an entry of the state; then the cursor ends, and
+** walmap_cursor_is_interrupted tells. Set it between calls.
 */
 void walmap_state_set_interrupt(walmap_state *state, bool (*interrupt)(void *ctx), void *ctx);
 
@@ -422,17 +424,20 @@ uint64_t walmap_hash(const walmap *map, const void *key, size_t key_len);
 
 /*
 ** A walk over all entries of a state, each once, in no particular order. The cursor holds no memory and need not be
-** freed. Its fields are private. Start it on a begun state. walmap_cursor_next returns false at the end; the entry's
-** pointers live until walmap_state_end.
+** freed. Its fields are private. Start it on a begun state. walmap_cursor_next returns false at the end, or when the
+** state's callback has interrupted it: then walmap_cursor_is_interrupted is true, and later calls return false too. The
+** entry's pointers live until walmap_state_end.
 */
 typedef struct walmap_cursor {
   walmap_state *state;
   const void *segment;
   const uint8_t *at, *end;
   uint32_t shard;
+  bool interrupted;
 } walmap_cursor;
 void walmap_cursor_start(walmap_cursor *cursor, walmap_state *state);
 bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
+bool walmap_cursor_is_interrupted(const walmap_cursor *cursor);
 
 /*
 ** A walk over the entries of a state of an ordered map in the order of their keys, in both directions. As a
@@ -442,8 +447,9 @@ bool walmap_cursor_next(walmap_cursor *cursor, walmap_entry *entry);
 ** walmap_ordered_start puts it on a begun state, at no entry. walmap_ordered_seek goes to the entry that is sought; key
 ** is NULL and key_len 0 for the first and the last. _next and _previous go on from the entry where the cursor is. Each
 ** is false when there is no such entry; then the cursor is behind the last one, or before the first, and the opposite
-** direction leads back. On a state of a map without options.ordered all are false. The entry's pointers live until
-** walmap_state_end.
+** direction leads back. On a state of a map without options.ordered all are false. They are false, too, when the
+** state's callback has interrupted them: then walmap_ordered_is_interrupted is true until the next seek, and the cursor
+** is at no entry. The entry's pointers live until walmap_state_end.
 */
 typedef enum walmap_seek {
   WALMAP_FIRST,
@@ -460,6 +466,7 @@ typedef struct walmap_ordered_cursor {
   const void *leaf, *low, *high;
   uint32_t n, steps;
   int32_t at;
+  bool interrupted;
   uint64_t words[64];
 } walmap_ordered_cursor;
 void walmap_ordered_start(walmap_ordered_cursor *cursor, walmap_state *state);
@@ -467,6 +474,7 @@ bool walmap_ordered_seek(walmap_ordered_cursor *cursor, walmap_seek seek, const 
                          walmap_entry *entry);
 bool walmap_ordered_next(walmap_ordered_cursor *cursor, walmap_entry *entry);
 bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry);
+bool walmap_ordered_is_interrupted(const walmap_ordered_cursor *cursor);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Transactions                                                                                                       */
@@ -475,9 +483,10 @@ bool walmap_ordered_previous(walmap_ordered_cursor *cursor, walmap_entry *entry)
 ** A session is a party that waits for shard locks and that other sessions wait for. All transactions that one thread
 ** (or one database connection) has open at the same time, on any maps, must belong to one session: then deadlocks are
 ** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and
-** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read, walmap_txn_apply and walmap_compact; if it
-** returns true, the call ends with WALMAP_INTERRUPT. It must not use transactions of the session, but may use other
-** maps. The session must outlive its transactions. Errors of new: NOMEM. NULL is allowed for free.
+** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read, walmap_txn_apply, walmap_txn_evict and
+** walmap_compact; if it returns true, the call ends with WALMAP_INTERRUPT. It must not use transactions of the session,
+** but may use other maps. The session must outlive its transactions. Errors of new: NOMEM. NULL is
+** allowed for free.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -521,8 +530,9 @@ void walmap_txn_commit(walmap_txn *txn);
 
 /*
 ** Evicts what the commit would evict (see "Bounds"), so that the commit itself has nothing left to do for which memory
-** may be short. What is evicted is removed in the transaction, and comes back if that is rolled back. Locks shards that
-** are free at most, and does not wait. Errors: NOMEM: what was evicted so far stays removed in the transaction.
+** may be short, or which takes long. What is evicted is removed in the transaction, and comes back if that is rolled
+** back. Locks shards that are free at most, and does not wait. Errors: NOMEM and INTERRUPT: what was evicted so far
+** stays removed in the transaction.
 */
 int walmap_txn_evict(walmap_txn *txn);
 

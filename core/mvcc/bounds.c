@@ -171,13 +171,19 @@ static uint64_t commit_point_of(const walmap *map, const walmap__shard *shard) {
   return atomic_load_explicit(&map->commit_points[shard->id], memory_order_relaxed);
 }
 
-/* Evicts up to *n entries written before this LSN, and counts *n down. NOMEM; OK also when the shard has no more. */
+/*
+** Evicts up to *n entries written before this LSN, and counts *n down. NOMEM or INTERRUPT; OK also when the shard has
+** no more.
+*/
 static int evict(walmap__committer *c, walmap__shard *shard, uint64_t before, uint64_t *n) {
+  enum { EVICTION = 256 }; /* bytes of work that one stands for */
   int result = *n > 0 ? c->touch(c->ctx, shard) : WALMAP_OK;
   for (uint32_t looks; *n > 0 && result == WALMAP_OK; *n -= result == WALMAP_OK) {
     looks = WALMAP__LOOKS;
     result = walmap__evict_one(shard, before, &looks);
     shard->evicting += result == WALMAP_OK;
+    if (result == WALMAP_OK && walmap__interrupt_after(&c->interrupt, EVICTION))
+      return WALMAP_INTERRUPT;
   }
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
@@ -235,7 +241,7 @@ static int keep_entries(walmap__committer *c) {
     result = evict_from_others(c, &n);
   if (n > 0 && result == WALMAP_OK)
     result = evict_from_changed(c, &n, true);
-  if (n > 0) { /* without memory */
+  if (n > 0 && result != WALMAP_INTERRUPT) { /* without memory */
     c->claimed += (int64_t)n;
     atomic_fetch_add(&c->map->entries, (int64_t)n);
   }

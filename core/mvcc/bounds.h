@@ -35,12 +35,16 @@
 ** keys in the index. Evictions go on as if it did not: only what is alive counts for them, and the memory that is no
 ** log is what it was before the reader.
 **
+** A transaction that has added millions of entries evicts as many: walmap_txn_evict asks the session's callback
+** meanwhile whether to end. A commit does not ask, since it cannot fail.
+**
 ** Where there is no memory for a tombstone, a single operation and walmap_txn_evict fail, and nothing is changed. A
 ** commit cannot fail (C7): it leaves the map above its bound, and the next commit evicts what it has left.
 */
 #ifndef WALMAP_BOUNDS_H
 #define WALMAP_BOUNDS_H
 
+#include "base/interrupt.h"
 #include "mvcc/write.h"
 
 /* What max_bytes allows a shard's log, in bytes. */
@@ -95,9 +99,14 @@ typedef struct walmap__committer {
 
   /* Takes the lock of another shard if it is free, and adds the shard. */
   bool (*borrow)(void *ctx, walmap__shard *shard);
+
+  walmap__interrupt interrupt; /* asked about every few thousand evictions */
 } walmap__committer;
 
-/* Evicts what is beyond the bounds, before the commit: OK; NOMEM. What was evicted is to be committed or undone. */
+/*
+** Evicts what is beyond the bounds, before the commit: OK; NOMEM or INTERRUPT. What was evicted is to be committed or
+** undone.
+*/
 int walmap__bounds_keep(walmap__committer *committer);
 
 /*

@@ -24,7 +24,10 @@ void walmap_ordered_start(walmap_ordered_cursor *c, walmap_state *s) {
   c->leaf = c->low = c->high = NULL;
   c->n = c->steps = 0;
   c->at = 0;
+  c->interrupted = false;
 }
+
+bool walmap_ordered_is_interrupted(const walmap_ordered_cursor *c) { return c->interrupted; }
 
 /* The entry of a word's key in the state: false when there is none. */
 static bool entry_of(const walmap_ordered_cursor *c, uint64_t word, walmap_entry *entry) {
@@ -131,29 +134,36 @@ static void fetch_ahead(walmap_ordered_cursor *c, int32_t direction) {
 /* In a new leaf all that lies ahead is fetched again. */
 static void fetch_anew(walmap_ordered_cursor *c) { c->steps = c->steps > 1; }
 
+/* After a leaf of which the same call has passed over all keys: their records lie at random places. */
+static bool goes_on(walmap_ordered_cursor *c, uint32_t leaves) {
+  enum { LEAF = WALMAP__LEAF_WORDS * 128 }; /* bytes of work */
+  c->interrupted = leaves > 0 && walmap__interrupt_after(&c->state->interrupt, LEAF);
+  return !c->interrupted;
+}
+
 bool walmap_ordered_next(walmap_ordered_cursor *c, walmap_entry *entry) {
-  for (;;) {
+  for (uint32_t leaves = 0;; leaves++) {
     while (++c->at < (int32_t)c->n) {
       fetch_ahead(c, 1);
       if (entry_of(c, c->words[c->at], entry))
         return true;
     }
     c->at = (int32_t)c->n;
-    if (!enter_next_leaf(c))
+    if (!goes_on(c, leaves) || !enter_next_leaf(c))
       return false;
     fetch_anew(c);
   }
 }
 
 bool walmap_ordered_previous(walmap_ordered_cursor *c, walmap_entry *entry) {
-  for (;;) {
+  for (uint32_t leaves = 0;; leaves++) {
     while (--c->at >= 0) {
       fetch_ahead(c, -1);
       if (entry_of(c, c->words[c->at], entry))
         return true;
     }
     c->at = -1;
-    if (!previous_leaf(c))
+    if (!goes_on(c, leaves) || !previous_leaf(c))
       return false;
     fetch_anew(c);
   }
@@ -186,6 +196,7 @@ bool walmap_ordered_seek(walmap_ordered_cursor *c, walmap_seek seek, const void 
   if (!c->order)
     return false;
   c->steps = 0;
+  c->interrupted = false;
   if (seek == WALMAP_FIRST || seek == WALMAP_LAST) {
     copy_leaf(c, NULL, 0, !forward);
     c->at = forward ? 0 : (int32_t)c->n;

@@ -240,9 +240,26 @@ static bool next_segment(walmap_cursor *c) {
   }
 }
 
-void walmap_cursor_start(walmap_cursor *c, walmap_state *s) { *c = (walmap_cursor){s, NULL, NULL, NULL, 0}; }
+/*
+** In the segment that was entered; *passed is how much of the segment before was passed over by the same call. So a
+** scan that finds entries asks nothing, and one that finds none asks about every MiB. Returns whether it goes on.
+*/
+static bool goes_on(walmap_cursor *c, size_t *passed) {
+  walmap_state *s = c->state;
+  if (*passed != 0 && walmap__interrupt_after(&s->interrupt, *passed)) {
+    *c = (walmap_cursor){.state = s, .shard = s->map->n_shards, .interrupted = true};
+    return false;
+  }
+  *passed = (size_t)(c->end - c->at);
+  return true;
+}
+
+void walmap_cursor_start(walmap_cursor *c, walmap_state *s) { *c = (walmap_cursor){.state = s}; }
+
+bool walmap_cursor_is_interrupted(const walmap_cursor *c) { return c->interrupted; }
 
 bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
+  size_t passed = 0;
   for (;;) {
     while (c->at < c->end) {
       const walmap__record *record = (const walmap__record *)c->at;
@@ -261,13 +278,13 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
         return true;
       }
     }
-    if (!next_segment(c))
+    if (!next_segment(c) || !goes_on(c, &passed))
       return false;
   }
 }
 
 uint64_t walmap__state_count(walmap_state *s, uint32_t shard) {
-  walmap_cursor c = {s, NULL, NULL, NULL, shard};
+  walmap_cursor c = {.state = s, .shard = shard};
   walmap_entry entry;
   uint64_t n = 0;
   while (walmap_cursor_next(&c, &entry) && c.shard == shard)

@@ -102,18 +102,20 @@ static bool borrow_shard(void *ctx, walmap__shard *shard) {
   return true;
 }
 
-int walmap_txn_evict(walmap_txn *txn) {
+static int evict_for_commit(walmap_txn *txn, walmap__interrupt interrupt) {
   walmap__deferred_flush(txn->deferred);
   if (!txn->map->bounded)
     return WALMAP_OK;
   walmap__txn_forget_found(txn);
   keeping k = {.txn = txn};
   k.n = changed_shards(txn, k.changed);
-  walmap__committer committer = {txn->map, k.changed, &k.n, txn->claimed, &k, touch_shard, borrow_shard};
+  walmap__committer committer = {txn->map, k.changed, &k.n, txn->claimed, &k, touch_shard, borrow_shard, interrupt};
   int result = walmap__bounds_keep(&committer);
   txn->claimed = committer.claimed;
   return result;
 }
+
+int walmap_txn_evict(walmap_txn *txn) { return evict_for_commit(txn, walmap__session_interrupt(txn->session)); }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Begin and end                                                                                                      */
@@ -211,8 +213,9 @@ static void end_txn(walmap_txn *txn, bool undone) {
   walmap__undo_forget(txn);
 }
 
+/* Without memory evictions are left to the next commit (bounds.h). They flush deferred writes. */
 void walmap_txn_commit(walmap_txn *txn) {
-  (void)walmap_txn_evict(txn); /* flushes; without memory it leaves the rest to the next commit (bounds.h) */
+  (void)evict_for_commit(txn, (walmap__interrupt){0});
   walmap__session_committed(txn->session);
   end_txn(txn, false);
 }

@@ -23,15 +23,14 @@ static bool is_missing(walmap_state *state, const walmap_entry *entry) {
          memcmp(found.value, entry->value, found.value_len) != 0;
 }
 
-/* Entries of `a` that `b` has not, or has with another value. */
-static uint64_t count_missing(walmap_state *a, walmap_state *b) {
+/* Adds the entries of `a` that `b` has not, or has with another value: OK or INTERRUPT. */
+static int count_missing(walmap_state *a, walmap_state *b, uint64_t *n) {
   walmap_cursor cursor;
   walmap_entry entry;
-  uint64_t n = 0;
   walmap_cursor_start(&cursor, a);
   while (walmap_cursor_next(&cursor, &entry))
-    n += is_missing(b, &entry);
-  return n;
+    *n += is_missing(b, &entry);
+  return walmap_cursor_is_interrupted(&cursor) ? WALMAP_INTERRUPT : WALMAP_OK;
 }
 
 static int compare(wm_table *table, walmap_state *state, const wm_replica *replica, char **fault) {
@@ -39,8 +38,10 @@ static int compare(wm_table *table, walmap_state *state, const wm_replica *repli
   int result = walmap_state_new(replica->map, &other);
   if (result != WALMAP_OK)
     return result;
-  if ((result = walmap_state_begin(other)) == WALMAP_OK) {
-    uint64_t differences = count_missing(state, other) + count_missing(other, state);
+  uint64_t differences = 0;
+  if ((result = walmap_state_begin(other)) == WALMAP_OK &&
+      (result = count_missing(state, other, &differences)) == WALMAP_OK &&
+      (result = count_missing(other, state, &differences)) == WALMAP_OK) {
     if (differences > 0 && (*fault = sqlite3_mprintf("%lld entries differ between the map and the shadow table %s_log",
                                                      (sqlite3_int64)differences, table->name)) == NULL)
       result = WALMAP_NOMEM;

@@ -160,8 +160,9 @@ static bool next_in_range(wm_cursor *c, walmap_entry *entry) {
     if (!wm_range_is_used(&c->range) || wm_range_has(&c->range, entry))
       return true;
     if (cursor_is_interrupted(c, entry))
-      break;
+      return false;
   }
+  c->is_interrupted = walmap_cursor_is_interrupted(&c->scan);
   return false;
 }
 
@@ -172,8 +173,9 @@ static bool step_walk(wm_cursor *c, walmap_entry *entry) {
     if (is_row && (!(c->range.lower.is_utf16 || c->range.upper.is_utf16) || wm_range_has(&c->range, entry)))
       return true;
     if (cursor_is_interrupted(c, entry))
-      break;
+      return false;
   }
+  c->is_interrupted = walmap_ordered_is_interrupted(&c->walk.cursor);
   return false;
 }
 

@@ -106,7 +106,9 @@ static int find_shown(wm_vtab *vtab, bool is_present, wm_key *key) {
       n++;
     }
   }
-  if (n + is_present > 1) {
+  if (walmap_cursor_is_interrupted(&cursor)) {
+    rc = SQLITE_INTERRUPT;
+  } else if (n + is_present > 1) {
     rc = fail_same(vtab);
   } else if (n == 1) {
     wm_codec_release_key(key);

@@ -157,6 +157,8 @@ bool wm_walk_next(wm_walk *walk, walmap_entry *entry, bool *is_row) {
       *is_row = !span->look_alikes || wm_codec_looks_numeric(entry->key, entry->key_len);
       return true;
     }
+    if (walmap_ordered_is_interrupted(&walk->cursor))
+      break;
   }
   return false;
 }

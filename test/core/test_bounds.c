@@ -307,6 +307,37 @@ static void eviction_before_a_savepoint(void **unused) {
   walmap_close(map);
 }
 
+static bool at_once(void *ctx) {
+  (void)ctx;
+  return true;
+}
+
+/* The commit makes up for what was interrupted; or all of it is undone. */
+static void an_interrupted_eviction(void **unused) {
+  (void)unused;
+  enum { N = 10000 };
+  for (int commit = 0; commit < 2; commit++) {
+    walmap *map = open_map(bounded(4, N, 0));
+    fill(map, 0, N);
+    party p;
+    MUST_OK(walmap_session_new(at_once, NULL, &p.session));
+    MUST_OK(walmap_txn_new(map, p.session, &p.txn));
+    walmap_txn_begin(p.txn);
+    for (uint32_t i = N; i < 2 * N; i++)
+      MUST_OK(txn_set(p, i, i));
+    MUST_RESULT(walmap_txn_evict(p.txn), WALMAP_INTERRUPT);
+    assert_in_range(walmap_txn_len(p.txn), N + 1, 2 * N - 1);
+    (commit ? walmap_txn_commit : walmap_txn_rollback)(p.txn);
+    assert_int_equal(walmap_len(map), N);
+    assert_int_equal(evictions_of(map), commit ? N : 0);
+    fill(map, 3 * N, 1);
+    assert_int_equal(walmap_len(map), N);
+    verify(map);
+    party_free(p);
+    walmap_close(map);
+  }
+}
+
 /* The shard of a write has nothing else: another gives way. When none is free, what was written goes. */
 static void another_shard_gives_way(void **unused) {
   (void)unused;
@@ -1062,6 +1093,7 @@ int main(void) {
       cmocka_unit_test(own_writes_stay_until_the_end),
       cmocka_unit_test(eviction_ahead_is_undone),
       cmocka_unit_test(eviction_before_a_savepoint),
+      cmocka_unit_test(an_interrupted_eviction),
       cmocka_unit_test(another_shard_gives_way),
       cmocka_unit_test(refused_when_full),
       cmocka_unit_test(a_big_entry_is_refused),

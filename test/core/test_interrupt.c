@@ -22,6 +22,7 @@ static walmap *full_map(bool ordered) {
   options.shards = 4;
   options.auto_compact = 0;
   options.ordered = ordered;
+  options.max_entries = ENTRIES;
   MUST_OK(walmap_open(&options, &map));
   char value[VALUE] = {1};
   for (uint32_t i = 0; i < ENTRIES; i++) {
@@ -118,6 +119,50 @@ static int compact(world *w) {
   return result;
 }
 
+/* As many entries again must give way. */
+static int evict(world *w) {
+  walmap_txn_begin(w->txn);
+  for (uint32_t i = ENTRIES; i < 2 * ENTRIES; i++)
+    MUST_OK(walmap_txn_set(w->txn, &i, sizeof i, NULL, 0));
+  return undone(w, walmap_txn_evict(w->txn));
+}
+
+/* In a state of the transaction that has no entries, for it has removed all. */
+static int look_in_vain(world *w, int (*look)(walmap_state *)) {
+  walmap_state *empty;
+  MUST_OK(walmap_state_new(w->map, &empty));
+  walmap_state_set_interrupt(empty, interrupt, NULL);
+  walmap_txn_begin(w->txn);
+  for (uint32_t i = 0; i < ENTRIES; i++)
+    MUST_OK(walmap_txn_remove(w->txn, &i, sizeof i));
+  MUST_OK(walmap_txn_state_begin(w->txn, empty));
+  int result = look(empty);
+  walmap_state_free(empty);
+  return undone(w, result);
+}
+
+static int scan_state(walmap_state *state) {
+  walmap_cursor cursor;
+  walmap_entry entry;
+  walmap_cursor_start(&cursor, state);
+  assert_false(walmap_cursor_next(&cursor, &entry));
+  assert_false(walmap_cursor_next(&cursor, &entry));
+  return walmap_cursor_is_interrupted(&cursor) ? WALMAP_INTERRUPT : WALMAP_OK;
+}
+
+static int walk_state(walmap_state *state) {
+  walmap_ordered_cursor cursor;
+  walmap_entry entry;
+  walmap_ordered_start(&cursor, state);
+  if (walmap_ordered_seek(&cursor, WALMAP_FIRST, NULL, 0, &entry) || walmap_ordered_is_interrupted(&cursor))
+    return WALMAP_INTERRUPT;
+  assert_false(walmap_ordered_previous(&cursor, &entry)); /* all the way back */
+  return walmap_ordered_is_interrupted(&cursor) ? WALMAP_INTERRUPT : WALMAP_OK;
+}
+
+static int scan(world *w) { return look_in_vain(w, scan_state); }
+static int walk(world *w) { return look_in_vain(w, walk_state); }
+
 static void check(world *w) {
   walmap_why why;
   char value[VALUE];
@@ -171,15 +216,26 @@ static void test_changes(void **unused) { (void)unused, sweep(false, make_change
 static void test_restore_read(void **unused) { (void)unused, sweep(false, restore_read, 4); }
 static void test_restore_ordered(void **unused) { (void)unused, sweep(true, restore_read, 8); }
 static void test_compact(void **unused) { (void)unused, sweep(false, compact, 1); }
+static void test_evict(void **unused) { (void)unused, sweep(false, evict, 8); }
+static void test_scan(void **unused) { (void)unused, sweep(false, scan, 4); }
+static void test_walk(void **unused) { (void)unused, sweep(true, walk, 8); }
 
 /* Several threads may do the work, of which the caller's alone asks: so often, or not at all. */
 static void test_restore(void **unused) { (void)unused, sweep(false, restore, 0); }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_image),           cmocka_unit_test(test_write),   cmocka_unit_test(test_stream),
-      cmocka_unit_test(test_changes),         cmocka_unit_test(test_restore), cmocka_unit_test(test_restore_read),
-      cmocka_unit_test(test_restore_ordered), cmocka_unit_test(test_compact),
+      cmocka_unit_test(test_image),
+      cmocka_unit_test(test_write),
+      cmocka_unit_test(test_stream),
+      cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_restore),
+      cmocka_unit_test(test_restore_read),
+      cmocka_unit_test(test_restore_ordered),
+      cmocka_unit_test(test_compact),
+      cmocka_unit_test(test_evict),
+      cmocka_unit_test(test_scan),
+      cmocka_unit_test(test_walk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,8 +31,12 @@ enum { OPCODES = 100 }; /* between two calls of the progress handler */
 typedef struct work {
   const char *before; /* SQL that runs each time before it */
   const char *sql;
-  int least;                           /* calls of the progress handler */
-  enum { COMPACTS = 1, REOPENS } kind; /* REOPENS: on a connection that is opened for it, nothing is in memory yet */
+  int least; /* calls of the progress handler */
+  enum {
+    COMPACTS = 1,
+    REOPENS, /* on a connection that is opened for it, nothing is in memory yet */
+    COMMITS  /* what `before` has begun */
+  } kind;
 } work;
 
 #define ROWS(to) "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < " #to ") "
@@ -58,7 +62,18 @@ static const char *const setup =
                           "CREATE VIRTUAL TABLE temp.signs USING walmap(ordered=1); INSERT INTO signs VALUES('7', "
                           "1);" ROWS(40000) "INSERT INTO signs SELECT '#' || i, " LONG_VALUE " FROM c;"
                                             "CREATE TEMP TABLE applied AS SELECT walmap_changes('kv', position) AS c "
-                                            "FROM kept;";
+                                            "FROM kept;"
+                                            "CREATE VIRTUAL TABLE temp.cache USING walmap(max_entries=1000);"
+                                            "CREATE VIRTUAL TABLE temp.small USING walmap(max_bytes=4000000);";
+
+/* Rows that no statement sees any more: removed, removed while a reader of another connection keeps them, expired. */
+static const char *const setup_of_unseen =
+    "CREATE VIRTUAL TABLE temp.removed USING walmap(shards=2, auto_compact=0);" ROWS(
+        80000) "INSERT INTO removed SELECT i, " LONG_VALUE " FROM c; DELETE FROM removed;"
+               "CREATE VIRTUAL TABLE temp.expired USING walmap(shards=2, auto_compact=0);" ROWS(
+                   80000) "INSERT INTO expired(key, value, expires) SELECT i, " LONG_VALUE ", 1 FROM c;";
+static const char *const setup_of_kept = "CREATE VIRTUAL TABLE temp.kept_rows USING walmap(map='kept', ordered=1);";
+static const char *const fill_kept = ROWS(40000) "INSERT INTO kept_rows SELECT i, i FROM c";
 
 #define FILE_OF_IMAGE "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')"
 
@@ -72,6 +87,10 @@ static const work works[] = {
     {"", "SELECT count(*) FROM kv WHERE key > 'a'", 8},
     {"", "SELECT min(key) FROM kv", 8},
     {"", "SELECT count(*) FROM signs WHERE key < 0", 8},
+    {"", "SELECT count(*) FROM removed", 8},
+    {"", "SELECT count(*) FROM expired", 8},
+    {"", "SELECT count(*) FROM kept_rows", 8},
+    {"", "SELECT max(key) FROM kept_rows WHERE key > 7", 8},
     {"INSERT OR REPLACE INTO kv SELECT key, value FROM kv", "SELECT walmap_reclaim('kv') >= 0", 4, COMPACTS},
     {"INSERT OR REPLACE INTO kv SELECT key, value FROM kv", "SELECT length(walmap_compact('kv'))", 8, COMPACTS},
     {"", "SELECT walmap_restore('kv', image) FROM images", 8},
@@ -80,6 +99,10 @@ static const work works[] = {
     {FILE_OF_IMAGE, "SELECT walmap_restore_file('sorted', '" IMAGE_FILE "')", 8},
     {"", "SELECT walmap_restore('durable', image) FROM images", 12},
     {"", "SELECT walmap_checkpoint('durable')", 8},
+    {"BEGIN; SELECT walmap_restore('cache', image) FROM images", "COMMIT", 8, COMMITS},
+    {"BEGIN; SELECT walmap_restore('small', image) FROM images", "COMMIT", 8, COMMITS},
+    {"BEGIN; DELETE FROM cache; INSERT INTO cache SELECT key, 1 FROM walmap_each((SELECT image FROM images))", "COMMIT",
+     8, COMMITS},
     {"", "SELECT count(*) FROM durable WHERE key = 7", 8, REOPENS},
     {"", "SELECT walmap_get('main.durable', 7)", 8, REOPENS},
     {"", "INSERT INTO main.durable VALUES(-7, 1)", 8, REOPENS},
@@ -123,7 +146,7 @@ static void no_more_file(void) {
 
 /* What the tables hold, as one text: free with sqlite3_free. */
 static char *content(sqlite3 *db) {
-  static const char *const tables[] = {"temp.kv", "temp.sorted", "main.durable"};
+  static const char *const tables[] = {"temp.kv", "temp.sorted", "temp.cache", "temp.small", "main.durable"};
   sqlite3_str *text = sqlite3_str_new(db);
   for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
     sqlite3_stmt *query;
@@ -163,10 +186,12 @@ static int run_with_handler(sqlite3 *db, const char *sql, long at) {
 
 /* One interrupt, at call n. */
 static void interrupt_at(sqlite3 *db, const work *w, long n) {
+  char *before = w->kind == COMMITS ? content(db) : NULL;
   if (db != NULL)
     must(db, w->before);
   sqlite3 *fresh = w->kind == REOPENS ? open_connection("") : db;
-  char *before = w->kind == REOPENS ? NULL : content(db);
+  if (w->kind != REOPENS && w->kind != COMMITS)
+    before = content(db);
   int rc = run_with_handler(fresh, w->sql, n);
   judge(rc == SQLITE_INTERRUPT, "another result", w->sql, n, sqlite3_errmsg(fresh));
   judge(calls <= n + 1, "it went on", w->sql, n, by_interrupt ? "sqlite3_interrupt" : "its result");
@@ -182,15 +207,17 @@ static void interrupt_at(sqlite3 *db, const work *w, long n) {
   sqlite3_free(after);
 }
 
-/* How many calls there are when it is not interrupted; what it changed is put back. */
+/* How many calls there are when it is not interrupted; what it changed is put back, but by a COMMIT. */
 static long count_calls(sqlite3 *db, const work *w) {
   if (db != NULL)
     must(db, w->before);
   sqlite3 *fresh = w->kind == REOPENS ? open_connection("") : db;
-  must(fresh, "BEGIN");
+  if (w->kind != COMMITS)
+    must(fresh, "BEGIN");
   int rc = run_with_handler(fresh, w->sql, -1);
   judge(rc == SQLITE_OK, "an error", w->sql, 0, sqlite3_errmsg(fresh));
-  must(fresh, "ROLLBACK");
+  if (w->kind != COMMITS)
+    must(fresh, "ROLLBACK");
   if (w->kind == REOPENS)
     sqlite3_close(fresh);
   return calls;
@@ -207,20 +234,38 @@ static void try(sqlite3 *db, const work *w) {
     interrupt_at(db, w, 1);
     interrupt_at(db, w, w->kind == COMPACTS ? w->least / 2 : all / 2); /* each compaction has less to do */
     if (way == 0 && w->kind != COMPACTS)
-      interrupt_at(db, w, all - 1);
+      interrupt_at(db, w, all - 3); /* a question is one call more or less */
   }
   by_interrupt = false;
   (void)count_calls(db, w); /* it succeeds now */
 }
 
+/* A statement that has read one row and keeps its state of the map. */
+static sqlite3_stmt *keep_rows(sqlite3 *holder) {
+  sqlite3_stmt *reader;
+  if (sqlite3_prepare_v2(holder, "SELECT key FROM kept_rows", -1, &reader, NULL) != SQLITE_OK ||
+      sqlite3_step(reader) != SQLITE_ROW) {
+    printf("FAILED: no row: %s\n", sqlite3_errmsg(holder));
+    exit(1);
+  }
+  return reader;
+}
+
 /* Those that need the tables in memory, and those that need them not to be there. */
 static void try_all(void) {
-  sqlite3 *db = open_connection(setup_of_file);
+  sqlite3 *db = open_connection(setup_of_file), *holder = open_connection(setup_of_kept);
   must(db, setup);
+  must(db, setup_of_unseen);
+  must(db, setup_of_kept);
+  must(db, fill_kept);
+  sqlite3_stmt *reader = keep_rows(holder);
+  must(db, "DELETE FROM kept_rows");
   for (size_t i = 0; i < sizeof works / sizeof works[0]; i++) {
     if (works[i].kind != REOPENS)
       try(db, &works[i]);
   }
+  sqlite3_finalize(reader);
+  sqlite3_close(holder);
   judge(sqlite3_close(db) == SQLITE_OK, "it does not close", "", 0, "");
   for (size_t i = 0; i < sizeof works / sizeof works[0]; i++) {
     if (works[i].kind == REOPENS)
