@@ -7,7 +7,8 @@
 **   - the extended result code and the error text,
 **   - changes(), the growth of total_changes(), last_insert_rowid and the transaction state,
 **   - the content of all tables.
-** In a third of the sequences all rows expire, in thirty years: which changes nothing.
+** In a third of the sequences all rows expire, in thirty years, and in a third all tables have bounds that they do not
+** come near: which changes nothing.
 ** With tables in a database file there are two connections on each side, which take turns between transactions; while
 ** one is in a transaction the other goes on reading. On the native side walmap's functions are differential_native.h.
 **
@@ -15,8 +16,9 @@
 **
 ** Usage: differential [statements [seed]]     defaults: 120000, and SEED from the environment or the clock
 ** Environment: SEED; WALMAP_SO is the extension (default ./walmap); ORDERED=1 makes all tables ordered, and compares
-** the order of rows in every sequence, where half of them do otherwise. WALMAP_SO=none takes a native table that is
-** visited in descending order instead: a difference is then an error of the generator, not of walmap.
+** the order of rows in every sequence, where half of them do otherwise; BOUNDED=1 gives all tables bounds.
+** WALMAP_SO=none takes a native table that is visited in descending order instead: a difference is then an error of the
+** generator, not of walmap.
 */
 #define _GNU_SOURCE /* mkdtemp */
 
@@ -473,8 +475,8 @@ int main(int argc, char **argv) {
   long wanted = argc > 1 ? atol(argv[1]) : 120000, passed = 0, failed = 0;
   const char *given = argc > 2 ? argv[2] : getenv("SEED");
   uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000 % 1000000000;
-  const char *so = getenv("WALMAP_SO"), *order = getenv("ORDERED");
-  bool ordered = order && atoi(order);
+  const char *so = getenv("WALMAP_SO"), *order = getenv("ORDERED"), *bounds = getenv("BOUNDED");
+  bool ordered = order && atoi(order), bounded = bounds && atoi(bounds);
   if (so) {
     extension = strcmp(so, "none") == 0 ? NULL : so;
   }
@@ -493,7 +495,7 @@ int main(int argc, char **argv) {
   for (; tally.statements < wanted && failed < FAILURES_SHOWN; seed++) {
     setting s;
     random_state = seed;
-    sql_setting(&s, ordered);
+    sql_setting(&s, ordered, bounded);
     for (int i = 0; i < SEQUENCE; i++) {
       sql_statement(&s, &sts[i]);
     }

@@ -48,6 +48,8 @@ typedef struct setting {
   bool wal;
   bool big;            /* thousands of rows, so that index and log grow and shrink */
   bool ttl;            /* all rows expire, in thirty years: which changes nothing */
+  bool bounded;        /* the tables have bounds that they do not come near, */
+  bool refuses;        /* and would refuse writes beyond them: which changes nothing either */
   const char *options; /* of the table kv */
 } setting;
 
@@ -132,14 +134,27 @@ static void put(statement *out, enum statement_kind kind, const char *format, ..
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The schema                                                                                                         */
 
+/* Bounds that no table comes near. Those of bytes need compaction. */
+static const char *far_bounds(const setting *s, const char *options) {
+  bool is_durable = s->file && !s->temp && strstr(options, "durable=0") == NULL;
+  if (!s->bounded || is_durable)
+    return "";
+  if (strstr(options, "auto_compact=0"))
+    return "max_entries=1000000000, ";
+  return s->refuses ? "max_bytes=1000000000000, max_entries=1000000000, on_full=error, "
+                    : "max_bytes=1000000000000, max_entries=1000000000, ";
+}
+
 /* A walmap table; `options` in parentheses, or empty. */
 static void put_walmap(const setting *s, statement *out, const char *name, const char *options) {
-  const char *schema = s->temp ? "temp." : "";
-  if (s->ttl)
-    put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap(ttl=1000000000%s%s", schema, name, *options ? ", " : ")",
-        *options ? options + 1 : "");
-  else
-    put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", schema, name, options);
+  char all[200], *end;
+  snprintf(all, sizeof all, "(%s%s%s", s->ttl ? "ttl=1000000000, " : "", far_bounds(s, options),
+           *options ? options + 1 : ")");
+  end = strstr(all, ", )");
+  if (end)
+    strcpy(end, ")");
+  put(out, SCHEMA, "CREATE VIRTUAL TABLE %s%s USING walmap%s", s->temp ? "temp." : "", name,
+      strcmp(all, "()") == 0 ? "" : all);
 }
 
 /* The i-th statement of the schema; false after the last. */
@@ -554,7 +569,8 @@ static void sql_statement(const setting *s, statement *out) {
 }
 
 /* With `ordered`, all tables are ordered, and in a database whose text has that order: rows must come in it. */
-static void sql_setting(setting *s, bool ordered) {
+/* `ordered`, `bounded`: all tables are; otherwise some. */
+static void sql_setting(setting *s, bool ordered, bool bounded) {
   static const char *const options[] = {
       "",
       "",
@@ -587,6 +603,8 @@ static void sql_setting(setting *s, bool ordered) {
   if (s->file && !s->durable)
     s->options = s->ordered ? "(ordered=1, durable=0)" : "(durable=0)";
   s->ttl = one_in(3);
+  s->bounded = one_in(3) || bounded;
+  s->refuses = one_in(2);
   s->twins = s->file && !s->temp && !s->eponymous; /* the other two are each connection's own */
 }
 
