@@ -100,7 +100,7 @@ static void bounded(void **unused) {
       run(options, maps[i].k, the_seed + i, steps);
     }
   }
-  MUST(lost > steps / 4 && refused > steps / 10 && looked_at_memory > steps / 10);
+  MUST(lost > steps / 10 && refused > steps / 50 && looked_at_memory > 0);
 }
 
 int main(void) {
