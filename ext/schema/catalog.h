@@ -16,7 +16,7 @@ const char *wm_catalog_schema(const wm_conn *conn, const char *schema);
 /* Whether this is the connection's default map, which is there without CREATE. */
 bool wm_catalog_is_default(const wm_conn *conn, const char *schema, const char *name);
 
-/* Finds the walmap table of that name in the schema; *out is NULL when there is none. *found: something has the name. */
+/* Finds the walmap table of that name in the schema; *out is NULL if there is none. *found: something has the name. */
 int wm_catalog_find(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out, char **err);
 
 /* Finds the default map's table. */

@@ -282,8 +282,8 @@ static bool is_update_of_nothing(sqlite3_value **argv) {
 /*
 ** Whether it is an INSERT that gives a rowid, and no UPDATE that has found no row. SQLite refuses it, as for a native
 ** table WITHOUT ROWID, but only once the connection has used the table: before that it does not know the declaration
-** when it compiles the statement. The rowid is an integer, the key anything. If both are equal it looks like the UPDATE;
-** but an UPDATE has looked for rows, and its cursor is still open.
+** when it compiles the statement. The rowid is an integer, the key anything. If both are equal it looks like the
+** UPDATE; but an UPDATE has looked for rows, and its cursor is still open.
 */
 static bool has_rowid(const wm_vtab *vtab, sqlite3_value **argv) {
   if (sqlite3_value_type(argv[1]) != SQLITE_INTEGER || sqlite3_value_nochange(argv[2]))

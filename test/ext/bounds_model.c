@@ -1,14 +1,14 @@
 /*
 ** bounds_model.c - tables with small bounds, and a plain model of them, that say different things after random SQL
 **
-** Transactions over three tables with bounds (hashed, ordered, of one shard) and an ordinary one. What a COMMIT evicts is
-** not foreseen; the rest is:
+** Transactions over three tables with bounds (hashed, ordered, of one shard) and an ordinary one. What a COMMIT evicts
+** is not foreseen; the rest is:
 **
 **   - Until a transaction ends all its rows are there, in all tables; ROLLBACK and ROLLBACK TO undo exactly what they
 **     undo in the ordinary table, and evict nothing.
 **   - After a COMMIT each table is within its bound. Each of its rows has the value that was written last. What is
-**     missing is what `walmap_stats` counts as evictions. If the transaction itself wrote no more than the bound, all of
-**     that is there.
+**     missing is what `walmap_stats` counts as evictions. If the transaction itself wrote no more than the bound, all
+**     of that is there.
 **   - A SELECT that another connection has open goes on to see what it saw.
 **
 ** Usage: bounds_model [statements [seed]]     defaults: 20000, and SEED from the environment or the clock
