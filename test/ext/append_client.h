@@ -159,7 +159,7 @@ static char *value_of(client *c, list l) {
 /* Lists of several tables in one statement. */
 static bool read_together(client *c) {
   columns columns = {1 + pick(&c->random, 3), {{0}}};
-  char *sql = sqlite3_mprintf("SELECT NULL");
+  char *sql = NULL;
   for (int i = 0; i < columns.n; i++) {
     columns.lists[i] = pick_list(c, 3);
     char *value = value_of(c, columns.lists[i]);
