@@ -2,7 +2,7 @@
 ** interrupt.h - long work asks now and then whether it shall end
 **
 ** By work, not by the clock: about every MiB that was read or copied, so that what passes between an interrupt and its
-** effect does not depend on the size of the map. Only the caller's own thread asks, for the callback is its.
+** effect does not depend on the size of the map. Only the thread that made the call asks: the callback belongs to it.
 */
 #ifndef WALMAP_INTERRUPT_H
 #define WALMAP_INTERRUPT_H

@@ -68,7 +68,7 @@ uint64_t walmap__bounds_others(walmap *map);
 /* Measures the memory that is no log, unless a reader holds some of it. */
 void walmap__bounds_measure(walmap__shard *shard);
 
-/* The same as far as the records of this log fill its segments: their unused rests count as the records' own. */
+/* The live bytes that a share allows this log: the unused rests of segments count as parts of their records. */
 static inline uint64_t walmap__share_live(const walmap__share *share, const walmap__log *log) {
   return log->capacity == 0 ? share->live
                             : (uint64_t)((double)share->live * (double)log->bytes / (double)log->capacity);
@@ -115,7 +115,7 @@ int walmap__bounds_keep(walmap__committer *committer);
 */
 void walmap__bounds_correct(walmap__shard *shard);
 
-/* After a commit, a rollback, or a sweep of what expired: the shards' entries are what they are, no more is claimed. */
+/* After a commit, a rollback, or a sweep: map->entries follows the shards' counts, and the claim is given back. */
 void walmap__bounds_settle(walmap *map, walmap__shard *const *shards, uint32_t n, int64_t claimed);
 
 #endif

@@ -12,14 +12,14 @@
 **   busy, deadlocks  in the map: a call that has waited in vain can afford that
 **
 ** Each counter but the last two has one writer at a time, which adds by a load and a store (base/counter.h). All are
-** read at any time. So the sums are exact for all that has happened before the caller's, in the sense of threads.
+** read at any time. So the sums are exact for all that happened before the call, in the order that threads have.
 */
 #ifndef WALMAP_COUNTERS_H
 #define WALMAP_COUNTERS_H
 
 #include "mvcc/state.h"
 
-/* A wait for a shard lock has failed with this result, which may be BUSY or DEADLOCK. */
+/* Counts a wait for a shard lock that ended in this result, if that is BUSY or DEADLOCK. */
 void walmap__count_wait(walmap *map, int result);
 
 #endif

@@ -76,10 +76,10 @@ struct walmap { /* NOLINT(clang-analyzer-optin.performance.Padding) */
   _Atomic uint64_t busy, deadlocks;  /* waits for a shard lock that ended so */
 };
 
-/* For walmap__commit_is_over: there are some. */
+/* For walmap__commit_is_over, when threads wait. */
 void walmap__wake_waiting(walmap *map);
 
-/* After a commit, and after a shard's lock was released since. */
+/* Wakes the threads that wait for a commit. Call it after a commit, when the shard locks are released. */
 static inline void walmap__commit_is_over(walmap *map) {
   if (WALMAP__UNLIKELY(atomic_load(&map->n_waiting) != 0))
     walmap__wake_waiting(map);
@@ -88,6 +88,7 @@ static inline void walmap__commit_is_over(walmap *map) {
 /* The time, in ms, by the map's clock. */
 uint64_t walmap__clock(walmap *map);
 
+/* `ttl` ms after the time `now`, or the last time that there is. */
 static inline uint64_t walmap__expires_after(uint64_t now, uint64_t ttl) {
   return ttl < WALMAP_MAX_TIME - now ? now + ttl : WALMAP_MAX_TIME;
 }

@@ -9,9 +9,10 @@
 **
 ** A state has one time (X2), at which entries are absent. Where the map has entries that expire, the clock is read
 ** before the commit points are collected and after, until both readings are equal: so the state is what the map was at
-** one moment, time included, as if the passing of each time were a commit. The map's clock never goes back, so a writer
-** whose commit the state has did not see a later time, nor one whose commit it lacks an earlier one at its commit.
-** Where the map has none, the state has no time: a commit point that shows the first one was stored after `expiring`.
+** one moment, time included, as if the passing of each time were a commit. The map's clock never goes back: so a writer
+** whose commit the state has saw this time or an earlier one, and a writer whose commit it lacks saw this time or a
+** later one at its commit. Where no entry ever had an expiry, the state has no time; `expiring` is set before the first
+** such entry is committed.
 **
 ** The slot comes first: when a shard waits for all readers to have reached a time (compact.h), it notes the time, and
 ** then advances the epoch; a reader whose slot is younger than that reads its time from a clock that was there already.
@@ -46,12 +47,12 @@ void walmap__state_list(walmap_state *state);
 void walmap__state_unlist(walmap_state *state);
 
 /*
-** The entries of a shard as of a commit point and a time: from the stats and the expiry table, or by a walk, if these
-** belong to another commit by now (X1). The caller has a slot.
+** How many entries a shard has as of a commit point and a time: from the stats and the expiry table, or by a walk, if
+** these belong to another commit by now (X1). The caller has a slot.
 */
 uint64_t walmap__state_shard_len(walmap_state *state, uint32_t shard);
-uint64_t walmap__state_len_by(walmap_state *state, uint32_t shard, const walmap__stats *stats); /* these, at hand */
-uint64_t walmap__state_count(walmap_state *state, uint32_t shard);                              /* by the walk */
+uint64_t walmap__state_len_by(walmap_state *state, uint32_t shard, const walmap__stats *stats); /* from these stats */
+uint64_t walmap__state_count(walmap_state *state, uint32_t shard);                              /* by a walk */
 
 /* A state on the stack, for one look. */
 typedef union walmap__brief_state {

@@ -62,11 +62,12 @@ static inline uint64_t walmap__expiry_settle(walmap__expiry *expiry) {
 }
 
 /*
-** Counts entries that expire after `from`, up to `to`, for the lock's holder, or of this version (X1). False: changed.
+** Counts the entries that expire after `from`, up to `to` (ms), in the table of this version (X1). False when the table
+** has changed meanwhile, which it does not for the holder of the shard lock.
 */
 bool walmap__expiry_count(walmap__expiry *expiry, uint64_t version, uint64_t from, uint64_t to, uint64_t *count);
 
-/* For the holder of the shard lock. */
+/* The same from `swept` on, for the holder of the shard lock. */
 static inline uint64_t walmap__expiry_count_own(walmap__expiry *expiry, uint64_t to) {
   uint64_t count = 0;
   (void)walmap__expiry_count(expiry, atomic_load_explicit(&expiry->version, memory_order_relaxed), expiry->swept, to,

@@ -68,7 +68,10 @@ typedef struct walmap__generation {
   uint64_t batch_dead, reclaimed_dead;
 } walmap__generation;
 
-/* What a shard keeps for old readers (walmap_stats.pinned). For others to read: a moment old, no pair of one moment. */
+/*
+** What a shard keeps for old readers (walmap_stats.pinned). Other threads read it: each of the two may be a moment old,
+** and they need not be of one moment.
+*/
 typedef struct walmap__kept {
   walmap__counter bytes, time; /* until no reader is as old as the time */
 } walmap__kept;
@@ -96,11 +99,12 @@ typedef struct walmap__shard {
   uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
   uint32_t
       tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
-  uint64_t others;           /* bytes: its part of the memory that is no log, as no reader held it last (bounds.h) */
+  uint64_t others;           /* bytes: its part of the memory that is no log, when no reader held any (bounds.h) */
   uint64_t counted;          /* entries of this shard in map->entries (bounds.h) */
   uint64_t evicting;         /* entries that the running transaction has evicted */
   walmap__counter evictions; /* that were committed */
-  uint64_t horizon_clock, horizon_time; /* when this is no reader's time any more, no reader has an older clock */
+  uint64_t horizon_clock;    /* X3: the map's time in ms that all readers are to reach; 0: none */
+  uint64_t horizon_time;     /* of the epoch, when it was noted: they have, once no reader is as old */
   walmap__memory *memory;
   walmap__epoch *epoch;
   walmap__order *order; /* of the first generation, until that is made; NULL: the map is not ordered */
@@ -227,7 +231,7 @@ static inline void walmap__generation_drop(walmap__generation *g, uint64_t hash,
   walmap__index_remove(&g->index, hash, slot);
 }
 
-/* A key has a new newest record, which is no tombstone; its bytes without the `prev` word. */
+/* A key has a new newest record, which is no tombstone. `bytes`: the record's, without its `prev` word. */
 static inline void walmap__generation_count_in(walmap__generation *g, uint64_t expires, size_t bytes) {
   if (WALMAP__UNLIKELY(expires != 0)) {
     if (expires <= g->expiry.swept) {

@@ -60,13 +60,16 @@ extern walmap_session walmap__maintenance;
 /* The session's callback, for long work of its transactions. */
 walmap__interrupt walmap__session_interrupt(const walmap_session *session);
 
-/* A transaction of the session has committed: the session's age begins anew (O2). */
+/* Call it when a transaction of the session has committed: the session's age begins anew (O2). */
 void walmap__session_committed(walmap_session *session);
 
-/* OK, BUSY, DEADLOCK or INTERRUPT. */
+/* Waits for the lock, `timeout` ms at most (or as long as the session says): OK, BUSY, DEADLOCK or INTERRUPT. */
 int walmap__lock_wait(walmap__lock *lock, walmap_session *session, uint32_t timeout);
+
+/* For walmap__lock_release, when waiters are asleep: wakes one of them, or gives it the lock. */
 void walmap__lock_hand_over(walmap__lock *lock);
 
+/* Takes the lock if it is free. */
 static inline bool walmap__lock_try(walmap__lock *lock, walmap_session *session) {
   walmap_session *none = NULL;
   return atomic_compare_exchange_strong(&lock->session, &none, session);
