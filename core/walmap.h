@@ -531,10 +531,20 @@ void walmap_txn_commit(walmap_txn *txn);
 /*
 ** Evicts what the commit would evict (see "Bounds"), so that the commit itself has nothing left to do for which memory
 ** may be short, or which takes long. What is evicted is removed in the transaction, and comes back if that is rolled
-** back. Locks shards that are free at most, and does not wait. Errors: NOMEM and INTERRUPT: what was evicted so far
-** stays removed in the transaction.
+** back, or rolled back to a savepoint from before the call. Locks shards that are free at most, and does not wait.
+**   told   may be NULL; called with each entry right before it is evicted. The entry's pointers live until it returns.
+**          A result other than WALMAP_OK ends the call with that result; NOTFOUND is not allowed
+** Errors: NOMEM, INTERRUPT, and those of `told`. Then nothing is evicted, though `told` was called.
 */
-int walmap_txn_evict(walmap_txn *txn);
+typedef int (*walmap_evict_fn)(void *ctx, const walmap_entry *entry);
+int walmap_txn_evict(walmap_txn *txn, walmap_evict_fn told, void *ctx);
+
+/*
+** From here to the transaction's end bounds neither refuse its writes nor make its commit evict: for a transaction that
+** repeats what another map has done, evictions included, or that is to commit nothing but what walmap_txn_evict has
+** told. If the map is beyond its bounds then, the next commit without this call evicts what is too much.
+*/
+void walmap_txn_ignore_bounds(walmap_txn *txn);
 
 /* Undoes all changes, and ends the transaction. Cannot fail (C7). */
 void walmap_txn_rollback(walmap_txn *txn);

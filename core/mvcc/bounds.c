@@ -1,6 +1,5 @@
 /* bounds.c - max_entries and max_bytes (bounds.h has the argument) */
 #include "mvcc/bounds.h"
-#include "mvcc/evict.h"
 #include "mvcc/maintenance.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -180,7 +179,7 @@ static int evict(walmap__committer *c, walmap__shard *shard, uint64_t before, ui
   int result = *n > 0 ? c->touch(c->ctx, shard) : WALMAP_OK;
   for (uint32_t looks; *n > 0 && result == WALMAP_OK; *n -= result == WALMAP_OK) {
     looks = WALMAP__LOOKS;
-    result = walmap__evict_one(shard, before, &looks);
+    result = walmap__evict_one(shard, before, c->listener, &looks);
     shard->evicting += result == WALMAP_OK;
     if (result == WALMAP_OK && walmap__interrupt_after(&c->interrupt, EVICTION))
       return WALMAP_INTERRUPT;
@@ -317,8 +316,10 @@ void walmap__bounds_correct(walmap__shard *shard) {
     if (g->log.capacity <= share.log)
       return;
     uint64_t most = walmap__share_live(&share, &g->log), before = g->len;
-    while (live_in(g) > most && walmap__evict_one(shard, UINT64_MAX, &(uint32_t){WALMAP__LOOKS}) == WALMAP_OK) {
-    }
+    uint32_t looks = WALMAP__LOOKS;
+    while (live_in(g) > most &&
+           walmap__evict_one(shard, UINT64_MAX, (walmap__listener){NULL, NULL}, &looks) == WALMAP_OK)
+      looks = WALMAP__LOOKS;
     if (g->len == before)
       return;
     walmap__count(&shard->evictions, before - g->len);

@@ -39,12 +39,14 @@
 ** meanwhile whether to end. A commit does not ask, since it cannot fail.
 **
 ** Where there is no memory for a tombstone, a single operation and walmap_txn_evict fail, and nothing is changed. A
-** commit cannot fail (C7): it leaves the map above its bound, and the next commit evicts what it has left.
+** commit cannot fail (C7): it leaves the map above its bound, and the next commit evicts what it has left. So does a
+** commit after walmap_txn_ignore_bounds: `map->entries` may then be more than max_entries.
 */
 #ifndef WALMAP_BOUNDS_H
 #define WALMAP_BOUNDS_H
 
 #include "base/interrupt.h"
+#include "mvcc/evict.h"
 #include "mvcc/write.h"
 
 /* What max_bytes allows a shard's log, in bytes. */
@@ -92,6 +94,7 @@ typedef struct walmap__committer {
   walmap__shard *const *shards; /* those that it has changed */
   const uint32_t *n;            /* how many: more when `borrow` adds to them */
   int64_t claimed;              /* in map->entries */
+  walmap__listener listener;    /* of its evictions */
   void *ctx;
 
   /* OK or NOMEM: a shard that was changed is going to be changed more. */
@@ -104,8 +107,8 @@ typedef struct walmap__committer {
 } walmap__committer;
 
 /*
-** Evicts what is beyond the bounds, before the commit: OK; NOMEM or INTERRUPT. What was evicted is to be committed or
-** undone.
+** Evicts what is beyond the bounds, before the commit: OK; NOMEM, INTERRUPT, or what the listener returned. What was
+** evicted is to be committed or undone.
 */
 int walmap__bounds_keep(walmap__committer *committer);
 

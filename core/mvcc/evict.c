@@ -87,7 +87,16 @@ static void prefetch_next(const walmap__generation *g) {
   walmap__index_prefetch(&g->index, walmap__index_hash_of(&g->index, record, walmap__record_meta(record)));
 }
 
-int walmap__evict_one(walmap__shard *shard, uint64_t before, uint32_t *looks) {
+/* The entry that `w` is to remove. */
+static int tell(walmap__listener listener, const walmap__write *w) {
+  walmap_entry e;
+  if (!listener.told)
+    return WALMAP_OK;
+  walmap__record_entry(w->old.record, w->old.meta, &e);
+  return listener.told(listener.ctx, &e);
+}
+
+int walmap__evict_one(walmap__shard *shard, uint64_t before, walmap__listener listener, uint32_t *looks) {
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g || g->len == 0)
     return WALMAP_NOTFOUND;
@@ -103,7 +112,9 @@ int walmap__evict_one(walmap__shard *shard, uint64_t before, uint32_t *looks) {
     walmap__yield("evict: visit forgotten");
     g->hand.offset += walmap__record_size(w.old.record, w.old.meta);
   }
-  int result = walmap__write_prepare(&w, 0, WALMAP_NEVER, true);
+  int result = tell(listener, &w);
+  if (result == WALMAP_OK)
+    result = walmap__write_prepare(&w, 0, WALMAP_NEVER, true);
   if (result != WALMAP_OK)
     return result;
   g->hand.offset += walmap__record_size(w.old.record, w.old.meta);

@@ -38,10 +38,16 @@
 
 enum { WALMAP__LOOKS = 256 };
 
+/* Who is told of each eviction before it is made, and may end it (walmap_txn_evict). `told` NULL: no one. */
+typedef struct walmap__listener {
+  walmap_evict_fn told;
+  void *ctx;
+} walmap__listener;
+
 /*
 ** Removes one entry of a shard that is locked, written before this LSN. *looks is how many visited entries it may still
-** pass over. OK; NOTFOUND when there is none; NOMEM.
+** pass over. OK; NOTFOUND when there is none; NOMEM; what the listener returned.
 */
-int walmap__evict_one(walmap__shard *shard, uint64_t before, uint32_t *looks);
+int walmap__evict_one(walmap__shard *shard, uint64_t before, walmap__listener listener, uint32_t *looks);
 
 #endif

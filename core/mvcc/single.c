@@ -80,7 +80,8 @@ static int write_and_evict(bounded_write *b, walmap__write *w, const void *value
   if (result != WALMAP_OK)
     return result;
   walmap__copy_bytes(walmap__write_apply(w), value, value_len);
-  walmap__committer committer = {w->shard->map, b->shards, &b->n, *claimed, b, touch_marked, borrow_other};
+  walmap__committer committer = {w->shard->map, b->shards, &b->n,        *claimed,
+                                 {NULL, NULL},  b,         touch_marked, borrow_other};
   result = walmap__bounds_keep(&committer);
   *claimed = committer.claimed;
   return result;

@@ -102,20 +102,33 @@ static bool borrow_shard(void *ctx, walmap__shard *shard) {
   return true;
 }
 
-static int evict_for_commit(walmap_txn *txn, walmap__interrupt interrupt) {
-  walmap__deferred_flush(txn->deferred);
-  if (!txn->map->bounded)
-    return WALMAP_OK;
+static int keep_bounds(walmap_txn *txn, walmap__listener listener, walmap__interrupt interrupt) {
   walmap__txn_forget_found(txn);
   keeping k = {.txn = txn};
   k.n = changed_shards(txn, k.changed);
-  walmap__committer committer = {txn->map, k.changed, &k.n, txn->claimed, &k, touch_shard, borrow_shard, interrupt};
+  walmap__committer committer = {txn->map, k.changed,   &k.n,         txn->claimed, listener,
+                                 &k,       touch_shard, borrow_shard, interrupt};
   int result = walmap__bounds_keep(&committer);
   txn->claimed = committer.claimed;
   return result;
 }
 
-int walmap_txn_evict(walmap_txn *txn) { return evict_for_commit(txn, walmap__session_interrupt(txn->session)); }
+/* A savepoint makes the call all or nothing. */
+int walmap_txn_evict(walmap_txn *txn, walmap_evict_fn told, void *ctx) {
+  int64_t savepoint = txn->level, claimed = txn->claimed;
+  walmap__deferred_flush(txn->deferred);
+  if (!txn->map->bounded || txn->ignores_bounds)
+    return WALMAP_OK;
+  walmap__txn_savepoint(txn, savepoint);
+  int result = keep_bounds(txn, (walmap__listener){told, ctx}, walmap__session_interrupt(txn->session));
+  if (result != WALMAP_OK) {
+    walmap__txn_rollback_to(txn, savepoint);
+    atomic_fetch_sub(&txn->map->entries, txn->claimed - claimed);
+    txn->claimed = claimed;
+  }
+  walmap__txn_release(txn, savepoint);
+  return result;
+}
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Begin and end                                                                                                      */
@@ -125,7 +138,10 @@ void walmap_txn_begin(walmap_txn *txn) {
   txn->level = 0;
   txn->now = 0;
   txn->tag = 0;
+  txn->ignores_bounds = false;
 }
+
+void walmap_txn_ignore_bounds(walmap_txn *txn) { txn->ignores_bounds = true; }
 
 /* Deferred writes have the tag that was set when they came. */
 void walmap_txn_set_tag(walmap_txn *txn, uint32_t tag) { txn->tag = tag; }
@@ -188,7 +204,8 @@ static void end_txn(walmap_txn *txn, bool undone) {
   count_end(txn, n > 0 ? changed[0] : NULL, undone);
   if (WALMAP__UNLIKELY(txn->map->bounded))
     settle_bounds(txn, changed, n);
-  bool correct = WALMAP__UNLIKELY(txn->map->options.max_bytes != 0) && !undone && !txn->map->options.error_when_full;
+  bool correct = WALMAP__UNLIKELY(txn->map->options.max_bytes != 0) && !undone && !txn->map->options.error_when_full &&
+                 !txn->ignores_bounds;
   for (uint32_t i = 0; i < txn->n_locked; i++) {
     walmap__shard *shard = txn->locked[i];
     walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
@@ -213,9 +230,11 @@ static void end_txn(walmap_txn *txn, bool undone) {
   walmap__undo_forget(txn);
 }
 
-/* Without memory evictions are left to the next commit (bounds.h). They flush deferred writes. */
+/* Without memory evictions are left to the next commit (bounds.h). */
 void walmap_txn_commit(walmap_txn *txn) {
-  (void)evict_for_commit(txn, (walmap__interrupt){0});
+  walmap__deferred_flush(txn->deferred);
+  if (WALMAP__UNLIKELY(txn->map->bounded) && !txn->ignores_bounds)
+    (void)keep_bounds(txn, (walmap__listener){0}, (walmap__interrupt){0});
   walmap__session_committed(txn->session);
   end_txn(txn, false);
 }

@@ -40,6 +40,7 @@ struct walmap_txn {
   walmap *map;
   walmap_session *session;
   bool begun;
+  bool ignores_bounds;
   uint32_t tag;  /* of the records that it writes */
   uint64_t now;  /* its time (walmap_txn_statement); 0: not read yet */
   int64_t level; /* of the innermost savepoint + 1; 0: none */

@@ -99,7 +99,7 @@ static int prepare_write(walmap_txn *txn, walmap__write *w, size_t value_len, ui
   walmap__txn_forget_found(txn);
   w->tag = remove ? 0 : txn->tag;
   int result = WALMAP_OK;
-  if (WALMAP__UNLIKELY(txn->map->bounded) && !remove)
+  if (WALMAP__UNLIKELY(txn->map->bounded) && !remove && !txn->ignores_bounds)
     result = admit_write(txn, w, value_len, expires);
   if (result == WALMAP_OK)
     result = walmap__txn_mark(txn, w->shard);

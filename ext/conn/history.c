@@ -14,12 +14,14 @@ enum {
   ERA_VERSIONS = 512,
   ERA_BYTES = 256 << 10, /* of log, after which the next era begins */
   ERAS = 8,
+  PART = 32, /* of max_bytes, for all eras together */
 };
 
 struct wm_era {
   walmap_state *state; /* begun when the era's first version was the head, or before */
   int references;      /* of readers, and of the history */
-  uint64_t written;
+  uint64_t written;    /* to the log in the file since it began */
+  uint64_t died;       /* of the log in memory since then, as far as wm_history_make_room was told */
   int n, room;
   wm_version *versions;
   uint64_t *commit_points; /* of each, as many as the map has shards */
@@ -86,10 +88,35 @@ static void drop_eras(wm_history *h, int kept) {
 
 void wm_history_forget(wm_history *h) { drop_eras(h, 0); }
 
+/* What all eras together may keep; UINT64_MAX: there is no bound. */
+static uint64_t most_kept(const wm_history *h) {
+  uint64_t bound = walmap_get_options(h->map)->max_bytes;
+  return bound != 0 ? bound / PART : UINT64_MAX;
+}
+
+void wm_history_make_room(wm_history *h, walmap_txn *txn, bool clears) {
+  uint64_t most = most_kept(h);
+  if (most == UINT64_MAX)
+    return;
+  uint64_t dying = clears ? UINT64_MAX : walmap_txn_reclaimable(txn) - walmap_reclaimable(h->map), died = dying;
+  int kept = 0;
+  for (const wm_era *era = h->eras; era != NULL && died <= most; era = era->next) {
+    died += era->died;
+    kept += died <= most;
+  }
+  drop_eras(h, kept);
+  if (h->eras != NULL)
+    h->eras->died += dying;
+}
+
+static bool is_full(const wm_history *h, const wm_era *era) {
+  return era->n >= ERA_VERSIONS || era->written >= ERA_BYTES || era->died >= most_kept(h) / ERAS;
+}
+
 /* The newest era, or a new one when that is full. NULL without memory. */
 static wm_era *present_era(wm_history *h) {
   wm_era *newest = h->eras;
-  if (newest != NULL && newest->n < ERA_VERSIONS && newest->written < ERA_BYTES)
+  if (newest != NULL && !is_full(h, newest))
     return newest;
   wm_era *era = sqlite3_malloc(sizeof *era);
   if (era == NULL)

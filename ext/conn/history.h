@@ -10,7 +10,8 @@
 **    eras     oldest [ v v v v v v ] [ v v v v v v ] [ v v v ] newest      a version for each commit
 **
 ** An era goes when there are too many, or too much was written since. Readers of its versions keep its state; a reader
-** that comes later with such a version reads the file (durable/durable.c).
+** that comes later with such a version reads the file (durable/durable.c). What eras keep is memory beside the present
+** rows: where max_bytes is set, a 32nd of it at most (R11, ext/DURABLE.md).
 **
 ** All connections call these functions, from any thread. `mutex` is held for moments only: nothing waits while holding
 ** it, and no SQL runs.
@@ -64,6 +65,13 @@ void wm_history_advance(wm_history *history, const wm_version *version, uint64_t
 
 /* Under the mutex: forgets all versions but the head, so that compaction can free what they need. */
 void wm_history_forget(wm_history *history);
+
+/*
+** Under the mutex, before this transaction commits: forgets the oldest versions, as many as would keep too much once
+** the transaction's dead bytes come to theirs; all, if it has removed all entries at once (walmap_txn_clear). Does
+** nothing where max_bytes is not set.
+*/
+void wm_history_make_room(wm_history *history, walmap_txn *txn, bool clears);
 
 /* Under the mutex: whether wm_history_begin would find the version. */
 bool wm_history_has(const wm_history *history, const wm_version *version);

@@ -29,6 +29,7 @@ void wm_journal_add(wm_journal *j, wm_change change, const walmap_entry *entry) 
   if (change == WM_CHANGE_PUT)
     memcpy(value, entry->value, entry->value_len);
   j->size += size;
+  j->clears |= change == WM_CHANGE_CLEAR;
 }
 
 int wm_journal_mark_levels(wm_journal *j, int levels, int n) {
@@ -54,6 +55,7 @@ void wm_journal_cut(wm_journal *j, const wm_journal_mark *mark) {
 void wm_journal_clear(wm_journal *j) {
   enum { KEPT = 256 << 10 };
   j->size = 0;
+  j->clears = false;
   if (j->room > KEPT)
     wm_journal_free(j);
 }

@@ -19,7 +19,8 @@ typedef struct wm_journal {
   uint8_t *records;
   size_t size, room;
   uint64_t first,
-      bytes; /* the log's oldest row, and what the log takes, without the rows that the transaction removed */
+      bytes;   /* the log's oldest row, and what the log takes, without the rows that the transaction removed */
+  bool clears; /* a change removes all entries; also when that was undone */
   wm_journal_mark *marks;
   int marks_room;
 } wm_journal;

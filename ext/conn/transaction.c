@@ -88,11 +88,11 @@ void wm_attachment_begin(wm_attachment *attachment) {
   next_generation(attachment);
 }
 
-/* A durable map has no bounds (schema.c). */
+/* A durable table's evictions belong into its file, and were made when its rows were written (durable/commit.c). */
 int wm_attachment_evict(wm_attachment *attachment) {
   if (!wm_attachment_is_begun(attachment) || attachment->map->history != NULL)
     return WALMAP_OK;
-  return walmap_txn_evict(attachment->txn);
+  return walmap_txn_evict(attachment->txn, NULL, NULL);
 }
 
 void wm_attachment_commit(wm_attachment *attachment) {

@@ -61,6 +61,27 @@ static int write_rows(wm_table *table, wm_version *version) {
   return rc;
 }
 
+/* R8: notes the removal before it is made. */
+static int note_eviction(void *ctx, const walmap_entry *entry) {
+  wm_attachment *attachment = ctx;
+  int result = wm_attachment_reserve_change(attachment, WM_CHANGE_REMOVE, entry->key_len, 0);
+  if (result == WALMAP_OK)
+    wm_journal_add(&attachment->journal, WM_CHANGE_REMOVE, entry);
+  return result;
+}
+
+/* R6: brings the transaction's map within its bounds. */
+static int evict_and_note(wm_attachment *attachment) {
+  wm_journal *journal = &attachment->journal;
+  const size_t size = journal->size;
+  int result = walmap_txn_evict(attachment->txn, note_eviction, attachment);
+  if (result != WALMAP_OK)
+    journal->size = size;
+  if (journal->size != size)
+    wm_attachment_changed(attachment);
+  return result;
+}
+
 static bool map_is_unchanged(const wm_attachment *attachment) {
   if (attachment->synced)
     return attachment->synced_writes == attachment->writes;
@@ -76,8 +97,11 @@ int wm_durable_sync(wm_table *table) {
   if (!table->listed)
     return WALMAP_OK; /* it was dropped, which SQLite does not tell older objects of it; another may have its name */
   int rc = attachment->synced ? wm_log_remove_after(table, attachment->base.seq) : SQLITE_OK;
+  int result = rc == SQLITE_OK ? evict_and_note(attachment) : WALMAP_OK;
+  if (result != WALMAP_OK)
+    return result;
   if (rc == SQLITE_OK)
-    rc = wm_compaction_some(table);
+    rc = wm_compaction_some(table); /* R9: after the evictions */
   if (rc == SQLITE_OK)
     rc = write_rows(table, &version);
   if (rc != SQLITE_OK)
@@ -118,10 +142,12 @@ static void end(wm_attachment *attachment) {
 
 void wm_durable_commit(wm_attachment *attachment) {
   wm_history *h = attachment->map->history;
+  walmap_txn_ignore_bounds(attachment->txn); /* R7 */
   pthread_mutex_lock(&h->mutex);
   if (!attachment->synced && map_is_unchanged(attachment)) {
     walmap_txn_commit(attachment->txn);
   } else if (attachment->synced && h->committer == attachment && wm_version_is(&h->head, &attachment->base)) {
+    wm_history_make_room(h, attachment->txn, attachment->journal.clears); /* R11 */
     walmap_txn_commit(attachment->txn);
     wm_history_advance(h, &h->pending, attachment->journal.size);
   } else {

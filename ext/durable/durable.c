@@ -130,6 +130,7 @@ static int move_map(wm_table *table, const wm_version *from) {
   wm_history *h = attachment->map->history;
   wm_replay replay = {.table = table, .txn = attachment->txn};
   walmap_txn_begin(attachment->txn);
+  walmap_txn_ignore_bounds(attachment->txn); /* R7 */
   int rc = SQLITE_OK;
   if (from != NULL)
     replay.at = *from;
@@ -144,6 +145,7 @@ static int move_map(wm_table *table, const wm_version *from) {
     return rc;
   }
   pthread_mutex_lock(&h->mutex);
+  wm_history_make_room(h, attachment->txn, from == NULL || replay.clears); /* R11 */
   walmap_txn_commit(attachment->txn);
   wm_history_advance(h, &replay.at, replay.read);
   pthread_mutex_unlock(&h->mutex);

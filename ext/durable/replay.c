@@ -20,7 +20,7 @@ static int put_entry(walmap_txn *txn, const walmap_entry *entry) {
   return result;
 }
 
-static int apply(const wm_replay *r, const wm_record *record) {
+static int apply(wm_replay *r, const wm_record *record) {
   const walmap_entry *entry = &record->entry;
   switch (record->change) {
   case WM_CHANGE_PUT:
@@ -31,6 +31,7 @@ static int apply(const wm_replay *r, const wm_record *record) {
     return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
   }
   default:
+    r->clears = true;
     return walmap_txn_clear(r->txn, NULL);
   }
 }

@@ -15,6 +15,7 @@ typedef struct wm_replay {
   wm_version at;   /* the last row that was applied; seq 0 at first: the whole log is replayed, into an empty map */
   uint64_t oldest; /* seq of the first row that was met; 0: none */
   uint64_t read;   /* bytes of blocks */
+  bool clears;     /* a row has removed all entries */
   bool more;       /* the transaction of that row goes on */
   uint32_t index;  /* that row's, among those of its transaction */
 } wm_replay;

@@ -14,6 +14,7 @@ static int fill(wm_table *table, wm_replica *replica) {
     return result;
   wm_replay replay = {.table = table, .txn = txn};
   walmap_txn_begin(txn);
+  walmap_txn_ignore_bounds(txn); /* R7 */
   int rc = wm_replay_run(&replay);
   if (rc == SQLITE_OK)
     walmap_txn_commit(txn);

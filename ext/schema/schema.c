@@ -120,16 +120,6 @@ static int check_volatile(const wanted *w, char **err) {
                                               w->table, w->schema));
 }
 
-/* Of a table that has one. What a durable table's memory evicts would have to leave its file as well. */
-static int check_durable(const wanted *w, char **err) {
-  if (!w->owner.durable || (!w->options.has_max_entries && !w->options.has_max_bytes))
-    return SQLITE_OK;
-  return wm_error_refuse(err,
-                         sqlite3_mprintf(WM_MODULE ": %s: max_entries and max_bytes need durable=0, or a temp table: a "
-                                                   "durable table keeps all its rows",
-                                         w->table));
-}
-
 static int choose_owner(wm_conn *conn, int argc, const char *const *argv, wanted *w, char **err) {
   w->schema = sqlite3_mprintf("%s", wm_conn_schema_name(conn, argv[1]));
   w->table = sqlite3_mprintf("%s", argv[2]);
@@ -146,7 +136,7 @@ static int choose_owner(wm_conn *conn, int argc, const char *const *argv, wanted
     int rc = choose_by_database(conn, w, err);
     if (rc != SQLITE_OK)
       return rc;
-    return w->owner.kind == WM_FILE || w->owner.durable ? check_durable(w, err) : check_volatile(w, err);
+    return w->owner.kind == WM_FILE || w->owner.durable ? SQLITE_OK : check_volatile(w, err);
   }
   if (!wm_schema_is_temp(w->schema))
     return wm_error_refuse(

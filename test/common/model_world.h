@@ -615,7 +615,7 @@ static inline void step_clear(world *w, party *p) {
 /* What the commit would evict is gone for the transaction. To know it, it reads all keys that it may. */
 static inline void step_evict(world *w, party *p) {
   trace(w, "txn %d: evict", number_of(w, p));
-  MUST_OK(walmap_txn_evict(p->txn));
+  MUST_OK(walmap_txn_evict(p->txn, NULL, NULL));
   p->may_own = p->evicted = true;
   for (uint32_t key = 0; key < KEYS; key++) {
     walmap_entry entry;

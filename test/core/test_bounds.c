@@ -265,10 +265,10 @@ static void eviction_ahead_is_undone(void **unused) {
     walmap_txn_begin(p.txn);
     for (uint32_t i = 100; i < 104; i++)
       MUST_OK(txn_set(p, i, i));
-    MUST_OK(walmap_txn_evict(p.txn));
+    MUST_OK(walmap_txn_evict(p.txn, NULL, NULL));
     assert_int_equal(walmap_txn_len(p.txn), 10);
     MUST_OK(txn_set(p, 104, 104)); /* after it */
-    MUST_OK(walmap_txn_evict(p.txn));
+    MUST_OK(walmap_txn_evict(p.txn, NULL, NULL));
     assert_int_equal(walmap_txn_len(p.txn), 10);
     if (commit)
       walmap_txn_commit(p.txn);
@@ -293,11 +293,11 @@ static void eviction_before_a_savepoint(void **unused) {
   walmap_txn_begin(p.txn);
   for (uint32_t i = 100; i < 104; i++)
     MUST_OK(txn_set(p, i, i));
-  MUST_OK(walmap_txn_evict(p.txn));
+  MUST_OK(walmap_txn_evict(p.txn, NULL, NULL));
   walmap_txn_savepoint(p.txn, 0);
   for (uint32_t i = 200; i < 203; i++)
     MUST_OK(txn_set(p, i, i));
-  MUST_OK(walmap_txn_evict(p.txn));
+  MUST_OK(walmap_txn_evict(p.txn, NULL, NULL));
   walmap_txn_rollback_to(p.txn, 0);
   walmap_txn_commit(p.txn);
   assert_int_equal(walmap_len(map), 10);
@@ -312,7 +312,7 @@ static bool at_once(void *ctx) {
   return true;
 }
 
-/* The commit makes up for what was interrupted; or all of it is undone. */
+/* It evicts nothing; the commit makes up for that. */
 static void an_interrupted_eviction(void **unused) {
   (void)unused;
   enum { N = 10000 };
@@ -325,8 +325,8 @@ static void an_interrupted_eviction(void **unused) {
     walmap_txn_begin(p.txn);
     for (uint32_t i = N; i < 2 * N; i++)
       MUST_OK(txn_set(p, i, i));
-    MUST_RESULT(walmap_txn_evict(p.txn), WALMAP_INTERRUPT);
-    assert_in_range(walmap_txn_len(p.txn), N + 1, 2 * N - 1);
+    MUST_RESULT(walmap_txn_evict(p.txn, NULL, NULL), WALMAP_INTERRUPT);
+    assert_int_equal(walmap_txn_len(p.txn), 2 * N);
     (commit ? walmap_txn_commit : walmap_txn_rollback)(p.txn);
     assert_int_equal(walmap_len(map), N);
     assert_int_equal(evictions_of(map), commit ? N : 0);
@@ -335,6 +335,103 @@ static void an_interrupted_eviction(void **unused) {
     verify(map);
     party_free(p);
     walmap_close(map);
+  }
+}
+
+/* Who is told of evictions, and ends them at one. */
+typedef struct told {
+  uint32_t keys[64], n, end_at;
+} told;
+
+static int note(void *ctx, const walmap_entry *entry) {
+  told *t = ctx;
+  uint32_t value;
+  if (t->n == t->end_at)
+    return WALMAP_INTERRUPT;
+  MUST(entry->key_len == 4 && entry->value_len == 4);
+  memcpy(&t->keys[t->n++], entry->key, 4);
+  memcpy(&value, entry->value, 4);
+  MUST(value == t->keys[t->n - 1] + 1);
+  return WALMAP_OK;
+}
+
+/* The caller is told what goes, and may end it; then nothing has gone, and the next call evicts all of it. */
+static void evictions_are_told(void **unused) {
+  (void)unused;
+  for (uint32_t end_at = 0; end_at < 12; end_at++) {
+    walmap *map = open_map(bounded(4, 40, 0));
+    for (uint32_t i = 0; i < 40; i++)
+      MUST_OK(set(map, i, i + 1));
+    party p = party_of(map);
+    walmap_txn_begin(p.txn);
+    for (uint32_t i = 100; i < 108; i++)
+      MUST_OK(txn_set(p, i, i + 1));
+    walmap_txn_savepoint(p.txn, 0);
+    for (uint32_t i = 108; i < 112; i++)
+      MUST_OK(txn_set(p, i, i + 1));
+    told ended = {.end_at = end_at}, all = {.end_at = UINT32_MAX};
+    assert_int_equal(walmap_txn_evict(p.txn, note, &ended), WALMAP_INTERRUPT);
+    assert_int_equal(ended.n, end_at);
+    assert_int_equal(walmap_txn_len(p.txn), 52);
+    for (uint32_t i = 0; i < 40; i++)
+      MUST(txn_get(p, i) == i + 1);
+    MUST_OK(walmap_txn_evict(p.txn, note, &all));
+    assert_int_equal(all.n, 12);
+    assert_int_equal(walmap_txn_len(p.txn), 40);
+    for (uint32_t i = 0; i < all.n; i++)
+      MUST(all.keys[i] < 40 && txn_get(p, all.keys[i]) == 0);
+    MUST_OK(walmap_txn_evict(p.txn, note, &all)); /* nothing is left to do */
+    assert_int_equal(all.n, 12);
+    if (end_at % 2) {
+      walmap_txn_rollback_to(p.txn, 0); /* four rows fewer, and all that went comes back */
+      assert_int_equal(walmap_txn_len(p.txn), 48);
+      all.n = 0;
+      MUST_OK(walmap_txn_evict(p.txn, note, &all));
+      assert_int_equal(all.n, 8);
+    }
+    walmap_txn_ignore_bounds(p.txn);
+    walmap_txn_commit(p.txn);
+    assert_int_equal(walmap_len(map), 40);
+    assert_int_equal(evictions_of(map), all.n);
+    for (uint32_t i = 0; i < all.n; i++)
+      MUST(get(map, all.keys[i]) == 0);
+    verify(map);
+    party_free(p);
+    walmap_close(map);
+  }
+}
+
+/* What repeats another map's changes is neither refused nor evicts; the next commit makes up for it. */
+static void bounds_are_ignored(void **unused) {
+  (void)unused;
+  for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
+    for (int refusing = 0; refusing < 2; refusing++) {
+      walmap_options o = by_bytes ? bounded(1, 0, WALMAP_LEAST_SHARE) : bounded(1, 10, 0);
+      o.error_when_full = refusing;
+      walmap *map = open_map(o);
+      party p = party_of(map);
+      uint32_t n = by_bytes ? 8000 : 30;
+      walmap_txn_begin(p.txn);
+      walmap_txn_ignore_bounds(p.txn);
+      for (uint32_t i = 0; i < n; i++)
+        MUST_OK(txn_set(p, i, i + 1));
+      told none = {.end_at = 0};
+      MUST_OK(walmap_txn_evict(p.txn, note, &none));
+      walmap_txn_commit(p.txn);
+      assert_int_equal(walmap_len(map), n);
+      assert_int_equal(evictions_of(map), 0);
+      verify(map);
+      walmap_txn_begin(p.txn); /* which has forgotten it */
+      int result = txn_set(p, n, n + 1);
+      assert_int_equal(result, refusing ? WALMAP_FULL : WALMAP_OK);
+      walmap_txn_commit(p.txn);
+      if (!refusing && !by_bytes)
+        assert_int_equal(walmap_len(map), 10);
+      MUST(refusing || !by_bytes || (walmap_len(map) < n / 2 && get(map, n) == n + 1));
+      verify(map);
+      party_free(p);
+      walmap_close(map);
+    }
   }
 }
 
@@ -972,10 +1069,14 @@ static void without_memory(void **unused) {
       for (uint32_t i = 2000; i < 2200; i++)
         MUST_OK(txn_set(p, i, i));
       faults_arm(&f, fail_at, for_ever);
-      result = walmap_txn_evict(p.txn);
+      result = walmap_txn_evict(p.txn, NULL, NULL);
       atomic_store(&f.armed, false);
       hits += atomic_load(&f.hits);
       MUST(result == WALMAP_OK || result == WALMAP_NOMEM);
+      MUST(walmap_txn_len(p.txn) == (result == WALMAP_OK ? 64 : 264));
+      if (result == WALMAP_NOMEM && fail_at % 2)
+        result = walmap_txn_evict(p.txn, NULL, NULL);
+      MUST(walmap_txn_len(p.txn) == (result == WALMAP_OK ? 64 : 264));
       if (result == WALMAP_OK)
         walmap_txn_commit(p.txn);
       else
@@ -1094,6 +1195,8 @@ int main(void) {
       cmocka_unit_test(eviction_ahead_is_undone),
       cmocka_unit_test(eviction_before_a_savepoint),
       cmocka_unit_test(an_interrupted_eviction),
+      cmocka_unit_test(evictions_are_told),
+      cmocka_unit_test(bounds_are_ignored),
       cmocka_unit_test(another_shard_gives_way),
       cmocka_unit_test(refused_when_full),
       cmocka_unit_test(a_big_entry_is_refused),

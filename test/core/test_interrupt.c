@@ -124,7 +124,7 @@ static int evict(world *w) {
   walmap_txn_begin(w->txn);
   for (uint32_t i = ENTRIES; i < 2 * ENTRIES; i++)
     MUST_OK(walmap_txn_set(w->txn, &i, sizeof i, NULL, 0));
-  return undone(w, walmap_txn_evict(w->txn));
+  return undone(w, walmap_txn_evict(w->txn, NULL, NULL));
 }
 
 /* In a state of the transaction that has no entries, for it has removed all. */

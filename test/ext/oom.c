@@ -89,6 +89,15 @@ static const char *const statements[] = {
     "SELECT group_concat(key) FROM kv WHERE key >= printf('%.400c', 'b') OR key GLOB 'b*' ORDER BY key DESC",
 };
 
+static const char *const bounded = "CREATE VIRTUAL TABLE main.kv USING walmap(max_entries=3, shards=1)";
+
+/* Of a durable table with a bound: what each leaves does not depend on which entries are evicted first. */
+static const char *const bounded_statements[] = {
+    "INSERT INTO kv VALUES ('p', 1), ('q', 2), ('r', zeroblob(70000))",
+    "BEGIN; INSERT INTO kv VALUES ('p', 1), ('q', 2); SAVEPOINT s; INSERT INTO kv VALUES ('s', 3); ROLLBACK TO s;"
+    " INSERT INTO kv VALUES ('r', 3); COMMIT",
+};
+
 /* Of a durable table. */
 static const char *const durable_statements[] = {
     "SELECT walmap_set('kv', 'new', 'a value that is longer than others')",
@@ -257,7 +266,7 @@ static bool fail_once(const char *extension, const char *statement, long n, cons
     sqlite3_free(now);
   }
   judge(sqlite3_close(db) == SQLITE_OK, "a connection that does not close", statement, n, NULL);
-  if (beginning == durable)
+  if (beginning == durable || beginning == bounded)
     check_reopened(extension, statement, n, after);
   return is_hit;
 }
@@ -333,6 +342,9 @@ int main(void) {
     failures += test_within(extension, durable_within[i]);
   for (size_t i = 0; i < sizeof schema_changes / sizeof schema_changes[0]; i++)
     failures += test_statement(extension, schema_changes[i]);
+  beginning = bounded;
+  for (size_t i = 0; i < sizeof bounded_statements / sizeof bounded_statements[0]; i++)
+    failures += test_statement(extension, bounded_statements[i]);
   beginning = beginnings[sizeof beginnings / sizeof beginnings[0] - 1];
   static const char *const databases[] = {":memory:", DATABASE_FILE};
   for (size_t d = 0; d < sizeof databases / sizeof databases[0]; d++) {
