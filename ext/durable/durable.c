@@ -134,8 +134,10 @@ static int move_map(wm_table *table, const wm_version *from) {
   int rc = SQLITE_OK;
   if (from != NULL)
     replay.at = *from;
-  else if (h->head.seq > 0)
+  else if (walmap_size(h->map) > 0) /* of another version, or of a loading that failed */
     rc = wm_error_code(walmap_txn_clear(attachment->txn, NULL));
+  if (h->head.seq == 0)
+    replay.piece = wm_replay_piece(h->map);
   if (rc == SQLITE_OK)
     rc = wm_replay_run(&replay);
   if (rc != SQLITE_OK) {

@@ -51,6 +51,18 @@ static const char *check_order(const wm_replay *r, const wm_log_row *row, const 
   return NULL;
 }
 
+uint64_t wm_replay_piece(const walmap *map) {
+  enum { PARTS = 8 };
+  return walmap_get_options(map)->max_bytes / PARTS;
+}
+
+static void commit_piece(wm_replay *r) {
+  walmap_txn_commit(r->txn);
+  walmap_txn_begin(r->txn);
+  walmap_txn_ignore_bounds(r->txn);
+  r->kept = r->read;
+}
+
 static int replay_row(void *ctx, const wm_log_row *row) {
   wm_replay *r = ctx;
   wm_block block;
@@ -78,6 +90,8 @@ static int replay_row(void *ctx, const wm_log_row *row) {
   r->more = block.head.more;
   r->index = block.head.index;
   r->read += row->size;
+  if (r->piece != 0 && r->read - r->kept >= r->piece)
+    commit_piece(r);
   return SQLITE_OK;
 }
 

@@ -12,7 +12,7 @@ static int fill(wm_table *table, wm_replica *replica) {
   int result = walmap_txn_new(replica->map, table->conn->session, &txn);
   if (result != WALMAP_OK)
     return result;
-  wm_replay replay = {.table = table, .txn = txn};
+  wm_replay replay = {.table = table, .txn = txn, .piece = wm_replay_piece(replica->map)};
   walmap_txn_begin(txn);
   walmap_txn_ignore_bounds(txn); /* R7 */
   int rc = wm_replay_run(&replay);
