@@ -5,7 +5,8 @@
 ** A VFS between SQLite and the disk keeps what each sector of 512 bytes held when its file was synced last. At the n-th
 ** call the power fails: of the sectors that were written since, all, none, or some at random go back to what they were,
 ** and the process ends. Then the file is opened again, without that VFS: the tables k (durable) and n (native) must be
-** equal, must be what some transaction left, and no acknowledged transaction may be missing.
+** equal, must be what some transaction left, and no acknowledged transaction may be missing; b, whose bound makes each
+** transaction evict an entry, must be of the same one.
 **
 **    power       as above, for thousands of n, in WAL mode and with a rollback journal
 **    lie         the same with a disk that lies about syncing: this must be found out, or the test is blind
@@ -288,10 +289,14 @@ static bool make_tables(sqlite3 *db, const char *mode) {
   snprintf(sql, sizeof sql, "PRAGMA journal_mode = %s; PRAGMA synchronous = full; PRAGMA wal_autocheckpoint = 40;",
            mode);
   return run(db, sql) && run(db, "CREATE VIRTUAL TABLE IF NOT EXISTS k USING walmap(durable=1);"
-                                 "CREATE TABLE IF NOT EXISTS n(key PRIMARY KEY, value) WITHOUT ROWID");
+                                 "CREATE TABLE IF NOT EXISTS n(key PRIMARY KEY, value) WITHOUT ROWID;"
+                                 "CREATE VIRTUAL TABLE IF NOT EXISTS b USING walmap(max_entries=4)");
 }
 
-/* One transaction: its number goes into both tables, and a few random changes. True when it was committed. */
+/*
+** One transaction: its number goes into all tables, and a few random changes into k and n. From b each commit evicts an
+** earlier number. True when it was committed.
+*/
 static bool transact(sqlite3 *db, long number) {
   char sql[4][400];
   bool fine = run(db, "BEGIN");
@@ -311,6 +316,8 @@ static bool transact(sqlite3 *db, long number) {
     snprintf(sql[t], sizeof sql[t], "REPLACE INTO %s VALUES('last', %ld)", t == 0 ? "k" : "n", number);
     fine = run(db, sql[t]);
   }
+  snprintf(sql[0], sizeof sql[0], "INSERT INTO b VALUES(%ld, %ld)", number, number);
+  fine = fine && run(db, sql[0]);
   if (fine && pick(30) == 0)
     fine = run(db, "SELECT walmap_checkpoint('k')");
   if (fine && pick(8) != 0 && run(db, "COMMIT"))
@@ -325,6 +332,16 @@ static sqlite3_int64 differences(sqlite3 *db) {
                  " + (SELECT count(*) FROM (SELECT key, value FROM n EXCEPT SELECT key, value FROM k))");
 }
 
+/* Whether b has the last number that was committed, earlier ones, and no more than its bound. It may not be there. */
+static bool bounded_is_right(sqlite3 *db, sqlite3_int64 last) {
+  sqlite3_int64 tables = ask(db, "SELECT count(*) FROM sqlite_schema WHERE name IN ('b', 'b_log')");
+  if (tables == 0)
+    return last == 0;
+  return tables == 2 && ask(db, "SELECT count(*) FROM b") <= 4 &&
+         ask(db, "SELECT coalesce(max(key), 0) FROM b") == last &&
+         ask(db, "SELECT count(*) FROM b WHERE value <> key") == 0;
+}
+
 /* After a failure: whether all is right. The tables may not be there yet. */
 static int check_file(void) {
   sqlite3 *db = connect_to_file();
@@ -333,7 +350,7 @@ static int check_file(void) {
   if (tables == 3) {
     sqlite3_int64 last = ask(db, "SELECT coalesce(max(value), 0) FROM k WHERE key = 'last'");
     fine = differences(db) == 0 && last >= atomic_load(acknowledged) &&
-           ask(db, "SELECT count(*) FROM n WHERE key = 'last'") <= 1;
+           ask(db, "SELECT count(*) FROM n WHERE key = 'last'") <= 1 && bounded_is_right(db, last);
   } else {
     fine = fine && atomic_load(acknowledged) == 0;
   }

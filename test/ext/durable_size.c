@@ -3,7 +3,8 @@
 **
 ** Looks for: a file that takes more than 2.75 times the live bytes and 1 MiB, counted in pages; more than 1.7 times as
 ** many bytes written to the log as the changes alone would take, or any more for entries that are only added; in each
-** of the ways of writing below, above all where values come back to what they were, so that old rows look alive.
+** of the ways of writing below, above all where values come back to what they were, so that old rows look alive, and
+** where a bound evicts.
 **
 ** Usage: durable_size [transactions]     of each way; default 4000
 ** Environment: SEED; WALMAP_SO is the extension (default ./walmap)
@@ -20,12 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KEYS = 8000, ROWS = 20, VALUE = 400, LONGEST = 20000, EACH = 20, WARM_UP = 2 * KEYS / ROWS };
+enum { KEYS = 8000, MOST = 4000, ROWS = 20, VALUE = 400, LONGEST = 20000, EACH = 20, WARM_UP = 2 * KEYS / ROWS };
 
 static const char *extension = "./walmap";
 static char file[96];
 static sqlite3 *db;
-static sqlite3_stmt *put, *removal, *rows_after;
+static sqlite3_stmt *put, *removal, *lookup, *rows_after;
 static uint64_t state;
 static long failures;
 
@@ -78,12 +79,14 @@ static void open_file(void) {
   must("PRAGMA synchronous = off; PRAGMA journal_mode = wal; CREATE VIRTUAL TABLE IF NOT EXISTS kv USING walmap");
   put = prepare("REPLACE INTO kv VALUES(?1, ?2)");
   removal = prepare("DELETE FROM kv WHERE key = ?1");
+  lookup = prepare("SELECT value FROM kv WHERE key = ?1");
   rows_after = prepare("SELECT ifnull(max(seq), ?1), total(length(block)) FROM kv_log WHERE seq > ?1");
 }
 
 static void close_file(void) {
   sqlite3_finalize(put);
   sqlite3_finalize(removal);
+  sqlite3_finalize(lookup);
   sqlite3_finalize(rows_after);
   if (sqlite3_close(db) != SQLITE_OK)
     exit(2);
@@ -166,6 +169,19 @@ static void same_key_again(int t) {
   set(key, other);
 }
 
+/* To a table that holds MOST of them: about three in four evict another one. */
+static void add_to_full(int t) { set(pick(2 * KEYS), 2 + t); }
+
+/* Before it adds one, it looks up some of those that are looked up time and again. */
+static void use_and_add(int t) {
+  for (int i = 0; i < 4; i++) {
+    sqlite3_bind_int(lookup, 1, pick(MOST / 2));
+    (void)sqlite3_step(lookup);
+    sqlite3_reset(lookup);
+  }
+  set(pick(4) == 0 ? pick(MOST / 2) : pick(2 * KEYS), 2 + t);
+}
+
 static void undone(int t) {
   int key = pick(KEYS), value = world.present[key];
   double changes = world.changes;
@@ -224,6 +240,7 @@ typedef struct way {
   double amplification;
   bool reopen; /* now and then: the map is the replay of the log then, and its entries are as new */
   int rows;    /* changes of a transaction; 0: ROWS, and all keys are there at the beginning */
+  int bound;   /* max_entries, MOST; 0: none */
 } way;
 
 static const way ways[] = {
@@ -243,6 +260,8 @@ static const way ways[] = {
     {"any size, one by one", any_size, 1.7, true, 1},
     {"any size, by threes", any_size, 1.7, false, 3},
     {"restored now and then", restored, 1.7, false, 1},
+    {"new entries in a full table", add_to_full, 1.7, true, 0, MOST},
+    {"the same, while some are used", use_and_add, 1.7, false, 0, MOST},
 };
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -272,7 +291,8 @@ static void look_at_file(void) {
   world.most = part > world.most ? part : world.most;
 }
 
-static bool is_right(void) {
+/* Of a table with a bound each entry may be absent. */
+static bool is_right(const way *w) {
   sqlite3_stmt *statement = prepare("SELECT key, CAST(substr(value, 1, 10) AS INTEGER) FROM kv");
   int expected = 0, n = 0;
   for (int key = 0; key < 2 * KEYS; key++)
@@ -283,13 +303,14 @@ static bool is_right(void) {
     fine &= world.present[sqlite3_column_int(statement, 0)] == sqlite3_column_int(statement, 1);
   }
   sqlite3_finalize(statement);
-  return fine && n == expected;
+  return fine && (w->bound == 0 ? n == expected : n == w->bound);
 }
 
 static void run_way(const way *w, int transactions) {
   memset(&world, 0, sizeof world);
   open_file();
-  must("DROP TABLE kv; VACUUM; CREATE VIRTUAL TABLE kv USING walmap");
+  must(w->bound == 0 ? "DROP TABLE kv; VACUUM; CREATE VIRTUAL TABLE kv USING walmap"
+                     : "DROP TABLE kv; VACUUM; CREATE VIRTUAL TABLE kv USING walmap(max_entries=4000)");
   const int rows = w->rows > 0 ? w->rows : ROWS;
   transactions = w->change == append ? KEYS / ROWS : w->rows > 0 ? 3 * transactions : transactions;
   for (int t = 0; t < transactions; t++) {
@@ -310,10 +331,10 @@ static void run_way(const way *w, int transactions) {
   double amplification = world.written / world.changes;
   judge(world.most <= 1, w, "the file is larger than 2.75 x live + 1 MiB");
   judge(amplification <= w->amplification + .05, w, "more was written than allowed");
-  judge(is_right(), w, "an entry is wrong");
+  judge(is_right(w), w, "an entry is wrong");
   close_file();
   open_file();
-  judge(is_right(), w, "an entry is wrong when the file is opened again");
+  judge(is_right(w), w, "an entry is wrong when the file is opened again");
   judge(number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'") == 1, w, "integrity_check");
   close_file();
   printf("%-30s file at most %.2f of the bound, write amplification %.2f\n", w->name, world.most, amplification);
