@@ -34,7 +34,9 @@ enum {
   FIRST_FLAG = 20000,
 };
 
-static long failures; /* over all modes */
+/* Over all modes: failures, and what was done of each kind. */
+enum { KINDS = 4 };
+static long failures, done[KINDS];
 
 /* What the processes tell one another. */
 typedef struct board {
@@ -365,9 +367,9 @@ static void one_mode(char *program, const char *mode, int seconds, int kills) {
     increments += atomic_load(&told->acknowledged[i]);
   long reads = atomic_load(&told->reads), transactions = atomic_load(&told->transactions);
   long flags = atomic_load(&told->flags);
-  bool idle = reads == 0 || transactions == 0 || increments == 0 || flags == 0;
-  if (idle)
-    complain("nothing happened", NULL);
+  const long all[KINDS] = {transactions, increments, flags, reads};
+  for (int i = 0; i < KINDS; i++)
+    done[i] += all[i];
   failures += atomic_load(&told->failures);
   printf("%s: %d kills, %ld transfers, %ld increments, %ld changes of flags, %ld reads, %ld failures\n", mode, kills,
          transactions, increments, flags, reads, atomic_load(&told->failures));
@@ -389,6 +391,8 @@ int main(int argc, char **argv) {
     one_mode(argv[0], modes[i], seconds, 0);
     one_mode(argv[0], modes[i], seconds, kills);
   }
+  for (int i = 0; i < KINDS; i++)
+    failures += done[i] == 0; /* some kind of change, or reading, has not been tried */
   printf("%d passed, %ld failed\n", 4 - (failures > 0), failures);
   return failures > 0;
 }
