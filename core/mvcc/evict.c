@@ -2,7 +2,8 @@
 #include "mvcc/evict.h"
 #include "mvcc/write.h"
 
-enum { NEWEST = 8 }; /* an eighth */
+enum { NEWEST = 8 };         /* an eighth */
+enum { MOST_PASSED = 2048 }; /* records that are no entries */
 
 /* The hand comes to the segment's begin. How many bytes lie behind it changes with later writes: a hint will do. */
 static void enter(walmap__hand *hand, walmap__segment *segment) {
@@ -17,16 +18,24 @@ static bool is_at_newest(const walmap__generation *g, const walmap__hand *hand, 
   return (hand->behind + used - hand->offset) * NEWEST <= g->log.bytes - g->dead;
 }
 
+/* This segment, or the next one of which something is alive. NULL: there is none. */
+static walmap__segment *alive_from(walmap__segment *s) {
+  while (s && s->dead_bytes == walmap__segment_used(s))
+    s = walmap__segment_next(s);
+  return s;
+}
+
 /* A search goes round the log up to four times: twice as the policy says, then past the newest eighth too. */
 typedef struct search {
   uint64_t before;
   int rounds;
+  uint32_t passed; /* records that are no entries */
 } search;
 
 enum { BY_POLICY = 2, ROUNDS = 4 };
 
 static bool start_again(walmap__generation *g, search *search) {
-  walmap__segment *first = walmap__log_first(&g->log);
+  walmap__segment *first = alive_from(walmap__log_first(&g->log));
   enter(&g->hand, first);
   return first && ++search->rounds < ROUNDS;
 }
@@ -42,7 +51,7 @@ static bool reach_record(walmap__generation *g, search *search) {
     if (beyond || (search->rounds < BY_POLICY && is_at_newest(g, hand, used)))
       hand->segment = NULL;
     else if (hand->offset == used || hand->segment->dead_bytes == used)
-      enter(hand, walmap__segment_next(hand->segment));
+      enter(hand, alive_from(walmap__segment_next(hand->segment)));
     else
       return true;
   }
@@ -74,6 +83,7 @@ static bool find_entry(walmap__generation *g, search *search, walmap__write *w) 
       return true;
     }
     hand->offset += walmap__record_size(record, meta);
+    search->passed++;
   }
   return false;
 }
@@ -100,12 +110,12 @@ int walmap__evict_one(walmap__shard *shard, uint64_t before, walmap__listener li
   walmap__generation *g = walmap__shard_generation(shard);
   if (!g || g->len == 0)
     return WALMAP_NOTFOUND;
-  search search = {before, 0};
+  search search = {.before = before};
   walmap__write w = {.shard = shard, .generation = g};
   for (;;) {
     if (!find_entry(g, &search, &w))
       return WALMAP_NOTFOUND;
-    if (*looks == 0 || !walmap__slot_is_visited(&w.slot))
+    if (*looks == 0 || search.passed >= MOST_PASSED || !walmap__slot_is_visited(&w.slot))
       break;
     --*looks;
     walmap__slot_forget_visit(w.slot.bucket, w.slot.slot);

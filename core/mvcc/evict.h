@@ -14,7 +14,8 @@
 ** The queue is the shard's log, as compaction keeps its order: so no entry needs links. The marks are bits in the index
 ** (index.h). The hand turns back at the newest eighth of what is alive, as otherwise it would meet entries that had no
 ** time to be visited ("shift" in test/bench/README.md). After 256 entries that were visited it takes the next one,
-** visited or not, so that a write has bounded work.
+** visited or not, so that a write has bounded work. So it does after 2,048 records that are no entries: there are so
+** many where a reader of an old state keeps them from being compacted. Segments without entries cost it nothing.
 **
 ** What evictions keep (E2). An eviction is a removal like any other: a tombstone, written by the holder of the shard
 ** lock, and committed in one step with what made it necessary, or in a step of its own right after that

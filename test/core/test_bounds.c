@@ -871,6 +871,46 @@ static void memory_stays_within(void **unused) {
   }
 }
 
+static _Atomic uint64_t visits_forgotten;
+
+static void count_forgotten(const char *point) {
+  if (strcmp(point, "evict: visit forgotten") == 0)
+    atomic_fetch_add(&visits_forgotten, 1);
+}
+
+/*
+** Between entries lie many dead records, which a reader keeps: the hand does not pass over hundreds of entries, and the
+** dead ones with them, to find one that was not visited.
+*/
+static void the_hand_has_a_budget(void **unused) {
+  (void)unused;
+  enum { ENTRIES = 1000, DEAD = 100, MOST = 100 }; /* segments without entries take nothing of the budget */
+  walmap *map = open_map(bounded(1, ENTRIES, 0));
+  walmap_state *state;
+  MUST_OK(walmap_state_new(map, &state));
+  MUST_OK(walmap_state_begin(state));
+  for (uint32_t i = 1; i < ENTRIES; i++) {
+    MUST_OK(set(map, i, i));
+    for (uint32_t dead = 0; dead < DEAD; dead++)
+      MUST_OK(set(map, 0, dead));
+  }
+  uint64_t most = 0;
+  for (uint32_t i = ENTRIES; i < ENTRIES + 100; i++) {
+    for (uint32_t key = 0; key < i; key++)
+      (void)get(map, key);
+    atomic_store(&visits_forgotten, 0);
+    atomic_store(&walmap__yield_hook, count_forgotten);
+    MUST_OK(set(map, i, i));
+    atomic_store(&walmap__yield_hook, (walmap__yield_fn)NULL);
+    most = atomic_load(&visits_forgotten) > most ? atomic_load(&visits_forgotten) : most;
+    assert_true(walmap_len(map) <= ENTRIES);
+  }
+  assert_in_range(most, 1, MOST);
+  walmap_state_free(state);
+  verify(map);
+  walmap_close(map);
+}
+
 static void an_image_beyond_the_bound(void **unused) {
   (void)unused;
   walmap *from = open_map(bounded(4, 0, 0));
@@ -1205,6 +1245,7 @@ int main(void) {
       cmocka_unit_test(a_long_entry_after_a_short_one),
       cmocka_unit_test(as_the_model_says),
       cmocka_unit_test(memory_stays_within),
+      cmocka_unit_test(the_hand_has_a_budget),
       cmocka_unit_test(an_image_beyond_the_bound),
       cmocka_unit_test(memory_after_a_large_image),
       cmocka_unit_test(a_full_map_takes_its_own_image),

@@ -3,7 +3,7 @@
 **
 ** Statements that work on some 20 MiB within one call, where SQLite runs no opcode of its own: images, restores,
 ** changes, compaction, scans that skip, a checkpoint, and the opening of a durable table. A progress handler counts how
-** often it is asked: as often as the work is long. Then it ends the statement at its first, its middle and its last
+** often it is asked: as often as the work is long. Then it ends the statement at its first, its middle and a late
 ** call, in two ways: by its result, and by sqlite3_interrupt; after that it may be asked once more at most. So what
 ** passes between an interrupt and the end is bounded by work, whatever the clock says. The statement has changed
 ** nothing then, and succeeds afterwards.
@@ -73,7 +73,7 @@ static const char *const setup_of_unseen =
                "CREATE VIRTUAL TABLE temp.expired USING walmap(shards=2, auto_compact=0);" ROWS(
                    80000) "INSERT INTO expired(key, value, expires) SELECT i, " LONG_VALUE ", 1 FROM c;";
 static const char *const setup_of_kept = "CREATE VIRTUAL TABLE temp.kept_rows USING walmap(map='kept', ordered=1);";
-static const char *const fill_kept = ROWS(40000) "INSERT INTO kept_rows SELECT i, i FROM c";
+static const char *const fill_kept = ROWS(60000) "INSERT INTO kept_rows SELECT i, i FROM c";
 
 #define FILE_OF_IMAGE "SELECT walmap_snapshot_file('kv', '" IMAGE_FILE "')"
 
