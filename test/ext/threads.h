@@ -1,5 +1,5 @@
 /*
-** threads.h - threads that each have a connection: what stress.c, soak.c, embedding.c and deadlock.c share
+** threads.h - threads that each have a connection: what stress.c, soak.c, deadlock.c and host_kit.h share
 */
 #ifndef THREADS_H
 #define THREADS_H
