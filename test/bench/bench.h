@@ -125,17 +125,17 @@ static inline uint32_t *order_shuffled(uint32_t n, uint64_t seed) {
 }
 
 /*
-** n draws from a Zipfian distribution over n numbers, exponent 0.99, the frequent ones spread over the range: by
-** inversion of the cumulated weights, so that it is the distribution itself and no approximation of it.
+** n draws from a Zipfian distribution over the numbers below `numbers`, 0 the most frequent: by inversion of the
+** cumulated weights, so that it is the distribution itself and no approximation of it.
 */
-static inline uint32_t *order_zipf(uint32_t n, uint64_t seed) {
-  uint32_t *order = must_alloc(n * sizeof *order), *spread = order_shuffled(n, seed + 1);
-  double *cumulated = must_alloc(n * sizeof *cumulated), sum = 0;
-  for (uint32_t i = 0; i < n; i++)
-    cumulated[i] = sum += pow(i + 1.0, -0.99);
+static inline uint32_t *draw_zipf(uint32_t numbers, uint32_t n, double exponent, uint64_t seed) {
+  double *cumulated = must_alloc(numbers * sizeof *cumulated), sum = 0;
+  uint32_t *drawn = must_alloc(n * sizeof *drawn);
+  for (uint32_t i = 0; i < numbers; i++)
+    cumulated[i] = sum += pow(i + 1.0, -exponent);
   for (uint32_t i = 0; i < n; i++) {
     double at = (double)(random_next(&seed) >> 11) * 0x1p-53 * sum;
-    uint32_t low = 0, high = n - 1;
+    uint32_t low = 0, high = numbers - 1;
     while (low < high) {
       uint32_t middle = low + (high - low) / 2;
       if (cumulated[middle] < at)
@@ -143,9 +143,17 @@ static inline uint32_t *order_zipf(uint32_t n, uint64_t seed) {
       else
         high = middle;
     }
-    order[i] = spread[low];
+    drawn[i] = low;
   }
   free(cumulated);
+  return drawn;
+}
+
+/* n draws from such a distribution over n numbers, exponent 0.99, the frequent ones spread over the range. */
+static inline uint32_t *order_zipf(uint32_t n, uint64_t seed) {
+  uint32_t *spread = order_shuffled(n, seed + 1), *order = draw_zipf(n, n, 0.99, seed);
+  for (uint32_t i = 0; i < n; i++)
+    order[i] = spread[order[i]];
   free(spread);
   return order;
 }

@@ -34,27 +34,6 @@ typedef struct trace {
   uint32_t *at;
 } trace;
 
-static uint32_t *draw_zipf(uint32_t keys, uint32_t n, double exponent, uint64_t seed) {
-  double *cumulated = must_alloc(keys * sizeof *cumulated), sum = 0;
-  uint32_t *at = must_alloc(n * sizeof *at);
-  for (uint32_t i = 0; i < keys; i++)
-    cumulated[i] = sum += pow(i + 1.0, -exponent);
-  for (uint32_t i = 0; i < n; i++) {
-    double u = (double)(random_next(&seed) >> 11) * 0x1p-53 * sum;
-    uint32_t low = 0, high = keys - 1;
-    while (low < high) {
-      uint32_t middle = low + (high - low) / 2;
-      if (cumulated[middle] < u)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    at[i] = low;
-  }
-  free(cumulated);
-  return at;
-}
-
 static trace zipf_trace(uint32_t keys, uint32_t n, double exponent) {
   trace t = {"", keys, n, draw_zipf(keys, n, exponent, 1)};
   snprintf(t.name, sizeof t.name, "Zipf %.1f", exponent);

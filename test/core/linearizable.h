@@ -151,4 +151,24 @@ static inline void set_random_times(action *history, uint64_t *random) {
   }
 }
 
+/* A history by hand, which has an explanation, or has none. */
+#define EXPLAINED(...) assert_null(unexplained((const action[]){__VA_ARGS__}, COUNT(__VA_ARGS__)))
+#define REFUSED(...) assert_non_null(unexplained((const action[]){__VA_ARGS__}, COUNT(__VA_ARGS__)))
+#define COUNT(...) (sizeof((const action[]){__VA_ARGS__}) / sizeof(action))
+
+/* The check and all orders must be of one opinion about short histories, which `make` makes at random. */
+static inline void check_beside_all_orders(void (*make)(action *history, uint64_t *random), uint64_t random) {
+  uint32_t explained = 0, refused = 0;
+  for (int i = 0; i < 20000 / SLOWDOWN; i++) {
+    action history[SHORT];
+    make(history, &random);
+    bool fits = some_order_fits(history, (1u << SHORT) - 1, AT_FIRST);
+    assert_int_equal(unexplained(history, SHORT) == NULL, fits);
+    explained += fits;
+    refused += !fits;
+  }
+  printf("  %u explained, %u refused\n", explained, refused);
+  assert_true(explained > 100 && refused > 100);
+}
+
 #endif

@@ -15,10 +15,6 @@ static uint64_t the_seed;
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The checker: histories by hand                                                                                     */
 
-#define EXPLAINED(...) assert_null(unexplained((const action[]){__VA_ARGS__}, COUNT(__VA_ARGS__)))
-#define REFUSED(...) assert_non_null(unexplained((const action[]){__VA_ARGS__}, COUNT(__VA_ARGS__)))
-#define COUNT(...) (sizeof((const action[]){__VA_ARGS__}) / sizeof(action))
-
 static void checker_by_hand(void **unused) {
   (void)unused;
   /* one after another */
@@ -64,18 +60,7 @@ static void make_short_history(action *history, uint64_t *random) {
 
 static void checker_beside_all_orders(void **unused) {
   (void)unused;
-  uint64_t random = the_seed;
-  uint32_t explained = 0, refused = 0;
-  for (int i = 0; i < 20000 / SLOWDOWN; i++) {
-    action history[SHORT];
-    make_short_history(history, &random);
-    bool fits = some_order_fits(history, (1u << SHORT) - 1, AT_FIRST);
-    assert_int_equal(unexplained(history, SHORT) == NULL, fits);
-    explained += fits;
-    refused += !fits;
-  }
-  printf("  %u explained, %u refused\n", explained, refused);
-  assert_true(explained > 100 && refused > 100);
+  check_beside_all_orders(make_short_history, the_seed);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
