@@ -8,7 +8,7 @@
 ** A record address (32 bits: segment id, offset in units of 4 bytes) says where a record lies; 0 is no address. An LSN
 ** (64 bits, units of 4 bytes) says when the record was written: LSNs only grow, and records that a reader could mix up
 ** never share one. LSN = the segment's first_lsn + offset. Because the two are different things, ids can be reused, and
-** compaction can copy the live records of a run of segments into a new segment that covers the same LSNs (compact.c).
+** compaction can copy the live records of a run of segments into a new segment that covers the same LSNs (compact.h).
 **
 ** A segment never moves once it is published. Segments grow with the log, from first_segment to 127 pages, so that an
 ** empty map is small and a large one has few. A larger record gets a segment of its own, in which no other record
@@ -59,9 +59,8 @@ typedef struct walmap__segment {
   size_t capacity;
   bool own_block; /* its bytes are a block of their own, and no run of pages */
   uint64_t first_lsn;
-  _Atomic size_t used; /* bytes */
-  _Atomic uint32_t
-      records; /* in them; stored after `used`, so a reader that loads it first gets no more than `used` has */
+  _Atomic size_t used;      /* bytes */
+  _Atomic uint32_t records; /* in them; stored after `used`: a reader that loads it first gets no more than that */
   _Atomic(struct walmap__segment *) next;
   struct walmap__segment *previous; /* for the holder of the lock only */
   uint32_t id;
@@ -69,8 +68,7 @@ typedef struct walmap__segment {
   _Atomic bool tagged; /* a record in it has a tag: its bytes are no image either, but compaction gains nothing */
   uint64_t dead_bytes; /* superseded, also by the running transaction: a hint for compaction; lock's holder only */
   _Atomic uint64_t least_expires; /* no record in it expires before that; 0: none does */
-  uint64_t
-      sealed_time; /* when it was sealed and committed, or listed; 0: not noted yet (compact.c); lock's holder only */
+  uint64_t sealed_time; /* when sealed and committed, or listed; 0: not noted yet (compact_run.c); lock's holder only */
 } walmap__segment;
 
 typedef struct walmap__segment_entry {

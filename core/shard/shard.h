@@ -31,7 +31,7 @@
 #include "shard/index.h"
 #include "sync/lock.h"
 
-/* A run of segments whose live records are being copied, a few at a time (compact.c). first NULL: there is no job. */
+/* A run of segments whose live records are copied, a few at a time (compact_job.c). first NULL: there is no job. */
 typedef struct walmap__job {
   walmap__segment *first, *last, *copy;
   walmap__segment *at;
@@ -87,9 +87,8 @@ typedef struct walmap__shard {
   bool defer_free; /* the transaction that holds the lock may hold pointers into unlinked memory */
 
   /* What each write changes. */
-  uint64_t
-      maintenance_debt; /* records written for which walmap__shard_maintain has not yet worked; long ones count more */
-  walmap__counter commits; /* beside the debt, whose line a commit writes anyway */
+  uint64_t maintenance_debt; /* records written for which maintenance has not yet worked; long ones count more */
+  walmap__counter commits;   /* beside the debt, whose line a commit writes anyway */
 
   walmap__limbo limbo;      /* unlinked since the last batch */
   walmap__retired *waiting; /* the last batch: freed when no reader is as old as waiting_time */
@@ -97,11 +96,10 @@ typedef struct walmap__shard {
   uint64_t waiting_bytes;      /* of the whole batch, though some of it may be freed already */
   const walmap__slot *held_by; /* the reader for whom the oldest garbage and memory wait; NULL: they wait for none */
   uint64_t compact_rest;       /* records that will be written until a run is looked for again, after a look in vain */
-  uint32_t
-      tended; /* number of the other shard whose maintenance was done last by writers of this one (maintenance.h) */
-  uint64_t others;           /* bytes: its part of the memory that is no log, when no reader held any (bounds.h) */
-  uint64_t counted;          /* entries of this shard in map->entries (bounds.h) */
-  uint64_t evicting;         /* entries that the running transaction has evicted */
+  uint32_t tended;   /* the other shard whose maintenance writers of this one did last: its number (maintenance.h) */
+  uint64_t others;   /* bytes: its part of the memory that is no log, when no reader held any (bounds.h) */
+  uint64_t counted;  /* entries of this shard in map->entries (bounds.h) */
+  uint64_t evicting; /* entries that the running transaction has evicted */
   walmap__counter evictions; /* that were committed */
   uint64_t horizon_clock;    /* X3: the map's time in ms that all readers are to reach; 0: none */
   uint64_t horizon_time;     /* of the epoch, when it was noted: they have, once no reader is as old */

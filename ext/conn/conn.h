@@ -82,7 +82,7 @@ struct wm_table {
   wm_attachment *attachment;
   char *schema, *name;       /* the schema as wm_conn_schema_name has it */
   struct wm_log *log;        /* statements on the table's shadow table, and what is known of it (durable/log.c) */
-  wm_database database;      /* in which a private table was last seen (schema.c) */
+  wm_database database;      /* in which a private table was last seen (database.c) */
   sqlite3_stmt *statement;   /* leads into xUpdate; kept while it does not run (call.c) */
   struct wm_call *call;      /* work that the next xUpdate of the table does instead of its own (call.c) */
   int calls;                 /* how many such calls are running, one inside the other: the table must stay */
