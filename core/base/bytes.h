@@ -113,4 +113,10 @@ static WALMAP__ALWAYS_INLINE bool walmap__has_nul(const uint8_t *at, size_t n) {
   return n > 0 && (at[0] == 0 || at[n / 2] == 0 || at[n - 1] == 0);
 }
 
+/* Compares byte by byte, a beginning before what goes on: < 0, 0 or > 0. Neither pointer may be NULL. */
+static inline int walmap__compare_bytes(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
+  int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+  return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
 #endif

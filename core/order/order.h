@@ -58,8 +58,7 @@
 #ifndef WALMAP_ORDER_H
 #define WALMAP_ORDER_H
 
-#include <string.h>
-
+#include "base/bytes.h"
 #include "base/interrupt.h"
 #include "sync/epoch.h"
 #include "walmap.h"
@@ -221,12 +220,6 @@ static inline void walmap__order_lock(pthread_mutex_t *mutex) {
 /* Fetches the record of a word: call it some words ahead. */
 static WALMAP__ALWAYS_INLINE void walmap__order_prefetch(const walmap__order *order, uint64_t word) {
   order->records.prefetch(walmap__order_log(order, word), walmap__word_address(word));
-}
-
-/* < 0, 0, > 0 */
-static inline int walmap__compare_bytes(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
-  int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
-  return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
 }
 
 #endif

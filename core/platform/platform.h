@@ -63,16 +63,17 @@ int64_t walmap__monotonic_now(void);   /* in ns, since some time in the past; it
 uint64_t walmap__coarse_now(void);     /* the same in ms, right to some ms, and cheap where the system can. Not 0 */
 uint64_t walmap__wall_clock_now(void); /* in ms since 1970, UTC */
 
-void walmap__sleep(int64_t ns); /* at least as long */
+void walmap__sleep(int64_t ns); /* for so long at least */
 void walmap__give_way(void);    /* lets another thread run that waits for this processor */
-size_t
-walmap__processors(void); /* that this thread may run on: a container or taskset may allow fewer than there are */
+
+/* How many processors this thread may run on: a container or taskset may allow fewer than there are. */
+size_t walmap__processors(void);
 
 /* Whether the processor and the system have AVX2. Cheap: it is asked once. */
 bool walmap__has_avx2(void);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* Conditions that wait until a time of walmap__monotonic_now; pthread_cond_signal, _broadcast, _destroy go with them */
+/* Conditions that wait until a time (ns) of walmap__monotonic_now; pthread_cond_signal, _broadcast, _destroy serve   */
 
 void walmap__condition_init(pthread_cond_t *condition);
 void walmap__condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t when);

@@ -1,15 +1,10 @@
 /* codec_compare.c - encoded keys and values compared, and the order of keys as bytes and as a number (codec.h) */
+#include "base/bytes.h"
 #include "base/compiler.h"
 #include "codec/codec.h"
 #include "codec/codec_number.h"
 
 #include <string.h>
-
-static int compare_bytes(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
-  size_t common = a_size < b_size ? a_size : b_size;
-  int order = common > 0 ? memcmp(a, b, common) : 0;
-  return order != 0 ? order : (a_size > b_size) - (a_size < b_size);
-}
 
 /* Compares two encoded numbers, each an integer or a real. */
 static int compare_numbers(bool a_is_int, const uint8_t *a, size_t a_size, bool b_is_int, const uint8_t *b,
@@ -31,7 +26,7 @@ int wm_codec_compare_keys(const void *a, size_t a_size, const void *b, size_t b_
   if (x[0] <= WM_KEY_REAL && y[0] <= WM_KEY_REAL)
     return compare_numbers(x[0] == WM_KEY_INT, x + 1, a_size - 1, y[0] == WM_KEY_INT, y + 1, b_size - 1);
   /* The tags rise in SQL's order of types. The NUL that ends text sorts a prefix first, as SQL does. */
-  return compare_bytes(x, a_size, y, b_size);
+  return walmap__compare_bytes(x, a_size, y, b_size);
 }
 
 /* Seven bytes as a number, the first the highest; zeros, the lowest bytes, behind their end. */
