@@ -283,12 +283,16 @@ bool walmap_cursor_next(walmap_cursor *c, walmap_entry *entry) {
   }
 }
 
+/* Not to be interrupted: a count that ends early would be a wrong one. */
 uint64_t walmap__state_count(walmap_state *s, uint32_t shard) {
   walmap_cursor c = {.state = s, .shard = shard};
   walmap_entry entry;
   uint64_t n = 0;
+  const walmap__interrupt interrupt = s->interrupt;
+  s->interrupt = (walmap__interrupt){0};
   while (walmap_cursor_next(&c, &entry) && c.shard == shard)
     n++;
+  s->interrupt = interrupt;
   return n;
 }
 

@@ -223,6 +223,29 @@ static void test_walk(void **unused) { (void)unused, sweep(true, walk, 8); }
 /* Several threads may do the work, of which the caller's alone asks: so often, or not at all. */
 static void test_restore(void **unused) { (void)unused, sweep(false, restore, 0); }
 
+/* A count has no result that could say that it was interrupted. It walks once two commits have followed the state. */
+static void test_count(void **unused) {
+  (void)unused;
+  enum { LEFT = 10 };
+  walmap *map = full_map(false);
+  walmap_state *state;
+  for (uint32_t i = 0; i < ENTRIES; i++)
+    MUST_OK(walmap_remove(map, &i, sizeof i));
+  for (uint32_t i = 0; i < LEFT; i++)
+    MUST_OK(walmap_set(map, &i, sizeof i, NULL, 0));
+  MUST_OK(walmap_state_new(map, &state));
+  MUST_OK(walmap_state_begin(state));
+  for (uint32_t i = LEFT; i < 100; i++)
+    MUST_OK(walmap_set(map, &i, sizeof i, NULL, 0));
+  walmap_state_set_interrupt(state, interrupt, NULL);
+  asked = 0;
+  answer_at = 1;
+  assert_int_equal(walmap_state_len(state), LEFT);
+  assert_int_equal(asked, 0);
+  walmap_state_free(state);
+  walmap_close(map);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_image),
@@ -236,6 +259,7 @@ int main(void) {
       cmocka_unit_test(test_evict),
       cmocka_unit_test(test_scan),
       cmocka_unit_test(test_walk),
+      cmocka_unit_test(test_count),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
