@@ -135,7 +135,7 @@ static void fetch_ahead(walmap_ordered_cursor *c, int32_t direction) {
 static void fetch_anew(walmap_ordered_cursor *c) { c->steps = c->steps > 1; }
 
 /* After a leaf of which the same call has passed over all keys: their records lie at random places. */
-static bool goes_on(walmap_ordered_cursor *c, uint32_t leaves) {
+static bool goes_past_leaf(walmap_ordered_cursor *c, uint32_t leaves) {
   enum { LEAF = WALMAP__LEAF_WORDS * 128 }; /* bytes of work */
   c->interrupted = leaves > 0 && walmap__interrupt_after(&c->state->interrupt, LEAF);
   return !c->interrupted;
@@ -149,7 +149,7 @@ bool walmap_ordered_next(walmap_ordered_cursor *c, walmap_entry *entry) {
         return true;
     }
     c->at = (int32_t)c->n;
-    if (!goes_on(c, leaves) || !enter_next_leaf(c))
+    if (!goes_past_leaf(c, leaves) || !enter_next_leaf(c))
       return false;
     fetch_anew(c);
   }
@@ -163,7 +163,7 @@ bool walmap_ordered_previous(walmap_ordered_cursor *c, walmap_entry *entry) {
         return true;
     }
     c->at = -1;
-    if (!goes_on(c, leaves) || !previous_leaf(c))
+    if (!goes_past_leaf(c, leaves) || !previous_leaf(c))
       return false;
     fetch_anew(c);
   }

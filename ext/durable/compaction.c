@@ -25,9 +25,9 @@
 SQLITE_EXTENSION_INIT3
 
 enum {
-  SLACK = 512 << 10, /* bytes of a log that are left alone */
-  LEAST = 64 << 10,  /* bytes of blocks that one pass removes */
-  MOST = 1 << 20,
+  SLACK = 512 << 10,     /* bytes of a log that are left alone */
+  PASS_LEAST = 64 << 10, /* bytes of blocks that one pass removes */
+  PASS_MOST = 1 << 20,
   FACTOR = 4, /* of what the transaction writes */
 };
 
@@ -145,8 +145,8 @@ int wm_compaction_some(wm_table *table) {
   if (after <= live / 2 * 5 + SLACK || journal->first > attachment->base.seq)
     return SQLITE_OK;
   uint64_t budget = FACTOR * own;
-  budget = budget < LEAST ? LEAST : budget;
-  return remove_oldest_rows(table, budget < MOST ? budget : MOST);
+  budget = budget < PASS_LEAST ? PASS_LEAST : budget;
+  return remove_oldest_rows(table, budget < PASS_MOST ? budget : PASS_MOST);
 }
 
 int wm_compaction_all(wm_table *table) {

@@ -31,7 +31,7 @@ typedef struct board {
 } board;
 
 static board *told;
-static long failures; /* over all modes */
+static long failures, commits, compared; /* over all modes: a slow machine does little in one */
 
 static void tell_on_board(bool create) {
   told = map_board(sizeof *told, create);
@@ -109,7 +109,7 @@ static void compare(uint64_t seq, uint64_t sum) {
 }
 
 static void look(sqlite3 *db) {
-  sqlite3_int64 version[2], entries[2], strange[2];
+  sqlite3_int64 version[2] = {0}, entries[2] = {0}, strange[2] = {0};
   if (!run(db, "BEGIN"))
     return;
   if (ask(db, "SELECT max(seq), 0 FROM k_log", version) &&
@@ -157,11 +157,14 @@ static int be_child(void) {
   return 0;
 }
 
-static void make_tables(const char *mode) {
+static void make_tables(const char *mode, const char *more) {
   sqlite3 *db = connect_to_file();
-  char *sql = sqlite3_mprintf("PRAGMA journal_mode = %s; CREATE VIRTUAL TABLE k USING walmap(max_entries=%d, shards=4);"
-                              "CREATE TABLE n(key PRIMARY KEY, value) WITHOUT ROWID",
-                              mode, MOST);
+  char *sql =
+      sqlite3_mprintf("PRAGMA journal_mode = %s; CREATE VIRTUAL TABLE k USING walmap(max_entries=%d, shards=4%s);"
+                      "CREATE TABLE n(key PRIMARY KEY, value) WITHOUT ROWID;"
+                      "WITH c(x) AS (VALUES(0) UNION ALL SELECT x + 1 FROM c WHERE x < %d)"
+                      " INSERT INTO n SELECT x, '0:' FROM c; INSERT INTO k SELECT * FROM n",
+                      mode, MOST, more, KEYS - 1);
   run(db, sql);
   sqlite3_free(sql);
   sqlite3_close(db);
@@ -171,20 +174,20 @@ static void one_mode(char *program, const char *mode, int milliseconds, int kill
   char template[] = "/tmp/walmap-bounds-XXXXXX";
   name_files(mkdtemp(template));
   tell_on_board(true);
-  make_tables(mode);
+  make_tables(mode, kills > 0 ? ", max_bytes=262144" : "");
   run_children(program, milliseconds, kills, &told->stop);
   sqlite3 *db = connect_to_file();
-  sqlite3_int64 entries[2];
+  sqlite3_int64 entries[2] = {0};
   look(db);
   if (ask(db, "SELECT count(*), (SELECT count(*) FROM n) FROM k", entries) && entries[0] < MOST / 2)
     complain("the table is not full", NULL);
   sqlite3_close(db);
-  long commits = atomic_load(&told->commits), compared = atomic_load(&told->compared);
-  if (commits == 0 || compared == 0)
-    complain("nothing happened", NULL);
+  commits += atomic_load(&told->commits);
+  compared += atomic_load(&told->compared);
   failures += atomic_load(&told->failures);
   printf("%s: %d kills, %ld commits, %ld looks, %ld of a version that another had seen, %ld failures\n", mode, kills,
-         commits, atomic_load(&told->looks), compared, atomic_load(&told->failures));
+         atomic_load(&told->commits), atomic_load(&told->looks), atomic_load(&told->compared),
+         atomic_load(&told->failures));
   munmap(told, sizeof *told);
   if (failures == 0)
     remove_folder();
@@ -197,12 +200,17 @@ int main(int argc, char **argv) {
     return be_child();
   }
   int seconds = argc > 1 ? atoi(argv[1]) : 2, kills = argc > 2 ? atoi(argv[2]) : 30;
-  seed = getenv("SEED") != NULL ? strtoull(getenv("SEED"), NULL, 10) : (uint64_t)time(NULL);
+  const char *given = getenv("SEED");
+  seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
   printf("seed %llu (repeat with SEED=)\n", (unsigned long long)seed);
   static const char *const modes[] = {"wal", "delete"};
   for (int i = 0; i < 2; i++) {
     one_mode(argv[0], modes[i], seconds * 1000, 0);
     one_mode(argv[0], modes[i], kills * BETWEEN_KILLS, kills);
+  }
+  if (commits == 0 || compared == 0) {
+    printf("FAILED: nothing happened\n");
+    failures++;
   }
   printf("%d passed, %ld failed\n", 4 - (failures > 0), failures);
   return failures > 0;
