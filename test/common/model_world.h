@@ -289,7 +289,8 @@ static inline void single_operation(world *w, uint32_t key, uint32_t next) {
     if (kept_out(w, result, NULL, key))
       return;
     MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
-    w->committed[key] = 0;
+    if (old) /* what has expired stays until it is noticed */
+      w->committed[key] = 0;
     return;
   case 4:
     result = told ? walmap_set_if_absent_expiring(w->map, k.at, k.len, v.at, v.len, expires, &done)
@@ -411,6 +412,9 @@ static inline void step_write(world *w, party *p) {
     if (kept_out(w, result, p, key))
       return;
     MUST_RESULT(result, old ? WALMAP_OK : WALMAP_NOTFOUND);
+    touch(p, key);
+    if (!old)
+      return;
     p->now.version[key] = 0;
   } else if (what == 1) {
     trace(w, "txn %d: touch %u, %llu", number_of(w, p), key, (unsigned long long)told);
