@@ -43,7 +43,7 @@ void wm_function_position(sqlite3_context *context, int argc, sqlite3_value **ar
   if (result == WALMAP_OK)
     wm_functions_result_image(context, "walmap_position", position, size, "");
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /* walmap_wait([t,] position, ms). The connection is the caller's meanwhile, as in any statement. */
@@ -70,7 +70,7 @@ void wm_function_wait(sqlite3_context *context, int argc, sqlite3_value **argv) 
   else if (result == WALMAP_CORRUPT || result == WALMAP_GONE)
     wm_functions_fail(context, wm_error_code(result), sqlite3_mprintf("%s: %s", function, why.text));
   else if (result != WALMAP_NOTFOUND)
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /*
@@ -104,7 +104,7 @@ void wm_function_changes(sqlite3_context *context, int argc, sqlite3_value **arg
   else if (result == WALMAP_CORRUPT || result == WALMAP_GONE)
     wm_functions_fail(context, wm_error_code(result), sqlite3_mprintf("%s: %s", function, why.text));
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -146,7 +146,7 @@ void wm_function_snapshot_file(sqlite3_context *context, int argc, sqlite3_value
   else if (result == WALMAP_IO)
     fail_path(context, function, path, out.error);
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

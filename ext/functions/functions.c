@@ -23,6 +23,29 @@ void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
   sqlite3_result_error_code(context, rc); /* keeps the text, or sets SQLite's own */
 }
 
+void wm_functions_result(sqlite3_context *context, int result, wm_table *table) {
+  if (result != -SQLITE_CORRUPT_VTAB) {
+    wm_error_result(context, result, table);
+    return;
+  }
+  char *damage = wm_error_text(result, table->name, table->attachment), *err = NULL;
+  wm_table *now = table;
+  wm_table_retain(table);
+  int rc = wm_resolve_present(&now, &err); /* the failure has made SQLite read the schema again */
+  if (rc == SQLITE_OK && now->attachment == table->attachment) {
+    rc = -result;
+    err = damage;
+    damage = NULL;
+  } else if (rc == SQLITE_OK) {
+    rc = SQLITE_ERROR;
+    err = sqlite3_mprintf(WM_MODULE ": %s: another process has made this table anew; run the statement again",
+                          table->name);
+  }
+  wm_table_release(table);
+  sqlite3_free(damage);
+  wm_functions_fail(context, rc, err);
+}
+
 /*
 ** Whether the argument, which is not the table's name, is the name of the table: then it was meant as that, as a rule,
 ** and another argument was forgotten.
@@ -101,7 +124,7 @@ static void get(sqlite3_context *context, int argc, sqlite3_value **argv) {
   if (result == WALMAP_OK)
     wm_codec_result_value(context, &entry, wm_read_state_destructor(pin));
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /* walmap_len([t]): the entries of the state that the statement reads (T2), with the transaction's changes (T4). */
@@ -114,7 +137,7 @@ static void len(sqlite3_context *context, int argc, sqlite3_value **argv) {
   if (result == WALMAP_OK)
     sqlite3_result_int64(context, (int64_t)n);
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /* walmap_size([t]), walmap_reclaimable([t]): of the present log, not of the state that the statement reads. */
@@ -126,7 +149,7 @@ static void figure(sqlite3_context *context, int argc, sqlite3_value **argv, uin
   wm_attachment *attachment = table->attachment;
   int result = wm_durable_refresh(table);
   if (result != WALMAP_OK) {
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
     return;
   }
   sqlite3_result_int64(

@@ -30,6 +30,13 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
 void wm_functions_fail(sqlite3_context *context, int rc, char *err);
 
 /*
+** Sets the error of a WALMAP code, as wm_error_result does. When another process has dropped or renamed a durable
+** table, functions still know it until SQLite reads the schema again, and find no shadow table: that is an error about
+** the table's name, and no damage.
+*/
+void wm_functions_result(sqlite3_context *context, int result, wm_table *table);
+
+/*
 ** Takes an image over as the result, or fails because it is longer than the connection allows; frees it in both cases.
 ** `hint` ends the error's text.
 */

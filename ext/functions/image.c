@@ -62,7 +62,7 @@ void wm_function_snapshot(sqlite3_context *context, int argc, sqlite3_value **ar
     wm_functions_result_image(context, "walmap_snapshot", image, size,
                               "; walmap_snapshot_file and walmap_chunks can take it");
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

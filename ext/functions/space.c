@@ -60,7 +60,7 @@ void wm_function_compact(sqlite3_context *context, int argc, sqlite3_value **arg
   if (result == WALMAP_OK)
     wm_functions_result_image(context, function, image, size, hint);
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 /*
@@ -78,7 +78,7 @@ void wm_function_reclaim(sqlite3_context *context, int argc, sqlite3_value **arg
   if (result == WALMAP_OK)
     sqlite3_result_int64(context, before > after ? (int64_t)(before - after) : 0);
   else
-    wm_error_result(context, result, table);
+    wm_functions_result(context, result, table);
 }
 
 static int do_clear(void *ctx, wm_table *table, char **err) {
@@ -113,7 +113,14 @@ void wm_function_clear(sqlite3_context *context, int argc, sqlite3_value **argv)
     sqlite3_result_int64(context, (int64_t)removed);
 }
 
+static int refuse_volatile(const wm_table *table, char **err) {
+  *err = sqlite3_mprintf("walmap_checkpoint: %s is not durable: it has nothing in a file", table->name);
+  return *err == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
 static int do_checkpoint(void *ctx, wm_table *table, char **err) {
+  if (!wm_durable_is(table)) /* another process has made it anew */
+    return refuse_volatile(table, err);
   int result = wm_durable_checkpoint(table, ctx);
   return result == WALMAP_OK ? SQLITE_OK : wm_call_failed(table, result, err);
 }
@@ -125,12 +132,7 @@ void wm_function_checkpoint(sqlite3_context *context, int argc, sqlite3_value **
   char *err;
   if (table == NULL)
     return;
-  if (!wm_durable_is(table)) {
-    wm_functions_fail(context, SQLITE_ERROR,
-                      sqlite3_mprintf("walmap_checkpoint: %s is not durable: it has nothing in a file", table->name));
-    return;
-  }
-  int rc = wm_call_write(table, do_checkpoint, &bytes, &err);
+  int rc = wm_durable_is(table) ? wm_call_write(table, do_checkpoint, &bytes, &err) : refuse_volatile(table, &err);
   if (rc != SQLITE_OK)
     wm_functions_fail(context, rc, err);
   else
