@@ -8,7 +8,8 @@
 ** or from then on, for N = 1, 2, 3, ... until it runs through without having met it. After each failure the map must be
 ** as before the statement, or as after it when the statement succeeded; a second run without failures must do the rest.
 ** Where a statement on a durable table fails within a transaction that commits all the same, the file must have what
-** the connection showed. (The core's allocations fail in test/core/test_oom.c.)
+** the connection showed. A copy of the file in memory has its rows or no memory, but is never an empty table. (The
+** core's allocations fail in test/core/test_oom.c.)
 */
 #define _GNU_SOURCE /* mkdtemp */
 #include <sqlite3.h>
@@ -324,6 +325,54 @@ static long test_within(const char *extension, const char *statement) {
   return n - 1;
 }
 
+/* An SQLite code. */
+static int count_entries(sqlite3 *db, int *n) {
+  sqlite3_stmt *query = NULL;
+  int rc = sqlite3_prepare_v2(db, "SELECT count(*) FROM kv", -1, &query, NULL);
+  if (rc == SQLITE_OK && sqlite3_step(query) == SQLITE_ROW)
+    *n = sqlite3_column_int(query, 0);
+  int finished = sqlite3_finalize(query);
+  return rc != SQLITE_OK ? rc : finished;
+}
+
+/* One failure at the first use of a copy. False: it was used without having met it. */
+static bool fail_in_copy(const char *extension, sqlite3 *file, long n, int expected) {
+  static const char use[] = "a copy in memory";
+  int entries = -1;
+  sqlite3 *copy = reopen_connection(extension);
+  sqlite3_backup *backup = sqlite3_backup_init(copy, "main", file, "main");
+  judge(backup != NULL && sqlite3_backup_step(backup, -1) == SQLITE_DONE, "no backup", use, n, copy);
+  sqlite3_backup_finish(backup);
+  was_hit = false;
+  countdown = n;
+  int rc = count_entries(copy, &entries);
+  countdown = 0;
+  bool is_hit = was_hit;
+  judge(rc == SQLITE_OK ? entries == expected : is_hit && rc == SQLITE_NOMEM, "another content", use, n, copy);
+  judge(count_entries(copy, &entries) == SQLITE_OK && entries == expected, "another content later", use, n, copy);
+  judge(sqlite3_close(copy) == SQLITE_OK, "a connection that does not close", use, n, NULL);
+  return is_hit;
+}
+
+/* Of a durable table's file. */
+static long test_copy(const char *extension) {
+  long failures = 0;
+  int expected = 0;
+  sqlite3 *file = open_connection(extension);
+  judge(count_entries(file, &expected) == SQLITE_OK && expected > 0, "no rows", "a copy in memory", 0, file);
+  database = ":memory:";
+  for (int kind = 0; kind < 2; kind++) {
+    for_ever = kind == 1;
+    long n = 1;
+    while (n < 100000 && fail_in_copy(extension, file, n, expected))
+      n++;
+    failures += n - 1;
+  }
+  database = DATABASE_FILE;
+  sqlite3_close(file);
+  return failures;
+}
+
 int main(void) {
   const char *extension = extension_path();
   long failures = 0;
@@ -340,6 +389,7 @@ int main(void) {
     failures += test_statement(extension, durable_statements[i]);
   for (size_t i = 0; i < sizeof durable_within / sizeof durable_within[0]; i++)
     failures += test_within(extension, durable_within[i]);
+  failures += test_copy(extension);
   for (size_t i = 0; i < sizeof schema_changes / sizeof schema_changes[0]; i++)
     failures += test_statement(extension, schema_changes[i]);
   beginning = bounded;
