@@ -100,7 +100,7 @@ uint64_t wm_block_chain(uint64_t seq, const void *block, size_t size) { return w
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Pages                                                                                                              */
 
-enum { PAGE = 4096, LEAF = 4088, LEAST = 489, MOST = 4061, OVERFLOW = 4092 };
+enum { PAGE = 4096, LEAF = 4088, LEAST_LOCAL = 489, MOST_LOCAL = 4061, OVERFLOW_PAGE = 4092 };
 
 /* What a row takes: bytes of its leaf, and overflow pages. */
 typedef struct row_pages {
@@ -109,18 +109,18 @@ typedef struct row_pages {
 
 /*
 ** A payload has the block, the chain and four numbers: its header's length and the columns' types. In the leaf are also
-** its length, seq, and 2 bytes of the cell's place. Of a payload that does not fit into
-** a leaf, what a number of overflow pages leaves over is there, if that much is allowed, and LEAST otherwise.
+** its length, seq, and 2 bytes of the cell's place. Of a payload that does not fit into a leaf, what a number of
+** overflow pages leaves over is there, if that much is allowed, and LEAST_LOCAL otherwise.
 */
 static row_pages pages_of_row(uint64_t seq, size_t size) {
   enum { CHAIN = 8, ONE_BYTE_NUMBERS = 3, PLACE = 2 };
   uint64_t payload = (uint64_t)size + CHAIN + ONE_BYTE_NUMBERS + length_size(2 * (uint64_t)size + 12), local = payload;
-  if (payload > MOST)
-    local = LEAST + (payload - LEAST) % OVERFLOW;
-  if (local > MOST)
-    local = LEAST;
+  if (payload > MOST_LOCAL)
+    local = LEAST_LOCAL + (payload - LEAST_LOCAL) % OVERFLOW_PAGE;
+  if (local > MOST_LOCAL)
+    local = LEAST_LOCAL;
   return (row_pages){local + length_size(payload) + length_size(seq) + PLACE,
-                     (payload - local + OVERFLOW - 1) / OVERFLOW};
+                     (payload - local + OVERFLOW_PAGE - 1) / OVERFLOW_PAGE};
 }
 
 uint64_t wm_block_append(uint64_t bytes, uint64_t seq, size_t size) {
