@@ -253,10 +253,10 @@ SQLITE_OWN := $(BUILD)/test/sqlite/two_columns.so
 $(SQLITE_OWN): test/sqlite/two_columns.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) $(CFLAGS) -fPIC -shared -o $@ $<
-test-sqlite-own: ## SQLite's own tests, with walmap tables for their tables of two columns; ALL=1: not a choice of them
+test-sqlite-own: ## SQLite's own tests, with walmap tables for their tables of two columns; ALL=1: all of them
 	@test/tools/deps build test sqlite
 	@$(MAKE) --no-print-directory all $(SQLITE_OWN)
-	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/sqlite/run $(FILES)
+	@WALMAP_SO=$(WALMAP) BUILD=$(BUILD) test/sqlite/run $(SQLITE_FILES)
 
 install: all ## installs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/walmap $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -291,7 +291,8 @@ proc twin::run_statement {name sql with_names} {
   }
   set theirs [uplevel 1 [list twin::observe native $name $native $with_names]]
   if {![dict exists $twin::handles $name]} { return $theirs }
-  set schema_changes [regexp -nocase {^\s*(CREATE|DROP|ALTER|ATTACH|DETACH|VACUUM|ROLLBACK|RELEASE|END|COMMIT)} $sql]
+  set schema_changes [expr {[sql::first_word $sql] in
+      {CREATE DROP ALTER ATTACH DETACH VACUUM ROLLBACK RELEASE END COMMIT}}]
   if {$schema_changes} { incr twin::generation }
   set now [::twin::walmap:$name onecolumn {SELECT twin_calls()}]
   set twin::wrote [expr {[lindex $now 1] != [lindex $calls 1]}]
