@@ -136,8 +136,7 @@ static void put(statement *out, enum statement_kind kind, const char *format, ..
 
 /* Bounds that no table comes near. Those of bytes need compaction. */
 static const char *far_bounds(const setting *s, const char *options) {
-  bool is_durable = s->file && !s->temp && strstr(options, "durable=0") == NULL;
-  if (!s->bounded || is_durable)
+  if (!s->bounded)
     return "";
   if (strstr(options, "auto_compact=0"))
     return "max_entries=1000000000, ";
