@@ -60,7 +60,10 @@ proc sql::sort {handle sql} {
     ATTACH { return [attach $handle $text] }
     VACUUM { if {[regexp -nocase {\mINTO\M} $text]} { return {neither "VACUUM INTO"} } }
     CREATE {
-      if {[regexp -nocase {^CREATE\s+(TEMP\s+|TEMPORARY\s+)?TABLE\M} $text]} { return [create $text] }
+      if {[regexp -nocase {^CREATE\s+(TEMP\s+|TEMPORARY\s+)?TABLE\M} $text] &&
+          !([regexp -nocase {\mAS\s+SELECT\M} $text] && [regexp $reports $text])} {
+        return [create $text]
+      }
     }
     DROP {
       if {[regexp -nocase "^DROP\\s+(?:INDEX|TRIGGER)\\s+$place\($name)" $text -> gone] &&
