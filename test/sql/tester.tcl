@@ -7,6 +7,8 @@
 # Environment:
 #   WALMAP_SO  the extension, as load_extension takes it; default: walmap in the top folder
 #   SEED       repeats a random test that printed this seed
+#   DURABLE    if set, files take the place of databases in memory, so that their tables are durable, and do_same_test
+#              closes and opens them between statements (durable_suite.test)
 
 package require Tcl 8.6
 package require sqlite3
@@ -16,8 +18,11 @@ namespace eval tester {
   variable file [file tail [info script]]
   variable top [file dirname [file dirname [file dirname [file normalize [info script]]]]]
   variable extension [file join $top walmap]
-  variable counts_all 1 ;# total_changes() as well, which is another with durable tables
-  variable twin :memory: ;# what do_same_test opens; files by the name of twin* are deleted before
+  variable durable [info exists ::env(DURABLE)]
+  variable fresh 0 ;# files that took the place of a database in memory
+  # What do_same_test opens, and files by the name of twin* are deleted before
+  variable twin [expr {$durable ? "twin.db" : ":memory:"}]
+  variable counts_all [expr {!$durable}] ;# total_changes() as well, which is another with durable tables
   if {[info exists ::env(WALMAP_SO)]} { set extension [file normalize $::env(WALMAP_SO)] }
   variable dir [file normalize [file join [expr {[info exists ::env(TMPDIR)] ? $::env(TMPDIR) : "/tmp"}] \
     walmap-test-[pid]]]
@@ -100,10 +105,11 @@ proc content {table {handle db}} {
   $handle eval "SELECT quote(key), quote(value) FROM $table ORDER BY key"
 }
 
-# Opens a database (in memory by default) under a handle name and loads the extension into it. Files lie in a folder
-# of this run, which is the current folder, and which is deleted at the end.
-proc open_db {handle {file :memory:} args} {
+# Opens a database (by default a new one in memory, or with DURABLE in a file) under a handle name and loads the
+# extension into it. Files lie in a folder of this run, which is the current folder, and which is deleted at the end.
+proc open_db {handle {file ""} args} {
   close_db $handle
+  if {$file eq ""} { set file [expr {$tester::durable ? "fresh[incr tester::fresh].db" : ":memory:"}] }
   sqlite3 $handle $file {*}$args
   $handle nullvalue NULL
   $handle enable_load_extension 1
@@ -204,7 +210,11 @@ proc tester::transcript {script ends} {
   variable twin
   file delete {*}[glob -nocomplain twin*]
   open_db twin $twin
-  set entries [lmap sql [statements $script] { observe $sql }]
+  set entries [lmap sql [statements $script] {
+    set entry [observe $sql]
+    if {[reopens $script $entry]} { open_db twin $twin }
+    set entry
+  }]
   foreach sql $ends {
     set entry [observe $sql]
     if {[dict get $entry code]} { dict set entry code 2 }
@@ -212,6 +222,12 @@ proc tester::transcript {script ends} {
   }
   close_db twin
   return $entries
+}
+
+# Whether the connection is closed and opened after that: not where a script needs what a connection has of its own.
+proc tester::reopens {script entry} {
+  set own {\m(TEMP|ATTACH|PRAGMA|changes|last_insert)}
+  expr {$tester::durable && [dict get $entry autocommit] && ![regexp -nocase $own $script]}
 }
 
 proc tester::observe {sql} {
