@@ -62,6 +62,7 @@ struct wm_attachment {
   bool counted;               /* among the history's writers */
   bool synced;                /* its rows are written, perhaps not all that it has now */
   unsigned synced_writes;     /* `writes` then */
+  unsigned evicted_writes;    /* `writes` when there was nothing to evict for: what came after may demand it */
   struct wm_replica *replica; /* a copy of its own, of a version that the map cannot show */
   char *failure;              /* what the last error was, for wm_error_text */
 

@@ -70,15 +70,19 @@ static int note_eviction(void *ctx, const walmap_entry *entry) {
   return result;
 }
 
-/* R6: brings the transaction's map within its bounds. */
+/* R6: brings the transaction's map within its bounds, unless it has done nothing but a checkpoint (R9). */
 static int evict_and_note(wm_attachment *attachment) {
   wm_journal *journal = &attachment->journal;
   const size_t size = journal->size;
+  if (attachment->evicted_writes == attachment->writes)
+    return WALMAP_OK;
   int result = walmap_txn_evict(attachment->txn, note_eviction, attachment);
   if (result != WALMAP_OK)
     journal->size = size;
   if (journal->size != size)
     wm_attachment_changed(attachment);
+  if (result == WALMAP_OK)
+    attachment->evicted_writes = attachment->writes;
   return result;
 }
 
@@ -171,8 +175,13 @@ void wm_durable_rollback(wm_attachment *attachment) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Folding                                                                                                            */
 
+/* R9: what it puts again is no reason to evict. */
 int wm_durable_checkpoint(wm_table *table, uint64_t *bytes) {
+  wm_attachment *attachment = table->attachment;
+  bool within_bounds = attachment->evicted_writes == attachment->writes;
   int rc = wm_compaction_all(table);
+  if (within_bounds)
+    attachment->evicted_writes = attachment->writes;
   *bytes = wm_compaction_bytes_after(table);
   return -rc;
 }

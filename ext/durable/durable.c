@@ -331,6 +331,7 @@ int wm_durable_begin(wm_table *table) {
   attachment->journal.first = attachment->base.first;
   attachment->journal.bytes = attachment->base.bytes;
   attachment->synced = false;
+  attachment->evicted_writes = attachment->writes;
   attachment->tag = wm_replay_tag(attachment->base.seq + 1, 0);
   return WALMAP_OK;
 }
