@@ -300,6 +300,8 @@ static int prepare_change(wm_table *table, const char *name, char **err) {
   wm_table_retain(table);
   int rc = wm_ddl_prepare(table->conn, table->schema, &why);
   if (rc == SQLITE_OK && wm_durable_is(table)) {
+    if (name != NULL)
+      wm_log_end_holds(table); /* their statements have the old name, which another table may get */
     wm_log_forget(table);
     rc = name == NULL ? wm_log_drop(table->conn, table->schema, table->name, &why)
                       : wm_log_rename(table->conn, table->schema, table->name, name, &why);
