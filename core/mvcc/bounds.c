@@ -101,7 +101,7 @@ static int admit_bytes(walmap__write *w, size_t value_len, uint64_t expires) {
   walmap *map = w->shard->map;
   walmap__share share = walmap__share_of(w->shard);
   const walmap__generation *g = w->generation;
-  uint32_t flags = walmap__write_expires(w, expires) != 0 ? WALMAP__EXPIRES : 0;
+  uint32_t flags = walmap__tail_flags(walmap__write_expires(w, expires), w->tag);
   size_t bytes = walmap__record_bytes(w->key_len, value_len, flags) + LINK;
   if (bytes > share.live / 2)
     return WALMAP_FULL;

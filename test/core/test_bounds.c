@@ -542,6 +542,37 @@ static void bytes_refused_when_full(void **unused) {
   walmap_close(map);
 }
 
+static int set_tagged(party p, uint32_t key, size_t value_len) {
+  walmap_txn_begin(p.txn);
+  walmap_txn_set_tag(p.txn, 1);
+  int result = walmap_txn_set(p.txn, &key, 4, long_value, value_len);
+  MUST(result == WALMAP_OK || result == WALMAP_FULL);
+  walmap_txn_commit(p.txn);
+  return result;
+}
+
+/* A tag takes room as other bytes do: in a full map a value may not grow by as little as a tag, again and again. */
+static void tags_take_room(void **unused) {
+  (void)unused;
+  walmap_options o = bounded(1, 0, (uint64_t)1 << 20);
+  o.error_when_full = true;
+  walmap *map = open_map(o);
+  party p = party_of(map);
+  uint32_t n = 0;
+  while (set_tagged(p, n, 4) == WALMAP_OK)
+    n++;
+  for (uint32_t i = 0; i < n; i++)
+    MUST_OK(set_tagged(p, i, 4));
+  uint32_t grown = 0;
+  while (grown < n && set_tagged(p, grown, 8) == WALMAP_OK)
+    grown++;
+  assert_in_range(grown, 0, n / 8); /* what the fullest segments leave */
+  MUST(walmap_memory(map) <= (uint64_t)33 << 15);
+  verify(map);
+  party_free(p);
+  walmap_close(map);
+}
+
 /* What has expired does not keep a full map full, whichever shard it is in. */
 static void expired_entries_give_way(void **unused) {
   (void)unused;
@@ -1241,6 +1272,7 @@ int main(void) {
       cmocka_unit_test(refused_when_full),
       cmocka_unit_test(a_big_entry_is_refused),
       cmocka_unit_test(bytes_refused_when_full),
+      cmocka_unit_test(tags_take_room),
       cmocka_unit_test(expired_entries_give_way),
       cmocka_unit_test(a_long_entry_after_a_short_one),
       cmocka_unit_test(as_the_model_says),
