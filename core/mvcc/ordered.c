@@ -134,10 +134,18 @@ static void fetch_ahead(walmap_ordered_cursor *c, int32_t direction) {
 /* In a new leaf all that lies ahead is fetched again. */
 static void fetch_anew(walmap_ordered_cursor *c) { c->steps = c->steps > 1; }
 
-/* After a leaf of which the same call has passed over all keys: their records lie at random places. */
+/*
+** After a leaf of which the same call has passed over all keys: their records lie at random places. An interrupted
+** cursor has no leaf until the next seek, so that it comes here at each step.
+*/
 static bool goes_past_leaf(walmap_ordered_cursor *c, uint32_t leaves) {
   enum { LEAF = WALMAP__LEAF_WORDS * 128 }; /* bytes of work */
-  c->interrupted = leaves > 0 && walmap__interrupt_after(&c->state->interrupt, LEAF);
+  if (leaves > 0 && walmap__interrupt_after(&c->state->interrupt, LEAF)) {
+    c->interrupted = true;
+    c->low = c->high = NULL;
+    c->n = 0;
+    c->at = 0;
+  }
   return !c->interrupted;
 }
 

@@ -150,14 +150,27 @@ static int scan_state(walmap_state *state) {
   return walmap_cursor_is_interrupted(&cursor) ? WALMAP_INTERRUPT : WALMAP_OK;
 }
 
+/* An interrupted cursor has no entry in either direction until the next seek. */
+static bool walk_is_interrupted(walmap_ordered_cursor *cursor) {
+  walmap_entry entry;
+  if (!walmap_ordered_is_interrupted(cursor))
+    return false;
+  for (int i = 0; i < 4; i++) {
+    assert_false(i < 2 ? walmap_ordered_next(cursor, &entry) : walmap_ordered_previous(cursor, &entry));
+    assert_true(walmap_ordered_is_interrupted(cursor));
+  }
+  return true;
+}
+
 static int walk_state(walmap_state *state) {
   walmap_ordered_cursor cursor;
   walmap_entry entry;
   walmap_ordered_start(&cursor, state);
-  if (walmap_ordered_seek(&cursor, WALMAP_FIRST, NULL, 0, &entry) || walmap_ordered_is_interrupted(&cursor))
+  assert_false(walmap_ordered_seek(&cursor, WALMAP_FIRST, NULL, 0, &entry));
+  if (walk_is_interrupted(&cursor))
     return WALMAP_INTERRUPT;
   assert_false(walmap_ordered_previous(&cursor, &entry)); /* all the way back */
-  return walmap_ordered_is_interrupted(&cursor) ? WALMAP_INTERRUPT : WALMAP_OK;
+  return walk_is_interrupted(&cursor) ? WALMAP_INTERRUPT : WALMAP_OK;
 }
 
 static int scan(world *w) { return look_in_vain(w, scan_state); }
