@@ -542,7 +542,8 @@ int walmap_txn_evict(walmap_txn *txn, walmap_evict_fn told, void *ctx);
 /*
 ** From here to the transaction's end bounds neither refuse its writes nor make its commit evict: for a transaction that
 ** repeats what another map has done, evictions included, or that is to commit nothing but what walmap_txn_evict has
-** told. If the map is beyond its bounds then, the next commit without this call evicts what is too much.
+** told. If the map is beyond its bounds then, the next transaction or set without this call that changes something
+** evicts what is too much: of max_entries wherever it is, of max_bytes in the shards that it changes.
 */
 void walmap_txn_ignore_bounds(walmap_txn *txn);
 

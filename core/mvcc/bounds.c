@@ -230,11 +230,11 @@ static int evict_from_others(walmap__committer *c, uint64_t *n) {
   return result;
 }
 
+/* Also a commit that adds no entry evicts what an earlier one has left beyond the bound, but for what it removes. */
 static int keep_entries(walmap__committer *c) {
   int64_t more = change_in(c->shards, *c->n) - c->claimed;
-  if (more <= 0)
-    return WALMAP_OK;
-  uint64_t n = claim(c->map, more, &c->claimed);
+  uint64_t n = claim(c->map, more > 0 ? more : 0, &c->claimed), removed = more < 0 ? (uint64_t)-more : 0;
+  n = n > removed ? n - removed : 0;
   int result = evict_from_changed(c, &n, false);
   if (n > 0 && result == WALMAP_OK)
     result = evict_from_others(c, &n);

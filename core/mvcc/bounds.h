@@ -39,8 +39,9 @@
 ** meanwhile whether to end. A commit does not ask, since it cannot fail.
 **
 ** Where there is no memory for a tombstone, a single operation and walmap_txn_evict fail, and nothing is changed. A
-** commit cannot fail (C7): it leaves the map above its bound, and the next commit evicts what it has left. So does a
-** commit after walmap_txn_ignore_bounds: `map->entries` may then be more than max_entries.
+** commit cannot fail (C7): it leaves the map above its bound, and the next commit evicts what it has left, also if it
+** adds nothing (but not walmap_remove). So does a commit after walmap_txn_ignore_bounds: `map->entries` may then be
+** more than max_entries.
 */
 #ifndef WALMAP_BOUNDS_H
 #define WALMAP_BOUNDS_H

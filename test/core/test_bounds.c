@@ -435,6 +435,39 @@ static void bounds_are_ignored(void **unused) {
   }
 }
 
+/* Commits that add no entry make up for it too. */
+static void bounds_are_kept_by_updates(void **unused) {
+  (void)unused;
+  enum { MOST = 10, N = 30 };
+  uint32_t key = 3;
+  for (int kind = 0; kind < 4; kind++) {
+    walmap *map = open_map(bounded(1, MOST, 0));
+    party p = party_of(map);
+    walmap_txn_begin(p.txn);
+    walmap_txn_ignore_bounds(p.txn);
+    for (uint32_t i = 0; i < N; i++)
+      MUST_OK(txn_set(p, i, i + 1));
+    walmap_txn_commit(p.txn);
+    assert_int_equal(walmap_len(map), N);
+    walmap_txn_begin(p.txn);
+    if (kind == 0)
+      MUST_OK(txn_set(p, key, 1));
+    for (uint32_t i = 0; i < (kind == 2 ? 5 : kind == 3 ? 25 : 0); i++)
+      MUST_OK(walmap_txn_remove(p.txn, &i, 4));
+    walmap_txn_commit(p.txn);
+    if (kind == 1)
+      MUST_OK(set(map, key, 1)); /* the transaction has changed nothing */
+    assert_int_equal(walmap_len(map), kind == 3 ? N - 25 : MOST);
+    verify(map);
+    for (uint32_t i = 0; i < 2 * MOST; i++)
+      MUST_OK(set(map, 100 + i, 1));
+    assert_int_equal(walmap_len(map), MOST); /* what is counted is right */
+    verify(map);
+    party_free(p);
+    walmap_close(map);
+  }
+}
+
 /* The shard of a write has nothing else: another gives way. When none is free, what was written goes. */
 static void another_shard_gives_way(void **unused) {
   (void)unused;
@@ -1268,6 +1301,7 @@ int main(void) {
       cmocka_unit_test(an_interrupted_eviction),
       cmocka_unit_test(evictions_are_told),
       cmocka_unit_test(bounds_are_ignored),
+      cmocka_unit_test(bounds_are_kept_by_updates),
       cmocka_unit_test(another_shard_gives_way),
       cmocka_unit_test(refused_when_full),
       cmocka_unit_test(a_big_entry_is_refused),
