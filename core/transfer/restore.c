@@ -68,7 +68,7 @@ static bool logs_are_within(walmap_txn *txn, const walmap__bulk_load *b) {
 */
 static int admit_loaded(walmap_txn *txn, const walmap__bulk_load *b) {
   walmap *map = txn->map;
-  if (!map->options.error_when_full)
+  if (!map->options.error_when_full || txn->ignores_bounds)
     return WALMAP_OK;
   if (map->options.max_entries != 0 && b->entries > map->options.max_entries)
     return WALMAP_FULL;

@@ -435,6 +435,37 @@ static void bounds_are_ignored(void **unused) {
   }
 }
 
+/* A restore is a write as others are. */
+static void restore_ignores_bounds(void **unused) {
+  (void)unused;
+  enum { N = 8000 };
+  void *image;
+  size_t size;
+  walmap *whole = open_map(bounded(1, 0, 0));
+  fill(whole, 0, N);
+  MUST_OK(walmap_snapshot(whole, &image, &size));
+  for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
+    walmap_options o = by_bytes ? bounded(1, 0, WALMAP_LEAST_SHARE) : bounded(1, 10, 0);
+    o.error_when_full = true;
+    walmap *map = open_map(o);
+    party p = party_of(map);
+    for (int ignored = 0; ignored < 2; ignored++) {
+      walmap_txn_begin(p.txn);
+      if (ignored)
+        walmap_txn_ignore_bounds(p.txn);
+      MUST_RESULT(walmap_txn_restore(p.txn, image, size, NULL, NULL, NULL, NULL), ignored ? WALMAP_OK : WALMAP_FULL);
+      walmap_txn_commit(p.txn);
+      assert_int_equal(walmap_len(map), ignored ? N : 0);
+      verify(map);
+    }
+    MUST_RESULT(set(map, N, 1), WALMAP_FULL);
+    party_free(p);
+    walmap_close(map);
+  }
+  walmap_image_free(image);
+  walmap_close(whole);
+}
+
 /* Commits that add no entry make up for it too. */
 static void bounds_are_kept_by_updates(void **unused) {
   (void)unused;
@@ -1301,6 +1332,7 @@ int main(void) {
       cmocka_unit_test(an_interrupted_eviction),
       cmocka_unit_test(evictions_are_told),
       cmocka_unit_test(bounds_are_ignored),
+      cmocka_unit_test(restore_ignores_bounds),
       cmocka_unit_test(bounds_are_kept_by_updates),
       cmocka_unit_test(another_shard_gives_way),
       cmocka_unit_test(refused_when_full),
