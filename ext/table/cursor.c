@@ -121,16 +121,13 @@ int wm_cursor_open(sqlite3_vtab *vtab, sqlite3_vtab_cursor **out) {
     to_pool(table->conn, c);
     return wm_error_table(vtab, result, table);
   }
-  ((wm_vtab *)vtab)->cursors++;
   *out = &c->base;
   return SQLITE_OK;
 }
 
 int wm_cursor_close(sqlite3_vtab_cursor *base) {
   wm_cursor *c = (wm_cursor *)base;
-  wm_vtab *vtab = (wm_vtab *)base->pVtab;
-  wm_conn *conn = vtab->table->conn;
-  vtab->cursors--;
+  wm_conn *conn = ((wm_vtab *)base->pVtab)->table->conn;
   wm_range_clear(&c->range);
   wm_walk_clear(&c->walk);
   if (c->sorted.rows != NULL)

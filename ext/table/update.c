@@ -280,17 +280,18 @@ static bool is_update_of_nothing(sqlite3_value **argv) {
 }
 
 /*
-** Whether it is an INSERT that gives a rowid, and no UPDATE that has found no row. SQLite refuses it, as for a native
-** table WITHOUT ROWID, but only once the connection has used the table: before that it does not know the declaration
-** when it compiles the statement. The rowid is an integer, the key anything. If both are equal it looks like the
-** UPDATE; but an UPDATE has looked for rows, and its cursor is still open.
+** Whether it may be an INSERT that gives a rowid, which is an integer. SQLite refuses that, as for a native table
+** WITHOUT ROWID, unless the connection had not used the table when it compiled the statement: then it did not know the
+** declaration. To xUpdate it looks as an UPDATE that has found no row does, if the rowid is the key.
 */
-static bool has_rowid(const wm_vtab *vtab, sqlite3_value **argv) {
-  if (sqlite3_value_type(argv[1]) != SQLITE_INTEGER || sqlite3_value_nochange(argv[2]))
-    return false;
-  bool same =
-      sqlite3_value_type(argv[2]) == SQLITE_INTEGER && sqlite3_value_int64(argv[1]) == sqlite3_value_int64(argv[2]);
-  return !same || vtab->cursors == 0;
+static bool may_have_rowid(sqlite3_value **argv) {
+  return sqlite3_value_type(argv[1]) == SQLITE_INTEGER && !sqlite3_value_nochange(argv[2]);
+}
+
+/* Has SQLite compile the statement anew, which refuses an INSERT that gives a rowid, and runs an UPDATE once more. */
+static int compile_again(wm_vtab *vtab) {
+  vtab->compiled_again = true;
+  return SQLITE_SCHEMA;
 }
 
 /* DELETE: old key. INSERT: NULL, NULL, key, value, expires. UPDATE: old key, new key, new key, value, expires. */
@@ -308,7 +309,7 @@ int wm_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 
   bool replace = sqlite3_vtab_on_conflict(vtab->table->conn->db) == SQLITE_REPLACE;
   if (sqlite3_value_type(argv[0]) != SQLITE_NULL)
     return update_arguments(vtab, argv, replace);
-  if (has_rowid(vtab, argv))
-    return refuse_row(vtab, SQLITE_ERROR, sqlite3_mprintf("table %s has no column named rowid", vtab->table->name));
+  if (may_have_rowid(argv) && !vtab->compiled_again)
+    return compile_again(vtab);
   return is_update_of_nothing(argv) ? SQLITE_OK : insert_arguments(vtab, argv, replace);
 }

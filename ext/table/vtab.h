@@ -12,8 +12,8 @@ typedef struct wm_vtab {
   bool fresh;      /* it has just joined the transaction: the next xSavepoint catches up with savepoints open before */
   bool unrecorded; /* created by the running statement, and ddl.c has no record of it: xRollback must undo that */
   bool noted;      /* wm_database_note was called for it: the creation is committed */
-  int cursors;     /* how many are open */
-  int phase;       /* of the transaction, in builds with WALMAP_DEBUG (vtab.c) */
+  bool compiled_again; /* a statement was, as it might have given a rowid (update.c): statements know the declaration */
+  int phase;           /* of the transaction, in builds with WALMAP_DEBUG (vtab.c) */
 } wm_vtab;
 
 /* Registers the module on the connection. An SQLite code. It is registered until SQLite drops it. */

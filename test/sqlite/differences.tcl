@@ -42,10 +42,6 @@ proc differences::explain {name sql difference ours theirs} {
   if {$word eq "UPDATE" && $what eq "changes" && [regexp -nocase {\mFROM\M} $sql]} {
     return {changes() after UPDATE ... FROM ("What differs without an error")}
   }
-  if {$what eq "error" && $word in {INSERT REPLACE} && [string match {1 1 *has no column named rowid*} $got] &&
-      [regexp {^1 1 .*has no column named (_rowid_|oid)} $native]} {
-    return {an INSERT that names a rowid ("What differs without an error")}
-  }
   # The same file under two names
   set files [lmap {- - file} [::twin::walmap:$name eval {PRAGMA database_list}] { if {$file eq ""} continue; set file }]
   if {[llength $files] > [llength [lsort -unique $files]]} {
