@@ -213,7 +213,7 @@ uint64_t walmap_clock(walmap *map);
 **   error_when_full  Also what open transactions have added counts. The call that gives FULL changes nothing, and its
 **                    transaction may go on. Entries that have expired make room before a write is refused, except in
 **                    shards that an open transaction has changed. A present key may always get a value that is no
-**                    longer, and the map its own image.
+**                    longer, unless it gets an expiry or a tag for the first time, and the map its own image.
 ** A restored image may be larger than the bounds: the commit evicts what is too much, oldest entries first; with
 ** error_when_full the restore is refused with FULL. Where memory is short, single operations fail with NOMEM and evict
 ** nothing, and a commit leaves the map beyond its bound until the next one; see walmap_txn_evict.
@@ -485,8 +485,7 @@ bool walmap_ordered_is_interrupted(const walmap_ordered_cursor *cursor);
 ** found across maps. `interrupt` (may be NULL) is polled every few ms while a transaction of the session waits, and
 ** about every MiB of work in walmap_txn_restore, walmap_txn_restore_read, walmap_txn_apply, walmap_txn_evict and
 ** walmap_compact; if it returns true, the call ends with WALMAP_INTERRUPT. It must not use transactions of the session,
-** but may use other maps. The session must outlive its transactions. Errors of new: NOMEM. NULL is
-** allowed for free.
+** but may use other maps. The session must outlive its transactions. Errors of new: NOMEM. NULL is allowed for free.
 */
 int walmap_session_new(bool (*interrupt)(void *ctx), void *ctx, walmap_session **out);
 void walmap_session_free(walmap_session *session);
@@ -649,8 +648,7 @@ uint64_t walmap_txn_reclaimable(walmap_txn *txn);
 ** older readers may still need stay until a later compaction. `txn` may be NULL; otherwise it is a begun transaction of
 ** the calling thread on this map. Then shards that the transaction has written are left alone, and its pointers into
 ** other shards stay valid until it ends. Errors: NOMEM, BUSY, DEADLOCK, INTERRUPT; what was compacted before the error
-** stays compacted. Without this call compaction runs in small steps inside writes, as the option auto_compact
-** says.
+** stays compacted. Without this call compaction runs in small steps inside writes, as the option auto_compact says.
 */
 int walmap_compact(walmap *map, walmap_txn *txn);
 

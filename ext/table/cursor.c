@@ -5,11 +5,10 @@
 ** sorted, or the few entries of a lookup (lookup.h).
 **
 ** In a transaction that has begun on the map, lookups go through the transaction, which locks the keys' shards until it
-** ends (T4), and scans read a state of what the transaction sees. Otherwise both read the
-** committed state that the connection's open statements share (T2). The cursor holds that state from xOpen, because
-** SQLite may open a subquery's cursor anew before it closes the old one. The cursor keeps its state when the connection
-** begins to write meanwhile. It takes a newer state at the next xFilter, when the transaction in which it read has
-** ended.
+** ends (T4), and scans read a state of what the transaction sees. Otherwise both read the committed state that the
+** connection's open statements share (T2). The cursor holds that state from xOpen, because SQLite may open a subquery's
+** cursor anew before it closes the old one. The cursor keeps its state when the connection begins to write meanwhile.
+** It takes a newer state at the next xFilter, when the transaction in which it read has ended.
 **
 ** Cursors are pooled, and entries point into the map's log: to read a row allocates no memory.
 **
