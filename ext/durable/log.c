@@ -3,8 +3,9 @@
 **
 ** Statements are prepared when they are first needed, and kept: a read of the table runs one. They have the flag
 ** NO_VTAB, so that a schema that a stranger made cannot put a virtual table, and its code, in the shadow table's
-** place. They are reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working; but for
-** HOLD, which is on its way as long as the table has holds.
+** place; and they say NOT INDEXED, since an index in a stranger's file may have other rows than the table. They are
+** reset at once, for a statement that is on its way keeps a VACUUM or a COMMIT from working; but for HOLD, which is on
+** its way as long as the table has holds.
 */
 #include "durable/log.h"
 
@@ -17,13 +18,13 @@ SQLITE_EXTENSION_INIT3
 enum { TOP, HOLD, EACH, CHAIN, INSERT, REMOVE_BEFORE, REMOVE_AFTER, STATEMENTS };
 
 static const char *const sql_of[STATEMENTS] = {
-    [TOP] = "SELECT seq, chain FROM \"%w\".\"%w_log\" ORDER BY seq DESC LIMIT 1",
-    [HOLD] = "SELECT 1 FROM \"%w\".\"%w_log\" LIMIT 1",
-    [EACH] = "SELECT seq, chain, block FROM \"%w\".\"%w_log\" WHERE seq >= ?1 ORDER BY seq",
-    [CHAIN] = "SELECT seq, chain FROM \"%w\".\"%w_log\" WHERE seq = ?1",
+    [TOP] = "SELECT seq, chain FROM \"%w\".\"%w_log\" NOT INDEXED ORDER BY seq DESC LIMIT 1",
+    [HOLD] = "SELECT 1 FROM \"%w\".\"%w_log\" NOT INDEXED LIMIT 1",
+    [EACH] = "SELECT seq, chain, block FROM \"%w\".\"%w_log\" NOT INDEXED WHERE seq >= ?1 ORDER BY seq",
+    [CHAIN] = "SELECT seq, chain FROM \"%w\".\"%w_log\" NOT INDEXED WHERE seq = ?1",
     [INSERT] = "INSERT INTO \"%w\".\"%w_log\"(seq, chain, block) VALUES(?1, ?2, ?3)",
-    [REMOVE_BEFORE] = "DELETE FROM \"%w\".\"%w_log\" WHERE seq < ?1",
-    [REMOVE_AFTER] = "DELETE FROM \"%w\".\"%w_log\" WHERE seq > ?1",
+    [REMOVE_BEFORE] = "DELETE FROM \"%w\".\"%w_log\" NOT INDEXED WHERE seq < ?1",
+    [REMOVE_AFTER] = "DELETE FROM \"%w\".\"%w_log\" NOT INDEXED WHERE seq > ?1",
 };
 
 struct wm_log {
