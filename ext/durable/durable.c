@@ -300,15 +300,22 @@ void wm_durable_detach(wm_attachment *attachment) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Writing                                                                                                            */
 
+/*
+** Another connection may move the map between two steps, and then this one tries again. But in a damaged file the last
+** row may be another one for each statement that looks for it.
+*/
 int wm_durable_begin(wm_table *table) {
+  enum { TRIES = 100 };
   wm_attachment *attachment = table->attachment;
   wm_history *h = attachment->map->history;
   wm_version version;
   bool copy;
   if (h == NULL || wm_attachment_is_begun(attachment))
     return WALMAP_OK;
-  for (;;) {
+  for (int tries = 0;; tries++) {
     int rc = wm_log_top(table, &version);
+    if (rc == SQLITE_OK && tries == TRIES)
+      rc = wm_log_damaged(table, version.seq, "it is the last one of the table, but not of a scan");
     if (rc != SQLITE_OK)
       return negate(rc);
     int result = catch_up(table, &version, true, &copy);
