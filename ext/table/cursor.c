@@ -236,7 +236,7 @@ int wm_cursor_filter(sqlite3_vtab_cursor *base, int plan, const char *unused, in
       wm_lookup_sort(&c->lookup);
       break;
     case WM_PLAN_LIST:
-      result = wm_lookup_list(&c->lookup, argv[0]);
+      result = wm_lookup_list(&c->lookup, argv[0], &c->interrupt);
       wm_lookup_sort(&c->lookup);
       break;
     default:

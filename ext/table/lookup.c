@@ -153,7 +153,8 @@ static int look_up_batch(wm_lookup *l, batch *b, size_t n_lookalikes) {
   return result;
 }
 
-int wm_lookup_list(wm_lookup *l, sqlite3_value *list) {
+int wm_lookup_list(wm_lookup *l, sqlite3_value *list, walmap__interrupt *interrupt) {
+  enum { LOOKUP = 128 }; /* bytes of work */
   batch *b = sqlite3_malloc(sizeof *b);
   if (b == NULL)
     return WALMAP_NOMEM;
@@ -176,6 +177,8 @@ int wm_lookup_list(wm_lookup *l, sqlite3_value *list) {
       n_lookalikes = l->n;
     if (++b->n == WM_LOOKUP_BATCH && result == WALMAP_OK)
       result = look_up_batch(l, b, n_lookalikes);
+    if (result == WALMAP_OK && walmap__interrupt_after(interrupt, LOOKUP))
+      result = WALMAP_INTERRUPT;
   }
   if (result == WALMAP_OK && next_in_range == SQLITE_NOMEM)
     result = WALMAP_NOMEM;

@@ -9,6 +9,7 @@
 #ifndef WM_LOOKUP_H
 #define WM_LOOKUP_H
 
+#include "base/interrupt.h"
 #include "conn/conn.h"
 
 #define WM_LOOKUP_BATCH 64 /* keys of an IN list that are looked up together: their cache misses overlap */
@@ -29,9 +30,12 @@ void wm_lookup_clear(wm_lookup *lookup);
 /* Drops what was found, and says what the next lookups read. */
 void wm_lookup_start(wm_lookup *lookup, walmap_state *state, bool in_transaction);
 
-/* Adds what is found for a key, or for the right side of IN; NULL finds nothing. WALMAP codes. */
+/*
+** Adds what is found for a key, or for the right side of IN, which may be long: then `interrupt` is asked. NULL finds
+** nothing. WALMAP codes.
+*/
 int wm_lookup_key(wm_lookup *lookup, sqlite3_value *value);
-int wm_lookup_list(wm_lookup *lookup, sqlite3_value *list);
+int wm_lookup_list(wm_lookup *lookup, sqlite3_value *list, walmap__interrupt *interrupt);
 
 /* Brings what was found into the order of keys, in which an ordered map has its rows. */
 void wm_lookup_sort(wm_lookup *lookup);
