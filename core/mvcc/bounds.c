@@ -266,10 +266,31 @@ static uint64_t live_target(walmap *map, const walmap__shard *shard, const walma
   return target < most ? target : most;
 }
 
+/*
+** The share by which a caller evicts who is told, after whose commit walmap__bounds_correct may not evict. Where the
+** transaction has made much memory beside the log, its index above all, some of it goes with the entries: so each number
+** of live bytes has a share of its own, and this is the share of the most live bytes that it allows.
+*/
+static walmap__share share_of_told(const walmap__shard *shard, const walmap__generation *g) {
+  enum { MUCH = 4, STEPS = 8 }; /* a 4th more than was measured before the transaction; steps of a bisection */
+  const walmap *map = shard->map;
+  uint64_t others = walmap__bounds_others(shard->map) / map->n_shards, live = live_in(g), least = 0, most = live;
+  if (shard->held_by || live == 0 || others <= shard->others + shard->others / MUCH)
+    return walmap__share_of(shard);
+  for (int i = 0; i < STEPS; i++) {
+    uint64_t half = least + (most - least) / 2;
+    walmap__share share = walmap__share_beside(map, (uint64_t)((double)others * (double)half / (double)live));
+    *(half <= walmap__share_live(&share, &g->log) ? &least : &most) = half;
+  }
+  return walmap__share_beside(map, (uint64_t)((double)others * (double)most / (double)live));
+}
+
 static int keep_bytes(walmap__committer *c, walmap__shard *shard) {
-  walmap__share of_shard = walmap__share_of(shard), *share = &of_shard;
   const walmap__generation *g = walmap__shard_generation(shard);
-  if (!g || (g->log.capacity <= share->log && live_in(g) <= walmap__share_live(share, &g->log)))
+  if (!g)
+    return WALMAP_OK;
+  const walmap__share kept = c->listener.told ? share_of_told(shard, g) : walmap__share_of(shard), *share = &kept;
+  if (g->log.capacity <= share->log && live_in(g) <= walmap__share_live(share, &g->log))
     return WALMAP_OK;
   uint64_t target = live_target(c->map, shard, share), before = commit_point_of(c->map, shard);
   int result = WALMAP_OK;
@@ -301,7 +322,7 @@ int walmap__bounds_keep(walmap__committer *c) {
 ** After a commit and its compaction. Where the log is beyond its share still, there are too many live bytes, or too
 ** many dead ones that compaction cannot take out (live_target): evicts.
 */
-void walmap__bounds_correct(walmap__shard *shard) {
+void walmap__bounds_correct(walmap__shard *shard, bool may_evict) {
   enum { TRIES = 4 };
   walmap *map = shard->map;
   const walmap__generation *g = walmap__shard_generation(shard);
@@ -309,7 +330,7 @@ void walmap__bounds_correct(walmap__shard *shard) {
     return;
   if (g->order)
     walmap__order_reclaim(g->order);
-  if (walmap__shard_compact_to_share(shard))
+  if (walmap__shard_compact_to_share(shard) || !may_evict)
     return;
   for (int i = 0; i < TRIES && !shard->held_by; i++) {
     walmap__share share = walmap__share_of(shard);

@@ -114,10 +114,11 @@ typedef struct walmap__committer {
 int walmap__bounds_keep(walmap__committer *committer);
 
 /*
-** After a commit, and its maintenance: where a log is still beyond its share, evicts once more, as commits of their
-** own. That is so after a transaction that has written much: how much memory the rest of the map takes then shows late.
+** After a commit, and its maintenance: where a log is still beyond its share, compacts it, and then evicts once more, as
+** commits of their own. That is so after a transaction that has written much: how much memory the rest of the map takes
+** then shows late. `may_evict` is false after a transaction that ignores bounds.
 */
-void walmap__bounds_correct(walmap__shard *shard);
+void walmap__bounds_correct(walmap__shard *shard, bool may_evict);
 
 /* After a commit, a rollback, or a sweep: map->entries follows the shards' counts, and the claim is given back. */
 void walmap__bounds_settle(walmap *map, walmap__shard *const *shards, uint32_t n, int64_t claimed);

@@ -114,7 +114,7 @@ static WALMAP__NOINLINE int set_bounded(walmap__write *w, const void *value, siz
     if (written)
       (result == WALMAP_OK ? walmap__shard_after_commit : walmap__shard_after_rollback)(b.shards[i], records);
     if (map->options.max_bytes != 0 && !map->options.error_when_full && result == WALMAP_OK)
-      walmap__bounds_correct(b.shards[i]);
+      walmap__bounds_correct(b.shards[i], true);
     walmap__lock_release(&b.shards[i]->lock);
   }
   if (written)

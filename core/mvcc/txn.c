@@ -204,8 +204,7 @@ static void end_txn(walmap_txn *txn, bool undone) {
   count_end(txn, n > 0 ? changed[0] : NULL, undone);
   if (WALMAP__UNLIKELY(txn->map->bounded))
     settle_bounds(txn, changed, n);
-  bool correct = WALMAP__UNLIKELY(txn->map->options.max_bytes != 0) && !undone && !txn->map->options.error_when_full &&
-                 !txn->ignores_bounds;
+  bool correct = WALMAP__UNLIKELY(txn->map->options.max_bytes != 0) && !undone && !txn->map->options.error_when_full;
   for (uint32_t i = 0; i < txn->n_locked; i++) {
     walmap__shard *shard = txn->locked[i];
     walmap__txn_shard *txn_shard = &txn->txn_shards[shard->id];
@@ -217,7 +216,7 @@ static void end_txn(walmap_txn *txn, bool undone) {
       walmap__lock_release(&shard->lock);
   }
   for (uint32_t i = 0; i < n && correct; i++)
-    walmap__bounds_correct(changed[i]);
+    walmap__bounds_correct(changed[i], !txn->ignores_bounds);
   for (uint32_t i = 0; i < txn->n_locked && correct; i++)
     walmap__lock_release(&txn->locked[i]->lock);
   if (n > 0)

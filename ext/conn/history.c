@@ -14,7 +14,7 @@ enum {
   ERA_VERSIONS = 512,
   ERA_BYTES = 256 << 10, /* of log, after which the next era begins */
   ERAS = 8,
-  PART = 32, /* of max_bytes, for all eras together */
+  PART = 512, /* of max_bytes, for all eras together */
 };
 
 struct wm_era {

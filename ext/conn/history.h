@@ -11,7 +11,7 @@
 **
 ** An era goes when there are too many, or too much was written since. Readers of its versions keep its state; a reader
 ** that comes later with such a version reads the file (durable/durable.c). What eras keep is memory beside the present
-** rows: where max_bytes is set, a 32nd of it at most (R11, ext/DURABLE.md).
+** rows: where max_bytes is set, a 512th of it at most (R11, ext/DURABLE.md).
 **
 ** All connections call these functions, from any thread. `mutex` is held for moments only: nothing waits while holding
 ** it, and no SQL runs.
