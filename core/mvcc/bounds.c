@@ -268,8 +268,8 @@ static uint64_t live_target(walmap *map, const walmap__shard *shard, const walma
 
 /*
 ** The share by which a caller evicts who is told, after whose commit walmap__bounds_correct may not evict. Where the
-** transaction has made much memory beside the log, its index above all, some of it goes with the entries: so each number
-** of live bytes has a share of its own, and this is the share of the most live bytes that it allows.
+** transaction has made much memory beside the log, its index above all, some of it goes with the entries: so each
+** number of live bytes has a share of its own, and this is the share of the most live bytes that it allows.
 */
 static walmap__share share_of_told(const walmap__shard *shard, const walmap__generation *g) {
   enum { MUCH = 4, STEPS = 8 }; /* a 4th more than was measured before the transaction; steps of a bisection */

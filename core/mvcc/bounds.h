@@ -114,9 +114,9 @@ typedef struct walmap__committer {
 int walmap__bounds_keep(walmap__committer *committer);
 
 /*
-** After a commit, and its maintenance: where a log is still beyond its share, compacts it, and then evicts once more, as
-** commits of their own. That is so after a transaction that has written much: how much memory the rest of the map takes
-** then shows late. `may_evict` is false after a transaction that ignores bounds.
+** After a commit, and its maintenance: where a log is still beyond its share, compacts it, and then evicts once more,
+** as commits of their own. That is so after a transaction that has written much: how much memory the rest of the map
+** takes then shows late. `may_evict` is false after a transaction that ignores bounds.
 */
 void walmap__bounds_correct(walmap__shard *shard, bool may_evict);
 
