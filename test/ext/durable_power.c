@@ -294,10 +294,10 @@ static bool make_tables(sqlite3 *db, const char *mode) {
 }
 
 /*
-** One transaction: its number goes into all tables, and a few random changes into k and n. From b each commit evicts an
-** earlier number. True when it was committed.
+** BEGIN, and the changes of one transaction: its number goes into all tables, and a few random changes into k and n.
+** From b its COMMIT evicts an earlier number. False when one of the statements failed.
 */
-static bool transact(sqlite3 *db, long number) {
+static bool begin_and_change(sqlite3 *db, long number) {
   char sql[4][400];
   bool fine = run(db, "BEGIN");
   for (int i = 0; fine && i < 3; i++) {
@@ -317,14 +317,24 @@ static bool transact(sqlite3 *db, long number) {
     fine = run(db, sql[t]);
   }
   snprintf(sql[0], sizeof sql[0], "INSERT INTO b VALUES(%ld, %ld)", number, number);
-  fine = fine && run(db, sql[0]);
-  if (fine && pick(30) == 0)
-    fine = run(db, "SELECT walmap_checkpoint('k')");
-  if (fine && pick(8) != 0 && run(db, "COMMIT"))
+  return fine && run(db, sql[0]);
+}
+
+/* COMMIT, or ROLLBACK when it is not wanted or fails. True when the transaction was committed. */
+static bool end_transaction(sqlite3 *db, bool wanted) {
+  if (wanted && run(db, "COMMIT"))
     return true;
   if (!sqlite3_get_autocommit(db))
     run(db, "ROLLBACK");
   return false;
+}
+
+/* One transaction; now and then with a checkpoint, now and then rolled back. True when it was committed. */
+static bool transact(sqlite3 *db, long number) {
+  bool fine = begin_and_change(db, number);
+  if (fine && pick(30) == 0)
+    fine = run(db, "SELECT walmap_checkpoint('k')");
+  return end_transaction(db, fine && pick(8) != 0);
 }
 
 static sqlite3_int64 differences(sqlite3 *db) {
@@ -485,8 +495,8 @@ static int fail_calls(const char *mode, fault what, long step) {
       }
       bool was_hit = hit;
       fault_at = 0; /* there is room again */
-      if (differences(db) != 0 || !(transact(db, 13) || transact(db, 14) || transact(db, 15) || transact(db, 16)) ||
-          differences(db) != 0)
+      bool goes_on = differences(db) == 0 && end_transaction(db, begin_and_change(db, 13)) && differences(db) == 0;
+      if (!goes_on)
         _exit(9);
       sqlite3_close(db);
       _exit(was_hit ? 77 : 0);
