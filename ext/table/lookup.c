@@ -25,6 +25,8 @@ void wm_lookup_start(wm_lookup *lookup, walmap_state *state, bool in_transaction
   lookup->state = state;
   lookup->in_transaction = in_transaction;
   lookup->n = 0;
+  lookup->n_hashes = 0;
+  lookup->may_repeat = false;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -56,28 +58,15 @@ static int get_entry(wm_lookup *l, const wm_key *key) {
   return result == WALMAP_NOTFOUND ? WALMAP_OK : result;
 }
 
-static bool same_entry_key(const walmap_entry *a, const walmap_entry *b) {
-  return a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0;
-}
-
-static bool is_found(const wm_lookup *l, size_t n, const walmap_entry *entry) {
-  for (size_t i = 0; i < n; i++) {
-    if (same_entry_key(&l->found[i], entry))
-      return true;
-  }
-  return false;
-}
-
 typedef struct collecting {
   wm_lookup *lookup;
-  size_t n_before; /* how many entries at the start of `found` may be look-alikes of other numbers */
   int result;
 } collecting;
 
 /* Adds text that looks like a number. SQLite decides whether it is equal to the number that is sought. */
 static bool collect_lookalike(void *context, const walmap_entry *entry) {
   collecting *all = context;
-  if (!wm_codec_is_lookalike(entry) || is_found(all->lookup, all->n_before, entry))
+  if (!wm_codec_is_lookalike(entry))
     return true;
   if ((all->result = reserve_entries(all->lookup, 1)) != WALMAP_OK)
     return false;
@@ -85,21 +74,37 @@ static bool collect_lookalike(void *context, const walmap_entry *entry) {
   return true;
 }
 
-/* Adds the look-alikes of a number (codec_hash.c), if the map can have any. */
-static int get_lookalikes(wm_lookup *l, const wm_key *key, size_t n_before) {
+static bool has_hash(const uint64_t *hashes, int n, uint64_t hash) {
+  for (int i = 0; i < n; i++) {
+    if (hashes[i] == hash)
+      return true;
+  }
+  return false;
+}
+
+/*
+** Adds the look-alikes of a number (codec_hash.c), if the map can have any. The numbers of a list come in their order,
+** and a hash belongs to numbers that are neighbours: so a hash that was not the last number's is met for the first
+** time, and the work is that of the texts that there are, however many numbers share a hash.
+*/
+static int get_lookalikes(wm_lookup *l, const wm_key *key) {
   if (!wm_codec_key_is_number(key->data) || !atomic_load_explicit(&l->attachment->map->numeric, memory_order_relaxed))
     return WALMAP_OK;
   uint64_t hashes[WM_LOOKALIKES];
   uint64_t seed = walmap_get_options(l->attachment->map->map)->seed;
   int n = wm_codec_lookalikes(key->data, key->size, seed, hashes), result = WALMAP_OK;
-  collecting all = {l, n_before, WALMAP_OK};
+  collecting all = {l, WALMAP_OK};
   for (int i = 0; i < n && result == WALMAP_OK; i++) {
+    if (has_hash(l->hashes, l->n_hashes, hashes[i]))
+      continue;
     if (l->in_transaction)
       result = walmap_txn_each_hash(l->attachment->txn, hashes[i], collect_lookalike, &all);
     else
       walmap_state_each_hash(l->state, hashes[i], collect_lookalike, &all);
     result = result == WALMAP_OK ? all.result : result;
   }
+  memcpy(l->hashes, hashes, (size_t)n * sizeof hashes[0]);
+  l->n_hashes = n;
   return result;
 }
 
@@ -110,7 +115,7 @@ int wm_lookup_key(wm_lookup *l, sqlite3_value *value) {
     return rc == SQLITE_NOMEM ? WALMAP_NOMEM : WALMAP_OK; /* key = NULL is never true */
   int result = get_entry(l, &key);
   if (result == WALMAP_OK)
-    result = get_lookalikes(l, &key, 0);
+    result = get_lookalikes(l, &key);
   wm_codec_release_key(&key);
   return result;
 }
@@ -123,12 +128,8 @@ typedef struct batch {
   size_t n;
 } batch;
 
-/*
-** Adds the entries of the batch's keys. The list has each value once, but an entry that was found as a number's
-** look-alike may be in the list itself. Such entries are among the first `n_lookalikes`: the list is sorted, and
-** numbers come before text.
-*/
-static int look_up_batch(wm_lookup *l, batch *b, size_t n_lookalikes) {
+/* Adds the entries of the batch's keys. */
+static int look_up_batch(wm_lookup *l, batch *b) {
   int result = reserve_entries(l, b->n);
   walmap_entry *entries = &l->found[l->n];
   if (result == WALMAP_OK && l->in_transaction) {
@@ -142,9 +143,8 @@ static int look_up_batch(wm_lookup *l, batch *b, size_t n_lookalikes) {
   }
   size_t kept = (size_t)(entries - l->found);
   for (size_t i = kept; i < l->n; i++) {
-    const walmap_entry *entry = &l->found[i];
-    if (entry->key != NULL && (n_lookalikes == 0 || !wm_codec_is_lookalike(entry) || !is_found(l, n_lookalikes, entry)))
-      l->found[kept++] = *entry;
+    if (l->found[i].key != NULL)
+      l->found[kept++] = l->found[i];
   }
   l->n = kept;
   for (size_t i = 0; i < b->n; i++)
@@ -160,7 +160,6 @@ int wm_lookup_list(wm_lookup *l, sqlite3_value *list, walmap__interrupt *interru
     return WALMAP_NOMEM;
   b->n = 0;
   sqlite3_value *value;
-  size_t n_lookalikes = 0;
   int result = WALMAP_OK, next_in_range = sqlite3_vtab_in_first(list, &value);
   for (; next_in_range == SQLITE_OK && result == WALMAP_OK; next_in_range = sqlite3_vtab_in_next(list, &value)) {
     wm_key *key = &b->keys[b->n];
@@ -172,18 +171,17 @@ int wm_lookup_list(wm_lookup *l, sqlite3_value *list, walmap__interrupt *interru
       break;
     }
     size_t n_before = l->n;
-    result = get_lookalikes(l, key, n_lookalikes);
-    if (l->n > n_before)
-      n_lookalikes = l->n;
+    result = get_lookalikes(l, key);
+    l->may_repeat |= l->n > n_before;
     if (++b->n == WM_LOOKUP_BATCH && result == WALMAP_OK)
-      result = look_up_batch(l, b, n_lookalikes);
+      result = look_up_batch(l, b);
     if (result == WALMAP_OK && walmap__interrupt_after(interrupt, LOOKUP))
       result = WALMAP_INTERRUPT;
   }
   if (result == WALMAP_OK && next_in_range == SQLITE_NOMEM)
     result = WALMAP_NOMEM;
   if (result == WALMAP_OK)
-    result = look_up_batch(l, b, n_lookalikes);
+    result = look_up_batch(l, b);
   for (size_t i = 0; i < b->n; i++)
     wm_codec_release_key(&b->keys[i]);
   sqlite3_free(b);
@@ -195,8 +193,20 @@ static int compare_entries(const void *a, const void *b) {
   return wm_codec_compare_keys(one->key, one->key_len, other->key, other->key_len);
 }
 
-/* What is found for a number is before its look-alikes already. */
+static void drop_repeated(wm_lookup *l) {
+  size_t kept = 1;
+  for (size_t i = 1; i < l->n; i++) {
+    if (compare_entries(&l->found[i], &l->found[kept - 1]) != 0)
+      l->found[kept++] = l->found[i];
+  }
+  l->n = kept;
+}
+
+/* What is found for one number is before its look-alikes already. */
 void wm_lookup_sort(wm_lookup *l) {
-  if (l->n > 1 && walmap_get_options(l->attachment->map->map)->ordered)
-    qsort(l->found, l->n, sizeof l->found[0], compare_entries);
+  if (l->n < 2 || !(l->may_repeat || walmap_get_options(l->attachment->map->map)->ordered))
+    return;
+  qsort(l->found, l->n, sizeof l->found[0], compare_entries);
+  if (l->may_repeat)
+    drop_repeated(l);
 }

@@ -20,6 +20,9 @@ typedef struct wm_lookup {
   bool in_transaction; /* the attachment's transaction has begun, and is read */
   walmap_entry *found; /* `small` while that is large enough */
   size_t n, room;      /* entries in `found`, and how many it has room for */
+  bool may_repeat;     /* a text was found as the look-alike of a number: if the list has it too, it is found twice */
+  int n_hashes;        /* of the last number, at which its look-alikes were looked for */
+  uint64_t hashes[WM_LOOKALIKES];
   walmap_entry small[WM_LOOKUP_BATCH];
 } wm_lookup;
 
@@ -37,7 +40,10 @@ void wm_lookup_start(wm_lookup *lookup, walmap_state *state, bool in_transaction
 int wm_lookup_key(wm_lookup *lookup, sqlite3_value *value);
 int wm_lookup_list(wm_lookup *lookup, sqlite3_value *list, walmap__interrupt *interrupt);
 
-/* Brings what was found into the order of keys, in which an ordered map has its rows. */
+/*
+** After the lookups, before `found` is read: drops what is there twice, and brings it into the order of keys if the map
+** is ordered, whose rows come so.
+*/
 void wm_lookup_sort(wm_lookup *lookup);
 
 #endif
