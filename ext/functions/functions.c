@@ -14,7 +14,26 @@ SQLITE_EXTENSION_INIT3
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* What functions share                                                                                               */
 
+/*
+** Where another connection has changed a file's schema, SQLite reads all schemas again, and takes the temp schema for
+** damaged if a CREATE TEMP TABLE ... AS SELECT is running, which has an empty row there. SQLITE_SCHEMA makes SQLite
+** undo this statement and run it again, and it reads the schemas first. If one is damaged indeed, it fails with that.
+*/
+static bool is_schema_being_written(sqlite3 *db) {
+  sqlite3_stmt *statement = NULL;
+  bool writes = false;
+  while (!writes && (statement = sqlite3_next_stmt(db, statement)) != NULL)
+    writes = sqlite3_stmt_busy(statement) && !sqlite3_stmt_readonly(statement);
+  if (!writes)
+    return false;
+  int rc = sqlite3_prepare_v2(db, "SELECT 1 FROM temp.sqlite_schema", -1, &statement, NULL);
+  sqlite3_finalize(statement);
+  return rc == SQLITE_CORRUPT;
+}
+
 void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
+  if (rc == SQLITE_CORRUPT && is_schema_being_written(sqlite3_context_db_handle(context)))
+    rc = SQLITE_SCHEMA;
   if (err != NULL)
     sqlite3_result_error(context, err, -1);
   else
@@ -24,6 +43,10 @@ void wm_functions_fail(sqlite3_context *context, int rc, char *err) {
 }
 
 void wm_functions_result(sqlite3_context *context, int result, wm_table *table) {
+  if (result == -SQLITE_CORRUPT) {
+    wm_functions_fail(context, SQLITE_CORRUPT, wm_error_text(result, table->name, table->attachment));
+    return;
+  }
   if (result != -SQLITE_CORRUPT_VTAB) {
     wm_error_result(context, result, table);
     return;
