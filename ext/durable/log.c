@@ -9,7 +9,7 @@
 */
 #include "durable/log.h"
 
-#include "codec/block.h"
+#include "durable/shadow.h"
 
 #include <string.h>
 
@@ -53,8 +53,7 @@ int wm_log_damaged(wm_table *table, uint64_t seq, const char *wrong) {
                                      table->name, (sqlite3_int64)seq, wrong));
 }
 
-/* The connection's last error. That the shadow table is not as it should be is plain SQLITE_ERROR to SQLite. */
-static int fail_as_sqlite(wm_table *table, int rc) {
+int wm_log_fail_as_sqlite(wm_table *table, int rc) {
   const char *text = sqlite3_errmsg(table->conn->db);
   if (rc != SQLITE_ERROR)
     return wm_log_fail(table, rc, sqlite3_mprintf("%s", text));
@@ -65,74 +64,9 @@ static int fail_as_sqlite(wm_table *table, int rc) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Statements                                                                                                         */
 
-/*
-** A view or a virtual table would run what a stranger has written there. These have no root page in the schema. (To
-** ask SQLite about the columns of a virtual table that is not connected would be a mistake: some versions read beyond
-** them.)
-*/
-static int find_ordinary(const wm_conn *conn, const char *schema, const char *name, bool *found) {
-  char *sql = sqlite3_mprintf("SELECT 1 FROM \"%w\".sqlite_schema WHERE type = 'table' AND rootpage > 0 "
-                              "AND name = '%q_log' COLLATE NOCASE",
-                              schema, name);
-  sqlite3_stmt *statement = NULL;
-  int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(conn->db, sql, -1, &statement, NULL);
-  sqlite3_free(sql);
-  if (rc != SQLITE_OK)
-    return rc;
-  *found = sqlite3_step(statement) == SQLITE_ROW;
-  return sqlite3_finalize(statement);
-}
-
-int wm_log_find(const wm_conn *conn, const char *schema, const char *name, bool *found) {
-  static const char *const columns[] = {"seq", "chain", "block"};
-  *found = false;
-  int rc = find_ordinary(conn, schema, name, found);
-  if (rc != SQLITE_OK || !*found)
-    return rc;
-  char *log = sqlite3_mprintf("%s_log", name);
-  if (log == NULL)
-    return SQLITE_NOMEM;
-  for (int i = 0; i < 3 && *found; i++) {
-    int is_key = 0;
-    rc = sqlite3_table_column_metadata(conn->db, schema, log, columns[i], NULL, NULL, NULL, &is_key, NULL);
-    *found = rc == SQLITE_OK && is_key == (i == 0);
-  }
-  sqlite3_free(log);
-  return rc == SQLITE_ERROR ? SQLITE_OK : rc; /* it has no such column */
-}
-
-static int check_seq_is_key(wm_table *table) {
-  const char *type = NULL;
-  int is_key = 0;
-  char *name = sqlite3_mprintf("%s_log", table->name);
-  int rc = name == NULL ? SQLITE_NOMEM
-                        : sqlite3_table_column_metadata(table->conn->db, table->schema, name, "seq", &type, NULL, NULL,
-                                                        &is_key, NULL);
-  if (rc == SQLITE_OK && (!is_key || type == NULL || sqlite3_stricmp(type, "INTEGER") != 0))
-    rc = wm_log_damaged(table, 0, "its column seq is no INTEGER PRIMARY KEY");
-  else if (rc != SQLITE_OK)
-    rc = fail_as_sqlite(table, rc);
-  sqlite3_free(name);
-  return rc;
-}
-
-static int check_table(wm_table *table) {
-  bool found = false;
-  int rc = find_ordinary(table->conn, table->schema, table->name, &found);
-  if (rc != SQLITE_OK)
-    return fail_as_sqlite(table, rc);
-  if (found)
-    return check_seq_is_key(table);
-  return wm_log_fail(table, SQLITE_CORRUPT_VTAB,
-                     sqlite3_mprintf(WM_MODULE
-                                     ": %s: its shadow table %s_log is missing, or is no table; DROP TABLE %s "
-                                     "and create it anew",
-                                     table->name, table->name, table->name));
-}
-
 static int obtain_log(wm_table *table, struct wm_log **out) {
   if (table->log == NULL) {
-    int rc = check_table(table);
+    int rc = wm_shadow_check(table);
     if (rc != SQLITE_OK)
       return rc;
     if ((table->log = sqlite3_malloc(sizeof *table->log)) == NULL)
@@ -157,7 +91,7 @@ static int prepared_statement(wm_table *table, int which, sqlite3_stmt **out) {
                             &log->statements[which], NULL);
     sqlite3_free(sql);
     if (rc != SQLITE_OK)
-      return fail_as_sqlite(table, rc);
+      return wm_log_fail_as_sqlite(table, rc);
   }
   log->running++;
   *out = log->statements[which];
@@ -177,11 +111,24 @@ void wm_log_forget(wm_table *table) {
   sqlite3_free(log);
 }
 
+/*
+** Whether an authorizer has SQLite ignore the statement: a SELECT has no columns then, and an INSERT writes nothing. (A
+** DELETE is never ignored.) It shows after the statement has run, for SQLite prepares it anew when there is another
+** authorizer.
+*/
+static bool is_ignored(sqlite3_stmt *statement) {
+  return sqlite3_column_count(statement) == 0 && sqlite3_stmt_readonly(statement);
+}
+
 /* After the last step, whose result is rc: SQLITE_OK where that was DONE or ROW. */
 static int reset(wm_table *table, sqlite3_stmt *statement, int rc) {
-  bool fine = rc == SQLITE_DONE || rc == SQLITE_ROW;
+  bool ignored = rc == SQLITE_DONE && is_ignored(statement), fine = rc == SQLITE_DONE || rc == SQLITE_ROW;
   rc = sqlite3_reset(statement);
-  rc = fine || rc == SQLITE_OK ? SQLITE_OK : fail_as_sqlite(table, rc);
+  rc = fine || rc == SQLITE_OK ? SQLITE_OK : wm_log_fail_as_sqlite(table, rc);
+  if (ignored)
+    rc = wm_log_fail(
+        table, SQLITE_AUTH,
+        sqlite3_mprintf(WM_MODULE ": %s: not authorized to use its shadow table %s_log", table->name, table->name));
   table->log->running--;
   if (table->log->expired)
     wm_log_forget(table);
@@ -347,7 +294,7 @@ int wm_log_insert(wm_table *table, const wm_log_row *row) {
   if (rc == SQLITE_OK)
     return run(table, statement);
   (void)reset(table, statement, SQLITE_DONE);
-  return fail_as_sqlite(table, rc);
+  return wm_log_fail_as_sqlite(table, rc);
 }
 
 static int remove_log_rows(wm_table *table, int which, uint64_t seq) {
@@ -361,44 +308,3 @@ static int remove_log_rows(wm_table *table, int which, uint64_t seq) {
 
 int wm_log_remove_before(wm_table *table, uint64_t seq) { return remove_log_rows(table, REMOVE_BEFORE, seq); }
 int wm_log_remove_after(wm_table *table, uint64_t seq) { return remove_log_rows(table, REMOVE_AFTER, seq); }
-
-/* ------------------------------------------------------------------------------------------------------------------ */
-/* CREATE, DROP, RENAME                                                                                               */
-
-/* Runs statements, and frees their text. */
-static int execute(wm_conn *conn, char *sql, char **err) {
-  sqlite3_int64 rowid = sqlite3_last_insert_rowid(conn->db);
-  if (sql == NULL)
-    return SQLITE_NOMEM;
-  int rc = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
-  if (rc != SQLITE_OK && rc != SQLITE_NOMEM)
-    *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
-  sqlite3_free(sql);
-  sqlite3_set_last_insert_rowid(conn->db, rowid);
-  return rc;
-}
-
-/* The first row has no changes: a log without rows is a damaged one. */
-int wm_log_create(wm_conn *conn, const char *schema, const char *name, char **err) {
-  const wm_block_head head = {.first = 1, .bytes = wm_block_append(0, 1, WM_BLOCK_HEAD)};
-  uint8_t block[WM_BLOCK_HEAD];
-  char hex[2 * WM_BLOCK_HEAD + 1];
-  wm_block_write_head(block, &head, 0);
-  for (int i = 0; i < WM_BLOCK_HEAD; i++)
-    sqlite3_snprintf(3, hex + 2 * i, "%02x", block[i]);
-  return execute(conn,
-                 sqlite3_mprintf("CREATE TABLE \"%w\".\"%w_log\"(seq INTEGER PRIMARY KEY, chain INTEGER NOT NULL, "
-                                 "block BLOB NOT NULL);"
-                                 "INSERT INTO \"%w\".\"%w_log\" VALUES(1, %lld, x'%s')",
-                                 schema, name, schema, name, (sqlite3_int64)wm_block_chain(1, block, sizeof block),
-                                 hex),
-                 err);
-}
-
-int wm_log_drop(wm_conn *conn, const char *schema, const char *name, char **err) {
-  return execute(conn, sqlite3_mprintf("DROP TABLE IF EXISTS \"%w\".\"%w_log\"", schema, name), err);
-}
-
-int wm_log_rename(wm_conn *conn, const char *schema, const char *name, const char *to, char **err) {
-  return execute(conn, sqlite3_mprintf("ALTER TABLE \"%w\".\"%w_log\" RENAME TO \"%w_log\"", schema, name, to), err);
-}

@@ -2,12 +2,13 @@
 ** log.h - the shadow table of a durable table: the statements on it
 **
 ** The shadow table of kv is kv_log(seq INTEGER PRIMARY KEY, chain, block), in the same schema. This file runs SQL on
-** it, and knows nothing of what is in a block. The statements run on the table's own connection, so they are part of
-** its transaction: they see the snapshot of the file that the running statement sees, and what they write is committed
-** and rolled back with everything else.
+** its rows, and knows nothing of what is in a block (shadow.h makes and finds the table). The statements run on the
+** table's own connection, so they are part of its transaction: they see the snapshot of the file that the running
+** statement sees, and what they write is committed and rolled back with everything else.
 **
 ** All return an SQLite code. Where it is an error, the attachment's `failure` has the text. A table that is no such
-** shadow table (missing, a view, of other columns) gives SQLITE_CORRUPT_VTAB.
+** shadow table (missing, a view, of other columns) gives SQLITE_CORRUPT_VTAB. Where an authorizer has the statement
+** ignored it is SQLITE_AUTH, since nothing was read or written.
 */
 #ifndef WM_LOG_H
 #define WM_LOG_H
@@ -19,17 +20,6 @@ typedef struct wm_log_row {
   const void *block;
   size_t size;
 } wm_log_row;
-
-/* For CREATE, DROP and RENAME of the virtual table, within the same transaction. *err is from sqlite3_malloc. */
-int wm_log_create(wm_conn *conn, const char *schema, const char *name, char **err);
-int wm_log_drop(wm_conn *conn, const char *schema, const char *name, char **err);
-int wm_log_rename(wm_conn *conn, const char *schema, const char *name, const char *to, char **err);
-
-/*
-** Whether the schema has what looks like the shadow table of a table of that name. The columns decide: a user may call
-** a table of his own kv_log. On an error sqlite3_errmsg() has the text.
-*/
-int wm_log_find(const wm_conn *conn, const char *schema, const char *name, bool *found);
 
 /* seq and chain of the last row. */
 int wm_log_top(wm_table *table, wm_version *version);
@@ -63,6 +53,9 @@ void wm_log_forget(wm_table *table);
 
 /* Sets the attachment's failure (NULL text: out of memory), and returns rc. */
 int wm_log_fail(wm_table *table, int rc, char *text);
+
+/* The same with the text of the connection's last error. SQLITE_ERROR: the shadow table is not as it should be. */
+int wm_log_fail_as_sqlite(wm_table *table, int rc);
 
 /* What is in the shadow table is damaged: SQLITE_CORRUPT_VTAB. */
 int wm_log_damaged(wm_table *table, uint64_t seq, const char *wrong);

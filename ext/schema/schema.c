@@ -19,6 +19,7 @@
 #include "conn/options.h"
 #include "durable/durable.h"
 #include "durable/log.h"
+#include "durable/shadow.h"
 #include "schema/creation.h"
 #include "schema/database.h"
 #include "schema/ddl.h"
@@ -86,20 +87,28 @@ static int find_vfs(sqlite3 *db, const char *schema, char **out) {
 }
 
 /*
+** Whether the connection knows the table as one that keeps its rows in memory. A shadow table does not make it durable
+** then: it is another table of that name, unless walmap has written its rows. That is so when a copy of a file has
+** taken the database's place and nothing has told (database.h).
+*/
+static bool is_known_volatile(wm_conn *conn, const wanted *w) {
+  const wm_table *before = wm_conn_listed(conn, w->schema, w->table);
+  return before != NULL && before->attachment->map->kind == WM_PRIVATE && before->attachment->map->history == NULL &&
+         wm_database_is_same(before);
+}
+
+/*
 ** A table without a file of its own. CREATE makes no durable table there, but a copy of a file brings along both the
 ** table and its shadow table (D5).
 */
-static int choose_private(const wm_conn *conn, wanted *w, char **err) {
+static int choose_private(wm_conn *conn, wanted *w, char **err) {
   if (w->created || !w->options.durable)
     return SQLITE_OK;
-  int rc = wm_log_find(conn, w->schema, w->table, &w->owner.durable);
-  if (rc != SQLITE_OK)
-    *err = sqlite3_mprintf(WM_MODULE ": %s: %s", w->table, sqlite3_errmsg(conn->db));
-  return rc;
+  return wm_shadow_find(conn, w->schema, w->table, is_known_volatile(conn, w), &w->owner.durable, err);
 }
 
 /* A table without map=. Databases of memdb are no files; from 3.41 on SQLite itself gives them no file name. */
-static int choose_by_database(const wm_conn *conn, wanted *w, char **err) {
+static int choose_by_database(wm_conn *conn, wanted *w, char **err) {
   const char *file = wm_schema_is_temp(w->schema) ? NULL : sqlite3_db_filename(conn->db, w->schema);
   if (file == NULL || file[0] == 0)
     return choose_private(conn, w, err);
@@ -249,7 +258,7 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
     return rc;
   }
   wm_table *table;
-  if (w->created && w->owner.durable && (rc = wm_log_create(conn, w->schema, w->table, err)) != SQLITE_OK)
+  if (w->created && w->owner.durable && (rc = wm_shadow_create(conn, w->schema, w->table, err)) != SQLITE_OK)
     return rc;
   if ((rc = make_table(conn, w, &table, err)) != SQLITE_OK)
     return rc;
@@ -303,8 +312,8 @@ static int prepare_change(wm_table *table, const char *name, char **err) {
     if (name != NULL)
       wm_log_end_holds(table); /* their statements have the old name, which another table may get */
     wm_log_forget(table);
-    rc = name == NULL ? wm_log_drop(table->conn, table->schema, table->name, &why)
-                      : wm_log_rename(table->conn, table->schema, table->name, name, &why);
+    rc = name == NULL ? wm_shadow_drop(table->conn, table->schema, table->name, &why)
+                      : wm_shadow_rename(table->conn, table->schema, table->name, name, &why);
   }
   explain_with_table(table->name, why, err);
   wm_table_release(table);
