@@ -70,26 +70,22 @@ void wm_functions_result(sqlite3_context *context, int result, wm_table *table) 
 }
 
 /*
-** Whether the argument, which is not the table's name, is the name of the table: then it was meant as that, as a rule,
-** and another argument was forgotten.
+** The table that an argument names which is not the table's name: then it was meant as that, as a rule, and another
+** argument was forgotten. NULL: it names none. The default map is there to be meant, used or not.
 */
-static bool is_name_of(const wm_table *table, sqlite3_value *value) {
+static const char *find_meant(const wm_table *table, sqlite3_value *value) {
   if (sqlite3_value_type(value) != SQLITE_TEXT)
-    return false;
+    return NULL;
   const char *text = (const char *)sqlite3_value_text(value);
-  size_t size = (size_t)sqlite3_value_bytes(value), name = strlen(table->name), schema = strlen(table->schema);
-  if (text == NULL || size < name || sqlite3_stricmp(text + size - name, table->name) != 0)
-    return false;
-  return size == name ||
-         (size == schema + 1 + name && text[schema] == '.' && sqlite3_strnicmp(text, table->schema, (int)schema) == 0);
+  return text == NULL ? NULL : wm_resolve_meant(table, text, (size_t)sqlite3_value_bytes(value));
 }
 
-static void refuse_name(sqlite3_context *context, const char *name) {
+static void refuse_name(sqlite3_context *context, const wm_table *table, const char *name) {
   wm_functions_fail(
       context, SQLITE_ERROR,
       sqlite3_mprintf("an argument is missing after '%q', the name of a walmap table; if it is meant as a "
                       "key, write the table before it: ('%q', '%q', ...)",
-                      name, name, name));
+                      name, table->name, name));
 }
 
 wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value ***argv, int fixed) {
@@ -114,8 +110,9 @@ wm_table *wm_functions_table(sqlite3_context *context, int argc, sqlite3_value *
     wm_functions_fail(context, rc, err);
     return NULL;
   }
-  if (name == NULL && argc > 0 && is_name_of(table, (*argv)[0])) {
-    refuse_name(context, table->name);
+  const char *meant = name == NULL && argc > 0 ? find_meant(table, (*argv)[0]) : NULL;
+  if (meant != NULL) {
+    refuse_name(context, table, meant);
     return NULL;
   }
   return table;

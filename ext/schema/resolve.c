@@ -202,6 +202,38 @@ int wm_resolve_present(wm_table **table, char **err) {
   return rc;
 }
 
+/* Moves past one part of a name, and tells whether that is `name`; if not, *at is anywhere. */
+static bool take_part(const char **at, const char *end, const char *name) {
+  wm_quoted quoted;
+  bool is_quoted = wm_quoted_start(&quoted, *at, end);
+  while (is_quoted || (quoted.at != end && *quoted.at != '.')) {
+    int c = is_quoted ? wm_quoted_next(&quoted) : (unsigned char)*quoted.at++;
+    if (c < 0)
+      break;
+    const char byte = (char)c;
+    if (*name == 0 || sqlite3_strnicmp(&byte, name++, 1) != 0)
+      return false;
+  }
+  *at = quoted.at;
+  return *name == 0;
+}
+
+static bool is_name_of(const char *text, const char *end, const char *schema, const char *table) {
+  const char *at = text;
+  if (take_part(&at, end, table) && at == end)
+    return true;
+  at = text;
+  if (!take_part(&at, end, schema) || at == end || *at++ != '.')
+    return false;
+  return take_part(&at, end, table) && at == end;
+}
+
+const char *wm_resolve_meant(const wm_table *table, const char *text, size_t size) {
+  if (is_name_of(text, text + size, table->schema, table->name))
+    return table->name;
+  return is_name_of(text, text + size, "main", WM_MODULE) ? WM_MODULE : NULL;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The only table                                                                                                     */
 

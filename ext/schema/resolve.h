@@ -21,6 +21,12 @@ int wm_resolve_table(wm_conn *conn, const char *name, size_t size, wm_table **ou
 */
 int wm_resolve_present(wm_table **table, char **err);
 
+/*
+** The name that a text of `size` bytes means, as wm_resolve_table reads it: that of the table, or of the default map.
+** NULL: neither.
+*/
+const char *wm_resolve_meant(const wm_table *table, const char *text, size_t size);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* For the hooks of the connection                                                                                    */
 
