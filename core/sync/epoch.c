@@ -20,6 +20,8 @@ void walmap__epoch_init(walmap__epoch *e) {
   init_slots(e->slots, WALMAP__FIRST_SLOTS, NULL);
   atomic_init(&e->now, 1);
   atomic_init(&e->more, NULL);
+  atomic_init(&e->oldest, NULL);
+  atomic_init(&e->oldest_time, 0);
 }
 
 void walmap__epoch_destroy(walmap__epoch *e, walmap__memory *memory) {
@@ -112,12 +114,30 @@ static void look_for_oldest(const walmap__slot *slots, int n, uint64_t *oldest, 
   }
 }
 
+/*
+** Slot and time are two words, which may be of two searches: each time is good by itself (E1), whatever slot has it. No
+** slot has the time 0.
+*/
+static uint64_t known_oldest(walmap__epoch *e, const walmap__slot **by) {
+  *by = atomic_load(&e->oldest);
+  uint64_t time = atomic_load(&e->oldest_time);
+  return *by && atomic_load(&(*by)->time) == time ? time : 0;
+}
+
 uint64_t walmap__epoch_oldest_slot(walmap__epoch *e, const walmap__slot **by) {
-  uint64_t oldest = UINT64_MAX;
+  uint64_t oldest = known_oldest(e, by);
+  if (oldest != 0)
+    return oldest;
+  walmap__more_slots *more = atomic_load(&e->more);
+  oldest = UINT64_MAX;
   *by = NULL;
   look_for_oldest(e->slots, WALMAP__FIRST_SLOTS, &oldest, by);
-  for (walmap__more_slots *block = atomic_load(&e->more); block; block = block->next)
+  for (walmap__more_slots *block = more; block; block = block->next)
     look_for_oldest(block->slots, WALMAP__MORE_SLOTS, &oldest, by);
+  if (more && *by) { /* a search of the first slots alone costs less than to tell other threads of it */
+    atomic_store(&e->oldest_time, oldest);
+    atomic_store(&e->oldest, *by);
+  }
   return oldest;
 }
 

@@ -19,6 +19,11 @@
 ** clock takes its value from W's change of the clock, or from a later one. For that W need not advance the clock; it is
 ** enough to add 0 to it before W reads the slots (walmap__epoch_now). A load of the clock is not enough: the slots
 ** could then be read before other threads see the store, and W could miss a reader that does not see the store either.
+**
+** What a search of the slots has found as the oldest time, T, stays good for all threads: what was retired before T was
+** unlinked before the clock reached T, so before that search, and readers that the search has missed do not find it. So
+** while the slot in which T was found still has T, which is all that a new search could tell, the slots need not be
+** looked at again. Else each write beside thousands of open states would look at all of them.
 */
 #ifndef WALMAP_EPOCH_H
 #define WALMAP_EPOCH_H
@@ -48,6 +53,8 @@ typedef struct walmap__epoch {
   walmap__slot slots[WALMAP__FIRST_SLOTS];
   _Alignas(64) _Atomic uint64_t now;
   _Atomic(struct walmap__more_slots *) more;
+  _Alignas(64) _Atomic(const walmap__slot *) oldest; /* what the last search found, if there are more slots; or NULL */
+  _Atomic uint64_t oldest_time;
 } walmap__epoch;
 
 void walmap__epoch_init(walmap__epoch *epoch);
@@ -98,7 +105,10 @@ static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_f
 /* Adds the lookups that were counted in all slots. */
 void walmap__epoch_add_lookups(walmap__epoch *epoch, uint64_t *hits, uint64_t *misses);
 
-/* The oldest announced time, and the slot that has it; UINT64_MAX and NULL without readers. */
+/*
+** The oldest announced time, and the slot that has it; UINT64_MAX and NULL without readers. A reader that took its time
+** long before it announced it may be missed, as E1 allows.
+*/
 uint64_t walmap__epoch_oldest_slot(walmap__epoch *epoch, const walmap__slot **slot);
 
 static inline uint64_t walmap__epoch_oldest(walmap__epoch *epoch) {

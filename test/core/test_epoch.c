@@ -1,6 +1,6 @@
 /*
-** test_epoch.c - readers' slots: a read that looks for its slot the longer, the more states are open; slots that are
-** not used again; an oldest reader that is missed
+** test_epoch.c - readers' slots: a read that looks for its slot the longer, the more states are open, or a write that
+** looks at all of them; slots that are not used again; an oldest reader that is missed
 **
 ** What a search does is told by the slot that it leads to, not by a clock.
 */
@@ -137,6 +137,41 @@ static void oldest(void **unused) {
   close_epoch(f);
 }
 
+/*
+** While the oldest state of many lasts, no slot but its own is looked at: one that gets an older time, which no reader
+** can have announced before the search, is not found before that state has ended.
+*/
+static void oldest_is_remembered(void **unused) {
+  (void)unused;
+  fixture *f = open_epoch();
+  walmap__slot *states[STATES];
+  const walmap__slot *slot;
+  for (int i = 0; i < 10; i++)
+    walmap__epoch_advance(f->epoch);
+  for (int i = 0; i < STATES; i++) {
+    states[i] = enter(f);
+    walmap__epoch_advance(f->epoch);
+  }
+  uint64_t oldest = atomic_load(&states[0]->time);
+  assert_int_equal(walmap__epoch_oldest_slot(f->epoch, &slot), oldest);
+  assert_ptr_equal(slot, states[0]);
+  atomic_store(&states[STATES - 1]->time, oldest - 1);
+  assert_int_equal(walmap__epoch_oldest_slot(f->epoch, &slot), oldest);
+  assert_ptr_equal(slot, states[0]);
+  walmap__epoch_leave(states[0]);
+  assert_int_equal(walmap__epoch_oldest_slot(f->epoch, &slot), oldest - 1);
+  assert_ptr_equal(slot, states[STATES - 1]);
+  walmap__epoch_leave(states[STATES - 1]);
+  states[0] = enter(f); /* in one of the two, with a new time */
+  assert_int_equal(walmap__epoch_oldest_slot(f->epoch, &slot), atomic_load(&states[1]->time));
+  assert_ptr_equal(slot, states[1]);
+  for (int i = 0; i < STATES - 1; i++)
+    walmap__epoch_leave(states[i]);
+  assert_int_equal(walmap__epoch_oldest_slot(f->epoch, &slot), UINT64_MAX);
+  assert_null(slot);
+  close_epoch(f);
+}
+
 /* Threads take slots at once, more than there are at first: no slot is given twice. */
 typedef struct crowd {
   fixture *f;
@@ -179,6 +214,7 @@ int main(void) {
       cmocka_unit_test(reads_beside_states),
       cmocka_unit_test(slots_are_used_again),
       cmocka_unit_test(oldest),
+      cmocka_unit_test(oldest_is_remembered),
       cmocka_unit_test(crowds),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
