@@ -90,6 +90,7 @@ struct wm_table {
   struct wm_upsert *upserts; /* prepared expressions, kept while they do not run (upsert.c) */
   int references;            /* of conn->tables, sqlite3_vtab objects and undo records */
   bool listed;               /* in conn->tables */
+  unsigned seen;             /* the last of conn->refreshes that found it in its database (catalog.c) */
   wm_table *next;
   wm_table *same_bucket; /* the next in conn->buckets whose name has such a hash */
 };
@@ -104,8 +105,9 @@ struct wm_conn {
   wm_table *buckets[WM_TABLE_BUCKETS]; /* the same tables, by the hash of their names */
   int unnamed; /* so many of them have a map without a name of its own: a file's, or a private one */
   wm_attachment *attachments;
-  int references;   /* of modules, functions and sqlite3_vtab objects */
-  unsigned changes; /* counts changes of `tables`, and disconnected objects of them: each outdates resolved names */
+  int references;     /* of modules, functions and sqlite3_vtab objects */
+  unsigned refreshes; /* counts the calls of wm_catalog_refresh */
+  unsigned changes;   /* counts changes of `tables`, and disconnected objects of them: each outdates resolved names */
 
   struct wm_ddl *ddl;           /* schema changes of the running transaction (ddl.c) */
   struct wm_control *control;   /* the control table's part in the running transaction (control.c) */

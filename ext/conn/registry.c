@@ -18,6 +18,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static wm_map *first, *last;  /* in the order of their ids */
 static wm_map *buckets[1024]; /* by the hash of the name, the newest first */
 static uint64_t last_id;
+static int announced; /* maps that have a committer */
 static atomic_uint version;
 
 static bool same_text(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
@@ -72,7 +73,13 @@ static void append_map(wm_map *map) {
   put_in_bucket(map);
 }
 
+static void set_committer(wm_map *map, const void *committer) {
+  announced += (committer != NULL) - (map->committer != NULL);
+  map->committer = committer;
+}
+
 static void take_out_map(wm_map *map) {
+  set_committer(map, NULL);
   *(map->previous != NULL ? &map->previous->next : &first) = map->next;
   *(map->next != NULL ? &map->next->previous : &last) = map->previous;
   take_out_of_bucket(map);
@@ -214,7 +221,7 @@ void wm_registry_announce(wm_map *map, const void *committer, int schema_version
   if (map->kind != WM_FILE)
     return;
   pthread_mutex_lock(&mutex);
-  map->committer = committer;
+  set_committer(map, committer);
   map->dated = true;
   map->changed_in = schema_version;
   pthread_mutex_unlock(&mutex);
@@ -223,17 +230,17 @@ void wm_registry_announce(wm_map *map, const void *committer, int schema_version
 void wm_registry_settle(wm_map *map, const void *committer) {
   pthread_mutex_lock(&mutex);
   if (map->committer == committer)
-    map->committer = NULL;
+    set_committer(map, NULL);
   pthread_mutex_unlock(&mutex);
 }
 
 /* Versions are numbers of 32 bits that wrap around. */
-static bool has_reached(int version, int announced) { return (unsigned)version - (unsigned)announced <= INT_MAX; }
+static bool has_reached(int version, int other) { return (unsigned)version - (unsigned)other <= INT_MAX; }
 
 static bool is_announced(const wm_owner *owner, const void *committer, const int *schema_version) {
   bool found = false;
   pthread_mutex_lock(&mutex);
-  for (const wm_map *map = first; map != NULL && !found; map = map->next) {
+  for (const wm_map *map = announced > 0 ? first : NULL; map != NULL && !found; map = map->next) {
     found = map->committer != NULL && map->committer != committer && same_text(map->file, owner->file) &&
             same_text(map->vfs, owner->vfs) &&
             (schema_version == NULL || has_reached(*schema_version, map->changed_in));

@@ -87,21 +87,31 @@ static bool is_of_database(const wm_table *table) {
   return map->kind != WM_FILE || (file != NULL && strcmp(map->file, file) == 0);
 }
 
+/* Connects the table, if it is a virtual one. *out: what is listed under the name; *outdated: it no longer is this. */
+static int find_listed(wm_conn *conn, const char *schema, const char *name, object_kind kind, wm_table **out,
+                       bool *outdated, char **err) {
+  int rc = kind == VIRTUAL ? connect_table(conn, schema, name, err) : SQLITE_OK;
+  if (rc != SQLITE_OK)
+    return rc;
+  wm_table *table = wm_catalog_is_default(conn, schema, name) ? NULL : wm_conn_listed(conn, schema, name);
+  *outdated = table != NULL && (kind != VIRTUAL || !wm_schema_is_meant(table) || !is_of_database(table));
+  *out = table;
+  return SQLITE_OK;
+}
+
 /* If another connection changes some table meanwhile, SQLite's view of the schema may be outdated: it looks again. */
 int wm_catalog_find(wm_conn *conn, const char *schema, const char *name, bool *found, wm_table **out, char **err) {
   object_kind kind;
-  wm_table *table;
+  wm_table *table = NULL;
   unsigned version;
-  bool outdated;
+  bool outdated = false;
   do {
     version = wm_registry_version();
     int rc = find_kind(conn, schema, name, &kind, err);
-    if (rc == SQLITE_OK && kind == VIRTUAL)
-      rc = connect_table(conn, schema, name, err);
+    if (rc == SQLITE_OK)
+      rc = find_listed(conn, schema, name, kind, &table, &outdated, err);
     if (rc != SQLITE_OK)
       return rc;
-    table = wm_catalog_is_default(conn, schema, name) ? NULL : wm_conn_listed(conn, schema, name);
-    outdated = table != NULL && (kind != VIRTUAL || !wm_schema_is_meant(table) || !is_of_database(table));
   } while (outdated && version != wm_registry_version());
   if (outdated) {
     wm_table_unlist(table); /* another connection dropped or renamed it, or its database was detached */
@@ -122,6 +132,10 @@ int wm_catalog_find_default(wm_conn *conn, wm_table **out, char **err) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* All tables                                                                                                         */
 
+/*
+** SQLite is asked for the list of all tables once, and not for each table: to answer, it looks at all of its own each
+** time. A table of the connection's list that is in SQLite's gets the number of this call in `seen`.
+*/
 typedef struct listing {
   wm_conn *conn;
   char **err;
@@ -130,17 +144,24 @@ typedef struct listing {
 static int connect_listed(void *context, sqlite3_stmt *row) {
   listing *l = context;
   object_kind kind;
-  bool found;
-  wm_table *table;
+  bool found, outdated = false;
+  wm_table *table = NULL;
   const char *schema = (const char *)sqlite3_column_text(row, 0), *name = (const char *)sqlite3_column_text(row, 1);
   int rc = schema == NULL || name == NULL ? SQLITE_NOMEM : read_kind(&kind, row);
-  return rc == SQLITE_OK && kind == VIRTUAL ? wm_catalog_find(l->conn, schema, name, &found, &table, l->err) : rc;
+  if (rc != SQLITE_OK || kind != VIRTUAL)
+    return rc;
+  rc = find_listed(l->conn, schema, name, kind, &table, &outdated, l->err);
+  if (rc == SQLITE_OK && outdated)
+    rc = wm_catalog_find(l->conn, schema, name, &found, &table, l->err);
+  if (rc == SQLITE_OK && table != NULL)
+    table->seen = l->conn->refreshes;
+  return rc;
 }
 
 static int forget_if_gone(wm_conn *conn, wm_table *table, char **err) {
   object_kind kind = NOTHING;
   int rc = SQLITE_OK;
-  if (wm_catalog_is_default(conn, table->schema, table->name))
+  if (table->seen == conn->refreshes || wm_catalog_is_default(conn, table->schema, table->name))
     return SQLITE_OK;
   wm_table_retain(table);
   if (wm_catalog_schema(conn, table->schema) != NULL)
@@ -153,6 +174,7 @@ static int forget_if_gone(wm_conn *conn, wm_table *table, char **err) {
 
 int wm_catalog_refresh(wm_conn *conn, char **err) {
   listing l = {conn, err};
+  conn->refreshes++;
   int rc = run_pragma(conn, "PRAGMA table_list", NULL, NULL, connect_listed, &l, err);
   for (wm_table *table = conn->tables, *next; table != NULL && rc == SQLITE_OK; table = next) {
     next = table->next;

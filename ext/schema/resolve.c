@@ -237,18 +237,19 @@ const char *wm_resolve_meant(const wm_table *table, const char *text, size_t siz
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The only table                                                                                                     */
 
-static char *list_tables(const wm_conn *conn) {
-  char *list = NULL;
-  for (const wm_table *table = conn->tables; table != NULL; table = table->next) {
+/* The names of the connection's first tables, and in *more how many others there are: there may be thousands. */
+static char *list_tables(const wm_conn *conn, int *more) {
+  enum { MOST = 5 };
+  sqlite3_str *list = sqlite3_str_new(NULL);
+  int n = 0;
+  for (const wm_table *table = conn->tables; table != NULL; table = table->next, n++) {
     bool plain = wm_catalog_is_default(conn, table->schema, table->name);
-    char *longer = sqlite3_mprintf("%s%s%s%s%s", list == NULL ? "" : list, list == NULL ? "" : ", ",
-                                   plain ? "" : table->schema, plain ? "" : ".", table->name);
-    sqlite3_free(list);
-    if (longer == NULL)
-      return NULL;
-    list = longer;
+    if (n < MOST)
+      sqlite3_str_appendf(list, "%s%s%s%s", n == 0 ? "" : ", ", plain ? "" : table->schema, plain ? "" : ".",
+                          table->name);
   }
-  return list;
+  *more = n > MOST ? n - MOST : 0;
+  return sqlite3_str_finish(list);
 }
 
 static int find_only(wm_conn *conn, wm_table **out, char **err) {
@@ -263,11 +264,13 @@ static int find_only(wm_conn *conn, wm_table **out, char **err) {
     *out = conn->tables;
     return SQLITE_OK;
   }
-  char *list = list_tables(conn);
+  int more;
+  char *list = list_tables(conn, &more);
   if (list == NULL)
     return SQLITE_NOMEM;
-  rc = wm_error_refuse(err,
-                       sqlite3_mprintf(WM_MODULE ": this connection has several walmap tables, so name one: %s", list));
+  const char *format = more == 0 ? WM_MODULE ": this connection has several walmap tables, so name one: %s"
+                                 : WM_MODULE ": this connection has several walmap tables, so name one: %s and %d more";
+  rc = wm_error_refuse(err, sqlite3_mprintf(format, list, more));
   sqlite3_free(list);
   return rc;
 }
