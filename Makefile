@@ -182,6 +182,7 @@ test-cluster: ## a durable table in a cluster: three dqlite nodes on this machin
 test-clients: ## real clients in Python, Node.js, PHP, Ruby, Perl, Tcl, Java, Go, Rust; FEW=1: without those to be compiled
 	@test/tools/deps build test
 	@test/tools/deps clients $(if $(FEW),,clients-compiled) || echo 'clients: those that cannot be had are skipped'
+	@test/tools/deps npm || echo 'clients: those of npm are skipped'
 	@$(if $(FEW),:,test/tools/get-node)
 	@test/clients/get-npm $(if $(FEW),,sqlite3@6)
 	@test/clients/get-suites
@@ -203,7 +204,7 @@ coverage: ## tells which lines and branches the tests run
 bench-programs: $(BENCHES) ## the benchmarks, to be run one by one (test/bench/README.md)
 bench: ## measures everything at full size, beside the peers, in 20 to 40 minutes
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full
-bench-quick: ## the same with less data, in under a minute
+bench-quick: ## the same with less data, in a minute or two
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=quick BENCHES='$(filter-out %/bench_shards,$(BENCHES))'
 bench-concurrent: ## connections in threads: walmap, cache=shared, memdb, a WAL file
 	@$(MAKE) --no-print-directory run-benches BENCH_SIZE=full BENCHES=$(BUILD)/test/bench/bench_concurrent
@@ -212,6 +213,7 @@ bench-shards: ## what the number of shards brings and costs
 bench-hosts: ## the same cache in threads of Python and Node.js, beside what these have
 	@test/tools/deps build bench
 	@test/tools/deps clients || echo 'bench-hosts: what cannot be had is left out'
+	@test/tools/deps npm || echo 'bench-hosts: Node.js is left out'
 	@test/tools/get-node
 	@$(MAKE) --no-print-directory all
 	@WALMAP_SO=$(WALMAP) test/bench/hosts/run

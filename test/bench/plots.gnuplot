@@ -13,10 +13,10 @@ set linetype 6 lc rgb '#009e73' lw 2 pt 3 ps 0.7
 set grid ytics lc rgb '#dddddd' lt 1 lw 1
 set border 3 lc rgb '#666666'
 set tics nomirror out
-set key top left reverse Left samplen 2
+# Below, where there are no lines and no bars
+set key outside bottom center horizontal maxrows 1 reverse Left samplen 2
 
-# Three panels of a cost against the number of entries. The axis is as long as the sizes that were measured; the key is
-# below, where there are no lines.
+# Three panels of a cost against the number of entries. The axis is as long as the sizes that were measured.
 if (picture eq 'core' || picture eq 'sql') {
   core = picture eq 'core'
   array titles[3] = ['insert, ns', 'get, ns', 'image out, ns an entry']
@@ -34,13 +34,13 @@ if (picture eq 'core' || picture eq 'sql') {
   stats data . '/' . files[1] using 1 nooutput
   set logscale x 10
   # A long axis has room for the powers of ten alone
-  round(n) = STATS_max < 50 * STATS_min || abs(log10(n) - floor(log10(n) + 0.5)) < 0.01
+  round(n) = STATS_max <= 50 * STATS_min || abs(log10(n) - floor(log10(n) + 0.5)) < 0.01
   size(n) = !round(n) ? '' : n < 1e6 ? sprintf('%g k', n / 1e3) : sprintf('%g M', n / 1e6)
   set xlabel 'entries' offset 0, 0.6
   set xrange [STATS_min / 1.5:STATS_max * 1.5]
   set yrange [0:*]
   set offsets 0, 0, graph 0.05, 0
-  set key outside bottom center horizontal maxrows 1
+  set bmargin 5
   set multiplot layout 1,3 title (core ? 'The core, one thread, small entries' : 'Through SQL, small entries, :memory:')
   do for [i = 1:3] {
     set title titles[i]
@@ -59,9 +59,8 @@ if (picture eq 'scaling') {
   set style histogram clustered gap 1.5
   set style fill solid 1 noborder
   set boxwidth 0.9
-  set yrange [0:2.4]
+  set yrange [0:2.4<*]
   set ytics 0.5
-  set key outside bottom center horizontal maxrows 1
   set arrow 1 from graph 0, first 2 to graph 1, first 2 nohead lc rgb '#999999' dt 2
   set arrow 2 from graph 0, first 1 to graph 1, first 1 nohead lc rgb '#999999' dt 2
   figure(x) = x < 0.005 ? '<0.01' : sprintf('%.2f', x)
@@ -79,7 +78,7 @@ if (picture eq 'latency') {
   set xlabel 'share of the reads that take no longer'
   set xtics ('50 %%' 0, '90 %%' 1, '99 %%' 2, '99.9 %%' 3, '99.99 %%' 4)
   set xrange [-0.2:4.2]
-  set key outside right center
+  set key outside right center vertical maxrows 6
   stats data . '/percentiles' skip 1 using 2 nooutput
   plot for [i = 2:7] data . '/percentiles' using 0:i with linespoints lt i - 1 title columnheader(i)
 }
@@ -107,8 +106,9 @@ if (picture eq 'cache') {
   set style data histograms
   set style histogram clustered gap 1
   set style fill solid noborder
-  set yrange [0.7:1.3]
-  set ytics 0.1
+  set yrange [0:1.3]
+  set ytics 0.25
+  set ylabel "misses, of LRU's"
   set xtics rotate by 30 right
   set multiplot layout 1,2 title "Misses of a cache as parts of exact LRU's"
   do for [i = 1:2] {
