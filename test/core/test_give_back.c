@@ -6,8 +6,6 @@
 */
 #include "../common/support.h"
 
-#include <pthread.h>
-
 #include "mvcc/map.h"
 
 typedef struct fixture {
@@ -156,75 +154,11 @@ static void all_removed(void **unused) {
   }
 }
 
-/* The index shrinks with its entries, and grows again: every key is found all the while, by readers too. */
-typedef struct wave {
-  walmap *map;
-  atomic_bool stop;
-  atomic_ulong reads;
-} wave;
-
-enum { STABLE = 500 };
-
-static void *read_stable_keys(void *arg) {
-  wave *w = arg;
-  uint64_t number;
-  walmap_state *state;
-  walmap_entry entry;
-  MUST_OK(walmap_state_new(w->map, &state));
-  while (!atomic_load(&w->stop)) {
-    for (uint32_t key = 0; key < STABLE; key++)
-      MUST_OK(walmap_get(w->map, &key, 4, &number, sizeof number, NULL));
-    MUST_OK(walmap_state_begin(state));
-    for (uint32_t key = 0; key < STABLE; key++)
-      MUST_OK(walmap_state_get(state, &key, 4, &entry));
-    walmap_state_end(state);
-    atomic_fetch_add(&w->reads, 1);
-  }
-  walmap_state_free(state);
-  return NULL;
-}
-
 static uint32_t subtables(const walmap *map) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < map->n_shards; i++)
     n += walmap__shard_generation(&map->shards[i])->index.n_subtables;
   return n;
-}
-
-static void index_shrinks(void **unused) {
-  (void)unused;
-  enum { WAVES = 6, ADDED = 30000 / SLOWDOWN + 5000 };
-  fixture f = open_all(2, NULL);
-  wave w = {.map = f.map};
-  pthread_t threads[2];
-  set_many(&f, false, 0, STABLE, 8);
-  for (int i = 0; i < 2; i++)
-    MUST(pthread_create(&threads[i], NULL, read_stable_keys, &w) == 0);
-  uint32_t most = 0;
-  for (int i = 0; i < WAVES; i++) {
-    walmap_txn_begin(f.txn);
-    set_many(&f, true, STABLE, ADDED, 8);
-    most = subtables(f.map);
-    assert_true(most > 4);
-    if (i % 2) {
-      walmap_txn_rollback(f.txn);
-    } else {
-      walmap_txn_commit(f.txn);
-      walmap_txn_begin(f.txn);
-      remove_many(&f, STABLE, ADDED);
-      walmap_txn_commit(f.txn);
-      MUST_OK(walmap_verify(f.map, NULL, NULL));
-    }
-  }
-  while (atomic_load(&w.reads) < 10)
-    sleep_ms(1);
-  atomic_store(&w.stop, true);
-  for (int i = 0; i < 2; i++)
-    MUST(pthread_join(threads[i], NULL) == 0);
-  MUST_OK(walmap_compact(f.map, NULL));
-  printf("  %u subtables at most, %u at last\n", most, subtables(f.map));
-  assert_true(subtables(f.map) <= 4);
-  close_all(&f);
 }
 
 /* What options.capacity asked for is not taken back by the first removal. */
@@ -323,7 +257,6 @@ int main(void) {
       cmocka_unit_test(rolled_back_without_memory),
       cmocka_unit_test(rolled_back_under_a_state),
       cmocka_unit_test(all_removed),
-      cmocka_unit_test(index_shrinks),
       cmocka_unit_test(expected_entries_keep_their_room),
       cmocka_unit_test(reader_ends),
       cmocka_unit_test(readers_take_turns),

@@ -1,7 +1,10 @@
 /*
-** test_index_threads.c - keys that are lost or doubled while the index splits and forgets under readers (C2, I1)
+** test_index_threads.c - keys that are lost or doubled while the index splits, forgets and shrinks under readers (C2,
+** I1)
 */
 #include "../common/thread_load.h"
+
+#include "mvcc/map.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Keys that come and go: of each pair one key is there at any time, while the index splits and forgets (C2)          */
@@ -199,11 +202,91 @@ static void growth_under_readers(void **unused) {
   }
 }
 
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Waves: the index shrinks with its entries, and grows again; keys that stay are found all the while                 */
+
+enum { STABLE = 500 };
+
+typedef struct wave {
+  walmap *map;
+  atomic_bool stop;
+  atomic_ullong reads;
+} wave;
+
+static void *read_stable_keys(void *arg) {
+  wave *w = arg;
+  uint32_t value;
+  walmap_state *state;
+  walmap_entry entry;
+  MUST_OK(walmap_state_new(w->map, &state));
+  while (!atomic_load(&w->stop)) {
+    for (uint32_t key = 0; key < STABLE; key++)
+      MUST_OK(walmap_get(w->map, &key, 4, &value, 4, NULL));
+    MUST_OK(walmap_state_begin(state));
+    for (uint32_t key = 0; key < STABLE; key++)
+      MUST_OK(walmap_state_get(state, &key, 4, &entry));
+    walmap_state_end(state);
+    atomic_fetch_add(&w->reads, 1);
+  }
+  walmap_state_free(state);
+  return NULL;
+}
+
+static uint32_t subtables(const walmap *map) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < map->n_shards; i++)
+    n += walmap__shard_generation(&map->shards[i])->index.n_subtables;
+  return n;
+}
+
+static void index_shrinks_under_readers(void **unused) {
+  (void)unused;
+  enum { WAVES = 6, LAST = STABLE + 30000 / SLOWDOWN + 5000 };
+  wave w = {.map = open_map(2, 10000)};
+  walmap_session *session;
+  walmap_txn *txn;
+  MUST_OK(walmap_session_new(NULL, NULL, &session));
+  MUST_OK(walmap_txn_new(w.map, session, &txn));
+  for (uint32_t key = 0; key < STABLE; key++)
+    MUST_OK(walmap_set(w.map, &key, 4, &key, 4));
+  pthread_t threads[] = {start(read_stable_keys, &w), start(read_stable_keys, &w)};
+  uint32_t most = 0;
+  for (int i = 0; i < WAVES; i++) {
+    walmap_txn_begin(txn);
+    for (uint32_t key = STABLE; key < LAST; key++)
+      MUST_OK(walmap_txn_set(txn, &key, 4, &key, 4));
+    most = subtables(w.map);
+    MUST(most > 4);
+    if (i % 2) {
+      walmap_txn_rollback(txn);
+      continue;
+    }
+    walmap_txn_commit(txn);
+    walmap_txn_begin(txn);
+    for (uint32_t key = STABLE; key < LAST; key++)
+      MUST_OK(walmap_txn_remove(txn, &key, 4));
+    walmap_txn_commit(txn);
+    MUST_OK(walmap_verify(w.map, NULL, NULL));
+  }
+  while (atomic_load(&w.reads) < 10)
+    sleep_ms(1);
+  atomic_store(&w.stop, true);
+  for (int i = 0; i < 2; i++)
+    join(threads[i]);
+  MUST_OK(walmap_compact(w.map, NULL));
+  printf("  %u subtables at most, %u at last\n", most, subtables(w.map));
+  MUST(subtables(w.map) <= 4);
+  walmap_txn_free(txn);
+  walmap_session_free(session);
+  walmap_close(w.map);
+}
+
 int main(void) {
   the_seed = announce_seed("test_index_threads");
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keys_come_and_go),
       cmocka_unit_test(growth_under_readers),
+      cmocka_unit_test(index_shrinks_under_readers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
