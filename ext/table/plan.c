@@ -165,8 +165,7 @@ static void plan_scan(sqlite3_vtab *base, sqlite3_index_info *info, const choice
   }
   info->idxNum = plan;
   info->estimatedCost = sorted && !is_ordered ? 2 * rows : rows;
-  for (int i = 0; i < arguments; i++)
-    rows /= 4;
+  rows /= arguments == 2 ? 64 : arguments == 1 ? 4 : 1;
   if (is_ordered && !is_utf16)
     info->estimatedCost = SEEK + rows;
   info->estimatedRows = rows < 1 ? 1 : (sqlite3_int64)rows;

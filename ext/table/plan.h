@@ -26,9 +26,12 @@
 **    plan           cost              rows                     unique
 **    WM_PLAN_KEY    1                 1                        where it may be
 **    WM_PLAN_LIST   LIST_LENGTH       LIST_LENGTH
-**    WM_PLAN_SCAN   n                 n, a quarter for each bound
+**    WM_PLAN_SCAN   n                 n; with one bound n / 4, with both n / 64
 **      sorted       2 n
-**      ordered      8 + its rows      n, a quarter for each bound
+**      ordered      8 + its rows      as any scan
+**
+** n / 4 and n / 64 are what SQLite takes for a native table of which it has no statistics. With other shares, a join
+** with native tables would be planned otherwise than one of native tables alone.
 **
 ** WM_PLAN_KEY is declared unique, although a number may have look-alikes: otherwise UPDATE and DELETE by key would take
 ** two passes and several times longer. But a one-pass UPDATE or DELETE stops at the first match: where the right side
