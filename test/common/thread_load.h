@@ -2,7 +2,8 @@
 ** thread_load.h - threads that load a map for a while: how long, with which random numbers, and their start and end
 **
 ** Such a test runs for a time, not for a count, so that it takes as long under a sanitizer as without: LOAD_MS=n sets
-** the time of each, SEED=n the order of operations (the threads' interleaving is the machine's).
+** the time of each, SEED=n the order of operations (the threads' interleaving is the machine's). On a busy machine a
+** thread may not have run by then: the load goes on until each kind of work was done.
 */
 #ifndef TEST_COMMON_THREAD_LOAD_H
 #define TEST_COMMON_THREAD_LOAD_H
@@ -12,6 +13,12 @@
 #include <pthread.h>
 
 #define MS 1000000u /* in ns */
+
+/*
+** A busy_timeout, in ms, for waits that must end before it: a machine that stops a thread for long does not make them
+** fail. What waits for ever ends here.
+*/
+#define VERY_LONG_MS 600000u
 
 /* The test's main sets it (announce_seed). */
 static uint64_t the_seed;

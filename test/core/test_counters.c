@@ -188,6 +188,7 @@ static void deadlocks(void **unused) {
   walmap_options options;
   options_init(&options);
   options.shards = 2;
+  options.busy_timeout = 600000; /* one may have to wait until the other's thread runs */
   walmap *map;
   MUST_OK(walmap_open(&options, &map));
   walmap_session *sessions[2];

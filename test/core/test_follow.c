@@ -245,7 +245,8 @@ static void test_follower_beside_writers(void **unused) {
     writers[i] = (writer){f.source.map, seed + 1 + (uint64_t)i, &stop};
     MUST(pthread_create(&threads[i], NULL, write_on, &writers[i]) == 0);
   }
-  for (uint64_t end = now_ns() + 1000000000; now_ns() < end;) {
+  /* Where each time compaction has passed, as it may when this thread seldom runs, nothing was followed. */
+  for (uint64_t end = now_ns() + 1000000000; now_ns() < end || f.followed == 0;) {
     catch_up_to_changes(&f);
     MUST(sum_of(&f.follower) == 0);
   }
@@ -254,7 +255,6 @@ static void test_follower_beside_writers(void **unused) {
     MUST(pthread_join(threads[i], NULL) == 0);
   catch_up_to_changes(&f);
   MUST(are_equal(&f.source, &f.follower));
-  MUST(f.followed > 0);
   walmap_image_free(f.since.data);
   party_free(&f.source);
   party_free(&f.follower);

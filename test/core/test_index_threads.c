@@ -113,12 +113,13 @@ static void keys_come_and_go(void **unused) {
   for (uint32_t shards = 1; shards <= 16; shards *= 16) {
     pairs *p = calloc(1, sizeof *p);
     MUST(p);
-    p->map = open_map(shards, 10000);
+    p->map = open_map(shards, VERY_LONG_MS);
     for (uint32_t key = 0; key < 2 * PAIRS; key += 2)
       MUST_OK(walmap_set(p->map, &key, 4, &key, 4));
     pthread_t threads[] = {start(run_mover, p), start(run_mover, p), start(run_pair_checker, p),
                            start(run_pair_checker, p)};
-    for (uint64_t until = now_ns() + load_ns(); now_ns() < until;) {
+    for (uint64_t until = now_ns() + load_ns();
+         now_ns() < until || atomic_load(&p->moves) == 0 || atomic_load(&p->checks) == 0;) {
       MUST_OK(walmap_compact(p->map, NULL));
       sleep_ms(5);
     }
@@ -126,7 +127,6 @@ static void keys_come_and_go(void **unused) {
     for (int i = 0; i < 4; i++)
       join(threads[i]);
     printf("  shards %2u: %llu moves, %llu checks\n", shards, p->moves, p->checks);
-    MUST(p->moves > 0 && p->checks > 0);
     walmap_close(p->map);
     free(p);
   }
@@ -187,15 +187,14 @@ static void growth_under_readers(void **unused) {
   for (uint32_t shards = 1; shards <= 16; shards *= 16) {
     growth *g = calloc(1, sizeof *g);
     MUST(g);
-    g->map = open_map(shards, 10000);
+    g->map = open_map(shards, VERY_LONG_MS);
     pthread_t threads[] = {start(run_grower, g), start(run_growth_reader, g), start(run_growth_reader, g)};
-    for (uint64_t until = now_ns() + load_ns(); now_ns() < until;)
+    for (uint64_t until = now_ns() + load_ns(); now_ns() < until || atomic_load(&g->reads) == 0;)
       sleep_ms(10);
     atomic_store(&g->stop, true);
     for (int i = 0; i < 3; i++)
       join(threads[i]);
     printf("  shards %2u: %u inserts, %llu reads\n", shards, g->loaded, g->reads);
-    MUST(g->loaded > 0 && g->reads > 0);
     MUST(walmap_len(g->map) == g->loaded);
     walmap_close(g->map);
     free(g);

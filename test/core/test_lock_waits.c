@@ -51,7 +51,7 @@ static void *read_everything(void *arg) {
 /* A transaction that owns every shard, wrote everywhere and does not end, is nothing to a reader. */
 static void readers_never_wait(void **unused) {
   (void)unused;
-  walmap *map = open_map(16, 60000);
+  walmap *map = open_map(16, VERY_LONG_MS);
   walmap_session *session;
   walmap_txn *txn;
   for (uint64_t key = 0; key < 500; key++)
@@ -65,7 +65,7 @@ static void readers_never_wait(void **unused) {
   }
   uint64_t began = now_ns();
   join(start(read_everything, map));
-  MUST(now_ns() - began < 30u * 1000000000u); /* had it waited, it would have been a minute */
+  MUST(now_ns() - began < VERY_LONG_MS / 2 * (uint64_t)MS); /* had it waited, it would have been longer */
   walmap_txn_free(txn);
   walmap_session_free(session);
   walmap_close(map);
@@ -148,7 +148,7 @@ static void busy_timeout(void **unused) {
   for (int single = 0; single < 2; single++) {
     for (uint32_t timeout = 0; timeout <= 100; timeout += 50) {
       for (int released = 0; released < 2; released++) {
-        walmap *map = open_map(4, released ? 60000 : timeout);
+        walmap *map = open_map(4, released ? VERY_LONG_MS : timeout);
         walmap_session *holder, *session;
         walmap_txn *txn;
         MUST_OK(walmap_session_new(NULL, NULL, &holder));
@@ -165,11 +165,11 @@ static void busy_timeout(void **unused) {
         join(thread);
         if (released) {
           MUST_OK(w.result);
-          MUST(w.waited_ns < (timeout + 5000) * (uint64_t)MS);
+          MUST(w.waited_ns < VERY_LONG_MS / 2 * (uint64_t)MS);
         } else {
           MUST_RESULT(w.result, WALMAP_BUSY);
           MUST(w.waited_ns >= timeout * (uint64_t)MS);
-          MUST(w.waited_ns < (timeout + 5000) * (uint64_t)MS);
+          MUST(w.waited_ns < VERY_LONG_MS / 2 * (uint64_t)MS);
           walmap_txn_commit(txn);
         }
         char value;
@@ -198,7 +198,7 @@ static bool is_interrupted(void *ctx) {
 
 static void interrupts(void **unused) {
   (void)unused;
-  walmap *map = open_map(4, 60000);
+  walmap *map = open_map(4, VERY_LONG_MS);
   walmap_session *holder;
   walmap_txn *txn;
   interrupter i = {false, 0};
@@ -210,17 +210,16 @@ static void interrupts(void **unused) {
   MUST_OK(walmap_txn_set(txn, "k", 1, "1", 1));
   pthread_t thread = start(wait_by_txn, &w);
   uint64_t began = now_ns();
-  while (atomic_load(&i.polls) < 10 && now_ns() - began < 30000ull * MS)
+  while (atomic_load(&i.polls) < 10)
     sleep_ms(1);
   double first_polls = (double)(now_ns() - began) / MS;
   atomic_store(&i.now, true);
   uint64_t said = now_ns();
   join(thread);
   MUST_RESULT(w.result, WALMAP_INTERRUPT);
-  MUST(now_ns() - said < 5000ull * MS);
+  MUST(now_ns() - said < VERY_LONG_MS / 2 * (uint64_t)MS);
   printf("  polled 10 times in %.1f ms, ended %.1f ms after the interrupt\n", first_polls,
          (double)(now_ns() - said) / MS);
-  MUST(i.polls >= 10);
   walmap_txn_free(txn);
   walmap_session_free(holder);
   walmap_session_free(w.session);
@@ -283,8 +282,8 @@ static void await(atomic_bool *is) {
 
 static void interrupt_uses_another_map(void **unused) {
   (void)unused;
-  alarm(30); /* this hung */
-  walmap *map = open_map(1, 60000), *other = open_map(1, 20);
+  alarm(VERY_LONG_MS / 1000); /* this hung */
+  walmap *map = open_map(1, VERY_LONG_MS), *other = open_map(1, 20);
   party holder = join_in(map, NULL, NULL), other_holder = join_in(other, NULL, NULL);
   asked a = {.other = other, .answer = true, .may_answer = true};
   party asker = join_in(map, answer_late, &a);
@@ -305,7 +304,7 @@ static void interrupt_uses_another_map(void **unused) {
 static void handed_over_while_asked(void **unused) {
   (void)unused;
   for (int interrupted = 0; interrupted < 2; interrupted++) {
-    walmap *map = open_map(1, 60000);
+    walmap *map = open_map(1, VERY_LONG_MS);
     asked a = {.answer = interrupted};
     party holder = join_in(map, NULL, NULL), asker = join_in(map, answer_late, &a), sleeper = join_in(map, NULL, NULL);
     waiter w = {.txn = asker.txn}, behind = {.txn = sleeper.txn};
@@ -334,7 +333,7 @@ static void handed_over_while_asked(void **unused) {
 static void gives_way_while_asked(void **unused) {
   (void)unused;
   for (int interrupted = 0; interrupted < 2; interrupted++) {
-    walmap *map = open_map(1, 60000), *second = open_map(1, 60000), *third = open_map(1, 0);
+    walmap *map = open_map(1, VERY_LONG_MS), *second = open_map(1, VERY_LONG_MS), *third = open_map(1, 0);
     asked a = {.answer = interrupted};
     party asker = join_in(map, answer_late, &a), older = join_in(map, NULL, NULL),
           in_its_way = join_in(third, NULL, NULL);

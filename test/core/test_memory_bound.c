@@ -49,7 +49,7 @@ static void *run_scanner(void *arg) {
 }
 
 static void flood_of(uint32_t keys, size_t value_len, int writers, int readers, double limit) {
-  flood f = {.map = open_map(16, 10000), .keys = keys, .value_len = value_len};
+  flood f = {.map = open_map(16, VERY_LONG_MS), .keys = keys, .value_len = value_len};
   char value[512];
   pthread_t threads[8];
   int n = 0;
@@ -99,7 +99,7 @@ static void memory_is_bounded(void **unused) {
 /* A reader that is forgotten holds memory only as long as it is there. */
 static void forgotten_reader(void **unused) {
   (void)unused;
-  flood f = {.map = open_map(16, 10000), .keys = 40000, .value_len = 100};
+  flood f = {.map = open_map(16, VERY_LONG_MS), .keys = 40000, .value_len = 100};
   walmap_state *state;
   char value[512] = {0};
   for (uint32_t key = 0; key < f.keys; key++)

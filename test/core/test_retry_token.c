@@ -32,7 +32,7 @@ static walmap *open_map(uint32_t busy_timeout) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* A session with a transaction object on each of two maps                                                            */
 
-enum { MAPS = 2 };
+enum { MAPS = 2, PATIENCE_S = 600 /* no machine stops a thread for so long */ };
 
 typedef struct party {
   walmap_session *session;
@@ -132,7 +132,7 @@ typedef struct fixture {
 } fixture;
 
 static fixture two_losers(uint32_t first_timeout) {
-  fixture f = {.maps = {open_map(first_timeout), open_map(WALMAP_DEFAULT_BUSY_TIMEOUT)}};
+  fixture f = {.maps = {open_map(first_timeout), open_map(PATIENCE_S * 1000)}};
   f.a = new_party(f.maps, NULL);
   f.b = new_party(f.maps, NULL);
   meet_deadlock(f.maps[1], f.a.txns[1]);
@@ -152,7 +152,7 @@ static void close_all(fixture *f) {
 /* A session that owns shards of one map and touches another map's does not ask there: the shard is free. */
 static void no_wait_while_owning(void **unused) {
   (void)unused;
-  fixture f = two_losers(WALMAP_DEFAULT_BUSY_TIMEOUT);
+  fixture f = two_losers(PATIENCE_S * 1000);
   uint32_t keys[2];
   find_two_keys(f.maps[1], keys);
   begin_all(&f.b);
@@ -168,7 +168,7 @@ static void no_wait_while_owning(void **unused) {
 /* There is one token, whatever maps the deadlocks were on; the session has it until it owns nothing on any map. */
 static void one_for_the_process(void **unused) {
   (void)unused;
-  fixture f = two_losers(WALMAP_DEFAULT_BUSY_TIMEOUT);
+  fixture f = two_losers(PATIENCE_S * 1000);
   begin_all(&f.a);
   begin_all(&f.b);
   assert_false(queues(f.a.txns[0], 0));
@@ -212,7 +212,7 @@ static bool yes(void *unused) {
 /* The wait for the token is a wait like any other: it can be interrupted. */
 static void interrupted(void **unused) {
   (void)unused;
-  fixture f = two_losers(WALMAP_DEFAULT_BUSY_TIMEOUT);
+  fixture f = two_losers(PATIENCE_S * 1000);
   party c = new_party(f.maps, yes);
   meet_deadlock(f.maps[1], c.txns[1]);
   begin_all(&f.b);
@@ -229,18 +229,19 @@ static void interrupted(void **unused) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Threads: money moves between the accounts of three maps                                                            */
 
-enum { BANKS = 3, ACCOUNTS = 64, MONEY = 1000, WRITERS = 16, ENOUGH = 50, PATIENCE_S = 120 };
+enum { BANKS = 3, ACCOUNTS = 64, MONEY = 1000, WRITERS = 16, ENOUGH = 50 };
 
 typedef struct world {
   walmap *banks[BANKS];
   atomic_uint satisfied; /* writers that have committed often enough */
+  atomic_ullong deadlocks;
 } world;
 
 typedef struct writer {
   world *world;
   walmap_session *session;
   walmap_txn *txns[BANKS];
-  uint64_t random, commits, deadlocks;
+  uint64_t random, commits;
 } writer;
 
 /* False: a deadlock, and nothing was changed. */
@@ -296,7 +297,7 @@ static void write_once(writer *w) {
   for (int bank = 0; bank < BANKS; bank++)
     (commit ? walmap_txn_commit : walmap_txn_rollback)(w->txns[bank]);
   w->commits += commit;
-  w->deadlocks += !done;
+  atomic_fetch_add(&w->world->deadlocks, !done);
 }
 
 static void *run_writer(void *arg) {
@@ -306,7 +307,8 @@ static void *run_writer(void *arg) {
   MUST_OK(walmap_session_new(NULL, NULL, &w->session));
   for (int bank = 0; bank < BANKS; bank++)
     MUST_OK(walmap_txn_new(w->world->banks[bank], w->session, &w->txns[bank]));
-  while (atomic_load(&w->world->satisfied) < WRITERS) {
+  /* On one processor it may take a while until a writer is stopped within a transaction. */
+  while (atomic_load(&w->world->satisfied) < WRITERS || atomic_load(&w->world->deadlocks) == 0) {
     write_once(w);
     MUST(now_ns() < until); /* a writer starves */
     if (!satisfied && w->commits >= ENOUGH) {
@@ -325,9 +327,9 @@ static void three_banks(void **unused) {
   static writer writers[WRITERS];
   pthread_t threads[WRITERS];
   world world = {.satisfied = 0};
-  uint64_t seed = announce_seed("three_banks"), commits = 0, deadlocks = 0, least = UINT64_MAX, most = 0;
+  uint64_t seed = announce_seed("three_banks"), commits = 0, least = UINT64_MAX, most = 0;
   for (int bank = 0; bank < BANKS; bank++) {
-    world.banks[bank] = open_map(60000);
+    world.banks[bank] = open_map(PATIENCE_S * 1000);
     for (uint32_t account = 0; account < ACCOUNTS; account++) {
       int64_t money = MONEY;
       MUST_OK(walmap_set(world.banks[bank], &account, sizeof account, &money, sizeof money));
@@ -340,13 +342,11 @@ static void three_banks(void **unused) {
   for (int i = 0; i < WRITERS; i++) {
     MUST(pthread_join(threads[i], NULL) == 0);
     commits += writers[i].commits;
-    deadlocks += writers[i].deadlocks;
     least = writers[i].commits < least ? writers[i].commits : least;
     most = writers[i].commits > most ? writers[i].commits : most;
   }
   printf("  %llu commits, of a writer %llu to %llu; %llu deadlocks\n", (unsigned long long)commits,
-         (unsigned long long)least, (unsigned long long)most, (unsigned long long)deadlocks);
-  assert_true(deadlocks > 0);
+         (unsigned long long)least, (unsigned long long)most, atomic_load(&world.deadlocks));
   for (int bank = 0; bank < BANKS; bank++) {
     MUST_OK(walmap_verify(world.banks[bank], NULL, NULL));
     walmap_close(world.banks[bank]);

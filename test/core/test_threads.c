@@ -112,12 +112,20 @@ static void *run_watcher(void *arg) {
   return NULL;
 }
 
+/* Whether the counters were incremented and read. */
+static bool is_each_at_work(counters *c) {
+  unsigned long long added = 0;
+  for (uint32_t key = 0; key < COUNTERS; key++)
+    added += atomic_load(&c->added[key]);
+  return added > 0 && atomic_load(&c->reads) > 0;
+}
+
 static void counters_and_histories(void **unused) {
   (void)unused;
   for (uint32_t shards = 1; shards <= 16; shards *= 16) {
     counters *c = calloc(1, sizeof *c);
     MUST(c);
-    c->map = open_map(shards, 10000);
+    c->map = open_map(shards, VERY_LONG_MS);
     uint64_t zero = 0, total = 0;
     for (uint32_t key = 0; key < COUNTERS; key++)
       MUST_OK(walmap_set(c->map, &key, 4, &zero, 8));
@@ -126,7 +134,7 @@ static void counters_and_histories(void **unused) {
       threads[i] = start(run_adder, c);
     for (int i = 3; i < 5; i++)
       threads[i] = start(run_watcher, c);
-    for (uint64_t until = now_ns() + load_ns(); now_ns() < until;) {
+    for (uint64_t until = now_ns() + load_ns(); now_ns() < until || !is_each_at_work(c);) {
       MUST_OK(walmap_compact(c->map, NULL));
       sleep_ms(2);
     }
@@ -141,7 +149,6 @@ static void counters_and_histories(void **unused) {
       total += number;
     }
     printf("  shards %2u: %llu increments, %llu reads\n", shards, (unsigned long long)total, c->reads);
-    MUST(total > 0 && c->reads > 0);
     walmap_close(c->map);
     free(c);
   }
@@ -221,18 +228,18 @@ static void commit_is_one_step(void **unused) {
   (void)unused;
   paired *p = calloc(1, sizeof *p);
   MUST(p);
-  p->map = open_map(16, 10000);
+  p->map = open_map(16, VERY_LONG_MS);
   uint64_t zero = 0;
   for (uint32_t key = 0; key < PAIRED; key++)
     MUST_OK(walmap_set(p->map, &key, 4, &zero, 8));
   pthread_t threads[] = {start(run_pair_writer, p), start(run_pair_reader, p), start(run_pair_stater, p)};
-  for (uint64_t until = now_ns() + load_ns(); now_ns() < until;)
+  for (uint64_t until = now_ns() + load_ns();
+       now_ns() < until || atomic_load(&p->generation) == 0 || atomic_load(&p->reads) == 0;)
     sleep_ms(10);
   atomic_store(&p->stop, true);
   for (int i = 0; i < 3; i++)
     join(threads[i]);
   printf("  %llu generations, %llu reads\n", p->generation, p->reads);
-  MUST(p->generation > 0 && p->reads > 0);
   walmap_close(p->map);
   free(p);
 }
@@ -252,7 +259,7 @@ static void *visit(void *arg) {
 
 static void threads_come_and_go(void **unused) {
   (void)unused;
-  walmap *map = open_map(2, 10000);
+  walmap *map = open_map(2, VERY_LONG_MS);
   uint64_t key = 1;
   MUST_OK(walmap_set(map, &key, 4, &key, 8));
   uint64_t before = 0;

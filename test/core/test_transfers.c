@@ -227,7 +227,7 @@ static void *run_restorer(void *arg) {
 static void transfers_over(uint32_t shards, bool with_restore) {
   bank *b = calloc(1, sizeof *b);
   MUST(b);
-  b->map = open_map(shards, 10000);
+  b->map = open_map(shards, VERY_LONG_MS);
   b->seed = the_seed;
   for (uint32_t a = 0; a < ACCOUNTS; a++) {
     int64_t amount = TOTAL / ACCOUNTS;
@@ -246,7 +246,10 @@ static void transfers_over(uint32_t shards, bool with_restore) {
   threads[n++] = start(run_compactor, b);
   if (with_restore)
     threads[n++] = start(run_restorer, b);
-  for (uint64_t until = now_ns() + load_ns(); now_ns() < until;)
+  for (uint64_t until = now_ns() + load_ns(); now_ns() < until || atomic_load(&b->transfers) == 0 ||
+                                              atomic_load(&b->sums) == 0 || atomic_load(&b->images) == 0 ||
+                                              atomic_load(&b->compactions) == 0 ||
+                                              (with_restore && atomic_load(&b->restores) == 0);)
     sleep_ms(10);
   atomic_store(&b->stop, true);
   for (int i = 0; i < n; i++)
@@ -255,8 +258,7 @@ static void transfers_over(uint32_t shards, bool with_restore) {
          "%llu compactions\n",
          shards, with_restore ? " with restore" : "", b->transfers, b->rollbacks, b->deadlocks, b->sums, b->images,
          b->restores, b->compactions);
-  MUST(b->transfers > 0 && b->sums > 0 && b->images > 0 && b->compactions > 0);
-  MUST(b->busy == 0); /* no transaction holds a shard for ten seconds */
+  MUST(b->busy == 0); /* no transaction waits for ever */
   walmap_state *state;
   MUST_OK(walmap_state_new(b->map, &state));
   MUST_OK(walmap_state_begin(state));

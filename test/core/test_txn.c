@@ -394,15 +394,18 @@ static void timeout_of_session(void **state) {
   assert_int_equal(set(a, "k", "1"), WALMAP_OK);
   assert_int_equal(asked, 0);
   assert_string_equal(walmap_session_blocker(two), "");
-  uint64_t since = now_ns();
-  assert_int_equal(set(b, "k", "2"), WALMAP_BUSY);
-  uint64_t ms = (now_ns() - since) / 1000000;
-  assert_in_range(ms, 30, 3000);
-  assert_int_equal(asked, 1);
+  int tries = 0;
+  for (uint64_t ms = UINT64_MAX; ms > 3000;) { /* a busy machine may make it longer, but not each time */
+    uint64_t since = now_ns();
+    assert_int_equal(set(b, "k", "2"), WALMAP_BUSY);
+    ms = (now_ns() - since) / 1000000;
+    assert_true(ms >= 30 && ++tries < 20);
+    assert_int_equal(asked, tries);
+  }
   assert_string_equal(walmap_session_blocker(two), "the first");
   walmap_txn_rollback(a);
   assert_int_equal(set(b, "k", "2"), WALMAP_OK);
-  assert_int_equal(asked, 1);
+  assert_int_equal(asked, tries);
   walmap_txn_commit(b);
   walmap_txn_free(a);
   walmap_txn_free(b);

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-enum { VERY_LONG = 600000 };
+enum { VERY_LONG = 600000, TRIES = 50 };
 
 typedef struct position {
   void *bytes;
@@ -48,9 +48,15 @@ static void waits_as_long_as_told(void **unused) {
   walmap *map;
   MUST_OK(walmap_open(NULL, &map));
   position p = position_of(map);
-  uint64_t start = now_ns(), cpu = cpu_ms();
-  assert_int_equal(wait_ms(map, &p, 0, NULL, NULL), WALMAP_NOTFOUND);
-  assert_true(now_ns() - start < 200 * 1000000ull);
+  uint64_t start, least = UINT64_MAX, cpu;
+  for (int i = 0; i < TRIES && least >= 200 * 1000000ull; i++) { /* a busy machine may stop it, but not each time */
+    start = now_ns();
+    assert_int_equal(wait_ms(map, &p, 0, NULL, NULL), WALMAP_NOTFOUND);
+    least = now_ns() - start < least ? now_ns() - start : least;
+  }
+  assert_true(least < 200 * 1000000ull);
+  start = now_ns();
+  cpu = cpu_ms();
   assert_int_equal(wait_ms(map, &p, 300, NULL, NULL), WALMAP_NOTFOUND);
   assert_true(now_ns() - start >= 300 * 1000000ull);
   assert_true(cpu_ms() - cpu < 100); /* it slept */
@@ -124,11 +130,14 @@ static void two_run_in_step(void **unused) {
   walmap_close(map);
 }
 
+static atomic_int waiting; /* threads that have their positions */
+
 static void *wait_once(void *arg) {
   walmap *map = arg;
   position p = position_of(map);
   uint64_t n = 0;
   MUST_RESULT(walmap_get(map, "go", 2, &n, sizeof n, NULL), WALMAP_NOTFOUND);
+  atomic_fetch_add(&waiting, 1);
   MUST_OK(wait_ms(map, &p, VERY_LONG, NULL, NULL));
   walmap_image_free(p.bytes);
   return NULL;
@@ -141,7 +150,9 @@ static void one_commit_wakes_all(void **unused) {
   MUST_OK(walmap_open(NULL, &map));
   for (int i = 0; i < WAITERS; i++)
     MUST(pthread_create(&threads[i], NULL, wait_once, map) == 0);
-  sleep_ms(200);
+  while (atomic_load(&waiting) < WAITERS)
+    sleep_ms(1);
+  sleep_ms(100); /* so that most of them sleep */
   MUST_OK(walmap_set(map, "go", 2, "12345678", 8));
   for (int i = 0; i < WAITERS; i++)
     pthread_join(threads[i], NULL);

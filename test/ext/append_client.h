@@ -23,7 +23,7 @@ static const char tables[] = "aon";
 typedef struct board {
   atomic_int next_number;
   atomic_int generation[3][SLOTS]; /* a list's key is that times SLOTS, and its slot */
-  atomic_long failures;
+  atomic_long committed, failures;
   atomic_bool stop;
 } board;
 
@@ -80,6 +80,8 @@ static void begin_line(client *c) {
 static void end_line(client *c, char outcome, uint64_t time) {
   note(c, " %c%llu\n", outcome, (unsigned long long)time);
   write_down(c);
+  if (outcome == 'c')
+    atomic_fetch_add(&told->committed, 1);
 }
 
 /* Before what may commit: from here on the outcome is unknown if the process is killed. */

@@ -14,7 +14,7 @@
 
 #define DEADLOCK_ROUNDS 200
 #define PARTIES 3
-#define DEADLOCK_MS 1000 /* much less than the busy_timeout of 5000, much more than it takes */
+#define DEADLOCK_MS (VERY_LONG_MS / 2) /* less than the busy_timeout, much more than it takes */
 
 static int rounds;
 
@@ -53,6 +53,7 @@ static void *take_both(void *arg) {
 
 /* Whether two statements own the same shard, which another connection learns by trying. */
 static bool collide(worker *a, worker *b, const char *first, const char *second) {
+  sqlite3_busy_timeout(b->db, 1);
   must(a->db, "BEGIN");
   must(a->db, first);
   must(b->db, "BEGIN");
@@ -124,7 +125,7 @@ static void run_shards(const phase *phase) {
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Three maps and a file                                                                                              */
 
-enum { MOVERS = 8, ACCOUNTS = 50, MONEY = 1000, ENOUGH = 40, MAPS = 3, PATIENCE_MS = 120000 };
+enum { MOVERS = 8, ACCOUNTS = 50, MONEY = 1000, ENOUGH = 40, MAPS = 3 };
 
 #define TAKE(t) "UPDATE " #t " SET value = value - ?2 WHERE key = ?1"
 #define GIVE(t) "UPDATE " #t " SET value = value + ?2 WHERE key = ?1"
@@ -153,7 +154,7 @@ static void *mover(void *arg) {
   double start = now_ms();
   bool is_satisfied = false;
   worker_open(w);
-  while (atomic_load(&satisfied) < MOVERS && now_ms() - start < PATIENCE_MS) {
+  while (atomic_load(&satisfied) < MOVERS && now_ms() - start < VERY_LONG_MS) {
     w->counted[0] += move_money(w);
     if (!is_satisfied && w->counted[0] >= ENOUGH) {
       is_satisfied = true;

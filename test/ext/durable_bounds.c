@@ -170,12 +170,14 @@ static void make_tables(const char *mode, const char *more) {
   sqlite3_close(db);
 }
 
+static bool is_enough(void) { return atomic_load(&told->commits) > 0 && atomic_load(&told->compared) > 0; }
+
 static void one_mode(char *program, const char *mode, int milliseconds, int kills) {
   char template[] = "/tmp/walmap-bounds-XXXXXX";
   name_files(mkdtemp(template));
   tell_on_board(true);
   make_tables(mode, kills > 0 ? ", max_bytes=262144" : "");
-  run_children(program, milliseconds, kills, &told->stop);
+  run_children(program, milliseconds, kills, is_enough, &told->stop);
   sqlite3 *db = connect_to_file();
   sqlite3_int64 entries[2] = {0};
   look(db);

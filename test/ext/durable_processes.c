@@ -354,17 +354,28 @@ static void check_end(long killed) {
   sqlite3_close(db);
 }
 
+static long increments_done(void) {
+  long n = 0;
+  for (int i = 0; i < COUNTERS; i++)
+    n += atomic_load(&told->acknowledged[i]);
+  return n;
+}
+
+/* Each kind of work was done in this mode. */
+static bool is_enough(void) {
+  return increments_done() > 0 && atomic_load(&told->transactions) > 0 && atomic_load(&told->flags) > 0 &&
+         atomic_load(&told->reads) > 0;
+}
+
 static void one_mode(char *program, const char *mode, int seconds, int kills) {
   enum { BETWEEN_KILLS = 30 }; /* ms */
   char template[] = "/tmp/walmap-processes-XXXXXX";
   name_files(mkdtemp(template));
   tell_on_board(true);
   make_tables(mode);
-  run_children(program, kills > 0 ? kills * BETWEEN_KILLS : seconds * 1000, kills, &told->stop);
+  run_children(program, kills > 0 ? kills * BETWEEN_KILLS : seconds * 1000, kills, is_enough, &told->stop);
   check_end(kills);
-  long increments = 0;
-  for (int i = 0; i < COUNTERS; i++)
-    increments += atomic_load(&told->acknowledged[i]);
+  long increments = increments_done();
   long reads = atomic_load(&told->reads), transactions = atomic_load(&told->transactions);
   long flags = atomic_load(&told->flags);
   const long all[KINDS] = {transactions, increments, flags, reads};

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROCESSES = 4 };
+enum { PROCESSES = 4, MOST_PATIENCE_MS = 300000 };
 
 static const char *extension = "./walmap";
 static uint64_t seed;
@@ -47,7 +47,7 @@ static inline sqlite3 *connect_to_file(void) {
   sqlite3 *db;
   if (sqlite3_open(file, &db) != SQLITE_OK)
     complain("open", db);
-  sqlite3_busy_timeout(db, 20000);
+  sqlite3_busy_timeout(db, MOST_PATIENCE_MS);
   sqlite3_enable_load_extension(db, 1);
   char *err = NULL;
   if (sqlite3_load_extension(db, extension, NULL, &err) != SQLITE_OK) {
@@ -114,9 +114,11 @@ static inline pid_t start_child(char *program, int number) {
 
 /*
 ** Runs children for `milliseconds`, and kills so many of them at random moments of that time. The number of a child
-** modulo PROCESSES is that of the child that it replaces. *stop tells them to end.
+** modulo PROCESSES is that of the child that it replaces. *stop tells them to end; not before is_enough(), for on a
+** busy machine they may do little in that time.
 */
-static inline void run_children(char *program, int milliseconds, int kills, atomic_bool *stop) {
+static inline void run_children(char *program, int milliseconds, int kills, bool (*is_enough)(void),
+                                atomic_bool *stop) {
   pid_t children[PROCESSES];
   int numbers[PROCESSES];
   uint64_t random = seed;
@@ -131,6 +133,8 @@ static inline void run_children(char *program, int milliseconds, int kills, atom
   }
   if (kills == 0)
     usleep(1000 * (useconds_t)milliseconds);
+  for (int ms = 0; !is_enough() && ms < MOST_PATIENCE_MS; ms += 10)
+    usleep(10000);
   atomic_store(stop, true);
   for (int i = 0; i < PROCESSES; i++) {
     int status = 0;

@@ -59,6 +59,12 @@ static uint64_t random_next(worker *w) { /* splitmix64 */
 
 static inline int pick(worker *w, int n) { return (int)(random_next(w) % (uint64_t)n); }
 
+/*
+** Of waits that must end before, for a lock of the file or a shard: a machine that stops a thread for long does not
+** make them fail.
+*/
+enum { VERY_LONG_MS = 600000 };
+
 static void must(sqlite3 *db, const char *sql) {
   char *error = NULL;
   if (sqlite3_exec(db, sql, NULL, NULL, &error)) {
@@ -74,7 +80,7 @@ static sqlite3 *connect(const char *file) {
     fprintf(stderr, "%s: %s\n", file, sqlite3_errmsg(db));
     exit(2);
   }
-  sqlite3_busy_timeout(db, 20000); /* for the file's own lock */
+  sqlite3_busy_timeout(db, VERY_LONG_MS);
   sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, NULL);
   if (sqlite3_load_extension(db, extension, NULL, &error)) {
     fprintf(stderr, "cannot load %s: %s\n", extension, error);
