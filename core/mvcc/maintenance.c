@@ -23,7 +23,10 @@ static uint64_t garbage_backlog(const walmap__shard *shard) {
   return g ? g->garbage.end - g->garbage.first : 0;
 }
 
-/* `soon`: garbage is being reclaimed, so a run that is not found now may be there after a few more records. */
+/*
+** `soon`: garbage is being reclaimed, or a few entries are left of it, behind which a whole segment may wait: so a run
+** that is not found now may be there after a few more records.
+*/
 static void pay_for_compaction(walmap__shard *shard, uint64_t records, bool soon) {
   if (shard->compact_rest > records) {
     shard->compact_rest -= records;
@@ -73,7 +76,7 @@ void walmap__shard_maintain(walmap__shard *shard) {
   bool much_garbage = !shard->held_by && garbage >= much;
   if (much_garbage && !shard->behind)
     shard->compact_rest = 0;
-  pay_for_compaction(shard, records, much_garbage);
+  pay_for_compaction(shard, records, much_garbage || (shard->behind && !shard->held_by));
   if (shard->limbo.first)
     walmap__shard_reclaim(shard, 0, blocks, false); /* what compaction has unlinked */
   bool within = walmap__shard_compact_to_share(shard);

@@ -225,6 +225,40 @@ static void reader_ends(void **unused) {
   }
 }
 
+/*
+** The same for one shard with segments of all lengths, short as they are with max_bytes: the last dead records of a
+** long one are reclaimed one by one, and are not waited for longer than it takes.
+*/
+static void reader_of_a_shard_ends(void **unused) {
+  (void)unused;
+  enum { LEAST = 5000, MOST = 8000, STEP = 500, OVERWRITTEN = 50, AFTER = 140, LENGTH = 12 };
+  for (uint32_t keys = LEAST; keys <= MOST; keys += STEP) {
+    walmap_options options;
+    walmap_state *state;
+    uint64_t random = 1;
+    walmap_options_init(&options);
+    options.shards = 1;
+    options.max_bytes = (uint64_t)512 << 20;
+    fixture f = {.map = NULL};
+    MUST_OK(walmap_open(&options, &f.map));
+    set_many(&f, false, 0, keys, LENGTH);
+    MUST_OK(walmap_state_new(f.map, &state));
+    MUST_OK(walmap_state_begin(state));
+    uint64_t before = walmap_size(f.map);
+    for (uint32_t n = 0; n < OVERWRITTEN * keys; n++)
+      set(f.map, random_below(&random, keys), LENGTH);
+    uint64_t most = walmap_size(f.map);
+    walmap_state_end(state);
+    for (uint32_t n = 0; n < AFTER; n++)
+      set(f.map, random_below(&random, keys), LENGTH);
+    show("a shard's reader ended", before, most, walmap_size(f.map));
+    assert_true(walmap_size(f.map) <= 2 * before);
+    walmap_state_free(state);
+    MUST_OK(walmap_verify(f.map, NULL, NULL));
+    walmap_close(f.map);
+  }
+}
+
 /* The next reader of an old state holds what came since it began, and no more. */
 static void readers_take_turns(void **unused) {
   (void)unused;
@@ -259,6 +293,7 @@ int main(void) {
       cmocka_unit_test(all_removed),
       cmocka_unit_test(expected_entries_keep_their_room),
       cmocka_unit_test(reader_ends),
+      cmocka_unit_test(reader_of_a_shard_ends),
       cmocka_unit_test(readers_take_turns),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
