@@ -6,6 +6,7 @@
 */
 #include "schema/catalog.h"
 
+#include "schema/database.h"
 #include "schema/schema.h"
 
 #include <string.h>
@@ -80,13 +81,6 @@ static int connect_table(const wm_conn *conn, const char *schema, const char *na
   return run_pragma(conn, "PRAGMA \"%w\".table_info(\"%w\")", schema, name, NULL, NULL, err);
 }
 
-/* Whether the schema still is the table's database: another database may have been attached under that name. */
-static bool is_of_database(const wm_table *table) {
-  const wm_map *map = table->attachment->map;
-  const char *file = sqlite3_db_filename(table->conn->db, table->schema);
-  return map->kind != WM_FILE || (file != NULL && strcmp(map->file, file) == 0);
-}
-
 /* Connects the table, if it is a virtual one. *out: what is listed under the name; *outdated: it no longer is this. */
 static int find_listed(wm_conn *conn, const char *schema, const char *name, object_kind kind, wm_table **out,
                        bool *outdated, char **err) {
@@ -94,7 +88,7 @@ static int find_listed(wm_conn *conn, const char *schema, const char *name, obje
   if (rc != SQLITE_OK)
     return rc;
   wm_table *table = wm_catalog_is_default(conn, schema, name) ? NULL : wm_conn_listed(conn, schema, name);
-  *outdated = table != NULL && (kind != VIRTUAL || !wm_schema_is_meant(table) || !is_of_database(table));
+  *outdated = table != NULL && (kind != VIRTUAL || !wm_schema_is_meant(table) || !wm_database_has(table));
   *out = table;
   return SQLITE_OK;
 }
@@ -166,7 +160,7 @@ static int forget_if_gone(wm_conn *conn, wm_table *table, char **err) {
   wm_table_retain(table);
   if (wm_catalog_schema(conn, table->schema) != NULL)
     rc = find_kind(conn, table->schema, table->name, &kind, err);
-  if (rc == SQLITE_OK && table->listed && (kind != VIRTUAL || !is_of_database(table)))
+  if (rc == SQLITE_OK && table->listed && (kind != VIRTUAL || !wm_database_has(table)))
     wm_table_unlist(table);
   wm_table_release(table);
   return rc;

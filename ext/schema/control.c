@@ -201,7 +201,8 @@ static int control_connect(sqlite3 *db, void *aux, int argc, const char *const *
   wm_conn *conn = aux;
   bool created = wm_creation_is_of(db, argv);
   if (sqlite3_stricmp(argv[2], WM_CONTROL) != 0 || (created && !wm_schema_is_temp(argv[1])))
-    return wm_error_refuse(err, sqlite3_mprintf("module " WM_CONTROL " is for walmap's own use"));
+    return wm_error_refuse(err, sqlite3_mprintf("no table can be made of " WM_CONTROL ", by which walmap learns of "
+                                                "transactions; write CREATE VIRTUAL TABLE ... USING walmap"));
   int rc = wm_eponymous_connect(db, "CREATE TABLE x(none)", SQLITE_VTAB_DIRECTONLY, sizeof(control_table), out);
   if (rc != SQLITE_OK)
     return rc;

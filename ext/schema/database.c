@@ -3,6 +3,8 @@
 
 #include "schema/schema.h"
 
+#include <string.h>
+
 SQLITE_EXTENSION_INIT3
 
 static wm_database database_of(const wm_conn *conn, const char *schema) {
@@ -19,6 +21,12 @@ static bool is_private(const wm_table *table) {
 bool wm_database_is_same(const wm_table *table) {
   wm_database now = database_of(table->conn, table->schema);
   return now.file == table->database.file && now.version >= table->database.version;
+}
+
+bool wm_database_has(const wm_table *table) {
+  const wm_map *map = table->attachment->map;
+  const char *file = sqlite3_db_filename(table->conn->db, table->schema);
+  return map->kind != WM_FILE || (file != NULL && strcmp(map->file, file) == 0);
 }
 
 static bool is_attached(const wm_table *table) { return sqlite3_txn_state(table->conn->db, table->schema) >= 0; }

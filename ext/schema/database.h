@@ -26,6 +26,9 @@ void wm_database_note(wm_table *table);
 /* Whether the table's schema has the database that was noted. */
 bool wm_database_is_same(const wm_table *table);
 
+/* Whether the schema still is the table's file: another one may have been attached under its name, or none. */
+bool wm_database_has(const wm_table *table);
+
 /* To be called in xDisconnect: lets go of a private table whose database is being detached or replaced. */
 void wm_database_disconnected(wm_table *table);
 

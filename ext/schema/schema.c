@@ -235,6 +235,31 @@ static int make_table(wm_conn *conn, const wanted *w, wm_table **out, char **err
   return rc;
 }
 
+/*
+** A file may be attached twice. Then the same durable table has two names, but the connection has one transaction on
+** the map, and reads one state of it, where SQLite has two of each for the file. So one of the names is usable. A name
+** whose database was detached is forgotten, also if another file was attached under it, which has another shadow table.
+*/
+static int refuse_second_name(const wm_table *table, char **err) {
+  if (table->attachment->map->kind != WM_FILE || !wm_durable_is(table))
+    return SQLITE_OK;
+  for (wm_table *other = table->conn->tables, *next; other != NULL; other = next) {
+    next = other->next;
+    if (other->attachment != table->attachment || sqlite3_stricmp(other->schema, table->schema) == 0)
+      continue;
+    if (wm_database_has(other)) {
+      const char *free = sqlite3_stricmp(other->schema, "main") == 0 ? table->schema : other->schema;
+      return wm_error_refuse(
+          err, sqlite3_mprintf("the file is attached twice, and the table is in use as %s.%s; use it by that name, or "
+                               "DETACH %s",
+                               other->schema, other->name, free));
+    }
+    wm_table_unlist(other);
+    next = table->conn->tables; /* what is finalized for one table may let go of others */
+  }
+  return SQLITE_OK;
+}
+
 static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **err) {
   int rc = SQLITE_OK;
   out->created = w->created;
@@ -250,6 +275,8 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
   wm_table *before = wm_conn_listed(conn, w->schema, w->table);
   if (before != NULL && !w->created && is_same_table(before, w)) {
     rc = wm_options_agree(&w->options, walmap_get_options(before->attachment->map->map), err);
+    if (rc == SQLITE_OK)
+      rc = refuse_second_name(before, err);
     if (rc == SQLITE_OK) {
       wm_log_forget(before); /* the file may have been detached and attached again, and changed meanwhile */
       wm_table_retain(out->table = before);
@@ -262,6 +289,11 @@ static int open_table(wm_conn *conn, const wanted *w, wm_opening *out, char **er
     return rc;
   if ((rc = make_table(conn, w, &table, err)) != SQLITE_OK)
     return rc;
+  if ((rc = refuse_second_name(table, err)) != SQLITE_OK) {
+    wm_table_release(table);
+    return rc;
+  }
+  before = wm_conn_listed(conn, w->schema, w->table); /* it may have gone with a name that was forgotten */
   if (before != NULL) /* of a database that was detached, or dropped by another connection */
     wm_table_unlist(before);
   wm_table_list(table);
