@@ -119,13 +119,16 @@ static int pass_row(void *ctx, const wm_log_row *row) {
   return SQLITE_OK;
 }
 
-/* What was put again stays in the journal when it fails: the statement, or COMMIT, fails with it. */
+/*
+** What was put again stays in the journal when it fails: the statement, or COMMIT, fails with it. But where a row is
+** too long for the connection's SQLITE_LIMIT_LENGTH, which other connections need not have, the pass ends before it.
+*/
 static int remove_oldest_rows(wm_table *table, uint64_t budget) {
   wm_attachment *attachment = table->attachment;
   wm_journal *journal = &attachment->journal;
   pass p = {.table = table, .budget = budget, .last = attachment->base.seq, .next = journal->first};
   int rc = wm_log_each(table, journal->first, pass_row, &p);
-  if (rc == SQLITE_DONE)
+  if (rc == SQLITE_DONE || rc == SQLITE_TOOBIG)
     rc = SQLITE_OK;
   if (rc == SQLITE_OK && p.next > journal->first)
     rc = wm_log_remove_before(table, p.next);
