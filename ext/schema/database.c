@@ -1,6 +1,7 @@
 /* database.c - whether a table's database is still the one that it was made in: see database.h */
 #include "schema/database.h"
 
+#include "conn/transaction.h"
 #include "schema/schema.h"
 
 #include <string.h>
@@ -58,13 +59,31 @@ static bool is_gone(const wm_table *table) {
   return is_private(table) ? !is_attached(table) : table->references == 1 && !wm_schema_is_meant(table);
 }
 
+/*
+** Statements that the host has not finalized keep the object of a private table whose database was detached, and so the
+** map, but cannot read it again: its rows are given back. They are kept as long if memory is out, which does no harm.
+*/
+static void empty_map(wm_table *table) {
+  wm_attachment *attachment = table->attachment;
+  if (attachment->map->kind != WM_PRIVATE || wm_attachment_is_begun(attachment))
+    return;
+  walmap_txn_begin(attachment->txn);
+  (void)walmap_txn_clear(attachment->txn, NULL);
+  walmap_txn_commit(attachment->txn);
+  bool began = wm_attachment_begin_aside(attachment);
+  (void)walmap_compact(attachment->map->map, attachment->txn);
+  wm_attachment_end_aside(attachment, began);
+}
+
 void wm_database_forget_gone(wm_conn *conn) {
   wm_table *table = conn->unnamed > 0 ? conn->tables : NULL;
   while (table != NULL) {
     bool gone = is_gone(table);
     wm_table *next = table->next;
-    if (gone)
+    if (gone) {
+      empty_map(table);
       wm_table_unlist(table);
+    }
     table = gone ? conn->tables : next; /* what is finalized for one table may let go of others */
   }
 }

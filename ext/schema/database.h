@@ -32,7 +32,10 @@ bool wm_database_has(const wm_table *table);
 /* To be called in xDisconnect: lets go of a private table whose database is being detached or replaced. */
 void wm_database_disconnected(wm_table *table);
 
-/* Lets go of private tables whose database was detached, and of file tables that others dropped or renamed. */
+/*
+** Lets go of private tables whose database was detached, whose rows are given back even if statements keep the object,
+** and of file tables that others dropped or renamed.
+*/
 void wm_database_forget_gone(wm_conn *conn);
 
 #endif

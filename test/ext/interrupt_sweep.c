@@ -51,6 +51,7 @@ static const char *const schema_changes[] = {
     "CREATE VIRTUAL TABLE temp.made USING walmap",
     "CREATE VIRTUAL TABLE temp.made USING walmap(map='interrupt')",
     "CREATE VIRTUAL TABLE temp.made USING walmap(map='other', shards=2)",
+    "CREATE VIRTUAL TABLE made USING walmap(ordered=1, max_bytes=1000000, ttl=60)",
     "DROP TABLE own",
     "DROP TABLE kv",
     "ALTER TABLE own RENAME TO moved",
@@ -107,6 +108,9 @@ static const char *const durable[] = {
     "SELECT walmap_apply('own', c) FROM changes",
     "SELECT walmap_checkpoint('own') > 0",
     "SELECT length(walmap_snapshot('own'))",
+    "SELECT walmap_touch('own', 'a', 60)",
+    "SELECT walmap_reclaim('own') >= 0",
+    "PRAGMA integrity_check",
 };
 
 static const char *const preludes[] = {
