@@ -33,6 +33,22 @@ def figures(db):
     return db.execute(sql).fetchone()
 
 
+def version():
+    if not os.path.exists(PATH):
+        return None
+    status = os.stat(PATH)
+    return status.st_ino, status.st_mtime_ns
+
+
+def wait_until(condition):
+    """For as long as a busy machine may need."""
+    for _ in range(60000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
 if len(sys.argv) > 1:
     keeper = recipe.connect()
     if recipe.restore(keeper, PATH) == 0:
@@ -40,9 +56,14 @@ if len(sys.argv) > 1:
         keeper.executemany("INSERT INTO kv VALUES(?, ?)", rows + [("moves", 0)])
     for _ in range(3):
         threading.Thread(target=move, daemon=True).start()
+    begin = figures(keeper)[1]
     recipe.Saver(PATH, 0.01)
+    wait_until(lambda: figures(keeper)[1] > begin)
+    for _ in range(2):  # the second image that comes now was begun after that
+        last = version()
+        wait_until(lambda: version() != last)
     print("runs", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 
 before = 0
 for life in range(4):
@@ -79,10 +100,8 @@ assert keeper.execute("SELECT walmap_get('kv', 'late')").fetchone()[0] == 1
 
 # A save that fails is told, and the next one is tried
 saver = recipe.Saver("no/such/folder/image", 0.01)
-time.sleep(0.2)
-assert isinstance(saver.error, sqlite3.Error), saver.error
+wait_until(lambda: isinstance(saver.error, sqlite3.Error))
 os.makedirs("no/such/folder")
-time.sleep(0.5)
-assert saver.error is None and os.path.exists("no/such/folder/image")
+wait_until(lambda: saver.error is None and os.path.exists("no/such/folder/image"))
 saver.stop()
 print("good")
