@@ -227,6 +227,7 @@ static inline void step_compact(world *w) {
   uint64_t size = walmap_size(w->map), reclaimable = walmap_reclaimable(w->map);
   trace(w, "compact%s", own ? " in a transaction" : "");
   int result = walmap_compact(w->map, own ? p->txn : NULL);
+  w->compactions++; /* if it is kept out of a shard, those before it stay compacted */
   if (result == WALMAP_BUSY || result == WALMAP_DEADLOCK) {
     MUST(may_own_any(w, own ? p : NULL));
     if (own)
@@ -237,7 +238,6 @@ static inline void step_compact(world *w) {
   MUST_OK(result);
   if (own)
     p->may_own = true;
-  w->compactions++;
   if (!is_quiet(w))
     return;
   MUST(walmap_size(w->map) == live_bytes(w) && walmap_size(w->map) <= size - reclaimable);
