@@ -97,7 +97,7 @@ $(BUILD)/test/%: test/%.c $(LIBRARY) $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) $(NOTE_HEADERS) $(if $(findstring /bench/,$@),,$(if $(LTO),-fno-lto)) -o $@ $< $(LIBRARY) $(LDFLAGS) $(LDLIBS) -lsqlite3 -lm
 
 # These need the core with its yields (core/base/yield.h), whatever the build
-YIELDING     := $(addprefix $(BUILD)/test/core/,test_bounds ordered/test_bounds test_counters test_races ordered/test_races test_linearizable test_linearizable_ranges test_retry_token)
+YIELDING     := $(addprefix $(BUILD)/test/core/,test_bounds ordered/test_bounds test_counters test_epoch test_races ordered/test_races test_linearizable test_linearizable_ranges test_retry_token)
 YIELDING_LIB := $(BUILD)/yielding/libwalmap.a
 $(BUILD)/yielding/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

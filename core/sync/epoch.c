@@ -115,7 +115,7 @@ static void look_for_oldest(const walmap__slot *slots, int n, uint64_t *oldest, 
 }
 
 /*
-** Slot and time are two words, which may be of two searches: each time is good by itself (E1), whatever slot has it. No
+** Slot and time are two words, which may be of two searches: each time is good by itself (E3), whatever slot has it. No
 ** slot has the time 0.
 */
 static uint64_t known_oldest(walmap__epoch *e, const walmap__slot **by) {
@@ -128,13 +128,15 @@ uint64_t walmap__epoch_oldest_slot(walmap__epoch *e, const walmap__slot **by) {
   uint64_t oldest = known_oldest(e, by);
   if (oldest != 0)
     return oldest;
+  uint64_t began = atomic_load(&e->now); /* E3: before any slot is looked at */
   walmap__more_slots *more = atomic_load(&e->more);
   oldest = UINT64_MAX;
   *by = NULL;
   look_for_oldest(e->slots, WALMAP__FIRST_SLOTS, &oldest, by);
   for (walmap__more_slots *block = more; block; block = block->next)
     look_for_oldest(block->slots, WALMAP__MORE_SLOTS, &oldest, by);
-  if (more && *by) { /* a search of the first slots alone costs less than to tell other threads of it */
+  /* A search of the first slots alone costs less than to tell other threads of it. */
+  if (more && *by && oldest <= began) {
     atomic_store(&e->oldest_time, oldest);
     atomic_store(&e->oldest, *by);
   }

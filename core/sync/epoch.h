@@ -20,10 +20,13 @@
 ** enough to add 0 to it before W reads the slots (walmap__epoch_now). A load of the clock is not enough: the slots
 ** could then be read before other threads see the store, and W could miss a reader that does not see the store either.
 **
-** What a search of the slots has found as the oldest time, T, stays good for all threads: what was retired before T was
-** unlinked before the clock reached T, so before that search, and readers that the search has missed do not find it. So
-** while the slot in which T was found still has T, which is all that a new search could tell, the slots need not be
-** looked at again. Else each write beside thousands of open states would look at all of them.
+** A search that began at the time B, and found T as the oldest time, tells all threads of it if T <= B (E3): what was
+** retired at a time t < T was then unlinked, and the clock advanced to t+1, before the search read B, and so before it
+** read any slot; by E1, readers that it has missed do not find it. That stays so. While the slot in which T was found
+** still has T, a new search would find no later time, so the slots need not be looked at again: else each write beside
+** thousands of open states would look at all of them. Where T > B, only the thread that searched may use T, for what it
+** retired itself before it searched: a reader may have come at the time B to a slot that was looked at already, and
+** something that this reader sees may have been retired at B since, by a thread that did not search.
 */
 #ifndef WALMAP_EPOCH_H
 #define WALMAP_EPOCH_H
@@ -106,8 +109,8 @@ static inline uint64_t walmap__epoch_now(walmap__epoch *epoch) { return atomic_f
 void walmap__epoch_add_lookups(walmap__epoch *epoch, uint64_t *hits, uint64_t *misses);
 
 /*
-** The oldest announced time, and the slot that has it; UINT64_MAX and NULL without readers. A reader that took its time
-** long before it announced it may be missed, as E1 allows.
+** The oldest announced time, and the slot that has it; UINT64_MAX and NULL without readers. The caller may free what it
+** retired at an earlier time before the call. Readers that do not see this may be missed (E1, E3).
 */
 uint64_t walmap__epoch_oldest_slot(walmap__epoch *epoch, const walmap__slot **slot);
 

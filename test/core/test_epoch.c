@@ -172,6 +172,50 @@ static void oldest_is_remembered(void **unused) {
   close_epoch(f);
 }
 
+/*
+** A reader comes to a slot that a search has passed, another thread retires what this reader sees, and the search goes
+** on to a reader that came after that. What the search found is right for the searching thread. The other one, which
+** has retired something since the search began, must find the first reader.
+*/
+static struct {
+  walmap__epoch *epoch;
+  walmap__slot *first, *second;
+  uint64_t retired;
+} passed;
+
+static void come_behind_the_search(const char *point) {
+  if (strcmp(point, "epoch: slot looked at") != 0)
+    return;
+  atomic_store(&walmap__yield_hook, (walmap__yield_fn)NULL);
+  MUST(walmap__slot_take(passed.first, passed.epoch));
+  passed.retired = walmap__epoch_advance(passed.epoch);
+  MUST(walmap__slot_take(passed.second, passed.epoch));
+}
+
+static void reader_behind_a_search(void **unused) {
+  (void)unused;
+  fixture *f = open_epoch();
+  walmap__slot *states[WALMAP__FIRST_SLOTS + 1];
+  const walmap__slot *slot;
+  for (int i = 0; i <= WALMAP__FIRST_SLOTS; i++) /* so that there are more slots, and searches are remembered */
+    states[i] = enter(f);
+  for (int i = 0; i <= WALMAP__FIRST_SLOTS; i++)
+    walmap__epoch_leave(states[i]);
+  passed.epoch = f->epoch;
+  passed.first = &f->epoch->slots[0];
+  passed.second = &f->epoch->slots[1];
+  atomic_store(&walmap__yield_hook, come_behind_the_search);
+  uint64_t found = walmap__epoch_oldest_slot(f->epoch, &slot);
+  assert_int_equal(found, passed.retired + 1);
+  assert_ptr_equal(slot, passed.second);
+  found = walmap__epoch_oldest_slot(f->epoch, &slot);
+  assert_int_equal(found, passed.retired);
+  assert_ptr_equal(slot, passed.first);
+  walmap__epoch_leave(passed.first);
+  walmap__epoch_leave(passed.second);
+  close_epoch(f);
+}
+
 /* Threads take slots at once, more than there are at first: no slot is given twice. */
 typedef struct crowd {
   fixture *f;
@@ -211,11 +255,8 @@ static void crowds(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(reads_beside_states),
-      cmocka_unit_test(slots_are_used_again),
-      cmocka_unit_test(oldest),
-      cmocka_unit_test(oldest_is_remembered),
-      cmocka_unit_test(crowds),
+      cmocka_unit_test(reads_beside_states),  cmocka_unit_test(slots_are_used_again),   cmocka_unit_test(oldest),
+      cmocka_unit_test(oldest_is_remembered), cmocka_unit_test(reader_behind_a_search), cmocka_unit_test(crowds),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
