@@ -121,7 +121,8 @@ static int pass_row(void *ctx, const wm_log_row *row) {
 
 /*
 ** What was put again stays in the journal when it fails: the statement, or COMMIT, fails with it. But where a row is
-** too long for the connection's SQLITE_LIMIT_LENGTH, which other connections need not have, the pass ends before it.
+** too long for the connection's SQLITE_LIMIT_LENGTH, the pass ends before it, and the log grows until a connection with
+** a higher limit writes.
 */
 static int remove_oldest_rows(wm_table *table, uint64_t budget) {
   wm_attachment *attachment = table->attachment;

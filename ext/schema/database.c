@@ -61,7 +61,7 @@ static bool is_gone(const wm_table *table) {
 
 /*
 ** Statements that the host has not finalized keep the object of a private table whose database was detached, and so the
-** map, but cannot read it again: its rows are given back. They are kept as long if memory is out, which does no harm.
+** map, but cannot read it again: its rows are given back. If memory is out, they go with the object instead.
 */
 static void empty_map(wm_table *table) {
   wm_attachment *attachment = table->attachment;
@@ -81,8 +81,11 @@ void wm_database_forget_gone(wm_conn *conn) {
     bool gone = is_gone(table);
     wm_table *next = table->next;
     if (gone) {
+      wm_table_retain(table); /* long work asks by a statement whether to go on, and that may disconnect the table */
       empty_map(table);
-      wm_table_unlist(table);
+      if (table->listed)
+        wm_table_unlist(table);
+      wm_table_release(table);
     }
     table = gone ? conn->tables : next; /* what is finalized for one table may let go of others */
   }
