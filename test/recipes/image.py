@@ -63,11 +63,12 @@ if len(sys.argv) > 1:
         last = version()
         wait_until(lambda: version() != last)
     print("runs", flush=True)
-    time.sleep(3600)
+    sys.stdin.read()  # until this process is killed, or its parent has ended
+    os._exit(1)
 
 before = 0
 for life in range(4):
-    process = subprocess.Popen([sys.executable, __file__, "live"], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, __file__, "live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"runs\n"
     time.sleep(0.3 + random.random() / 10)
     process.send_signal(signal.SIGKILL)
