@@ -70,6 +70,12 @@ static inline void options_init(walmap_options *options) {
   } while (0)
 #define MUST_OK(call) MUST_RESULT(call, WALMAP_OK)
 
+/*
+** In a loop that waits for another thread: what has not come ten minutes after `since`, which is of now_ns() and may be
+** later than now, never comes. That is less than the time that test/tools/run gives to a file.
+*/
+#define MUST_NOT_HANG(since) MUST((int64_t)(now_ns() - (since)) < (int64_t)600 * 1000000000)
+
 /* An integer from the environment, or the default. */
 static inline uint64_t env_number(const char *name, uint64_t otherwise) {
   const char *text = getenv(name);

@@ -196,8 +196,12 @@ static void deadlocks_are_few(void **unused) {
   for (int i = 0; i < STORM_THREADS; i++)
     threads[i] = start(run_storm, &s);
   sleep_ms((unsigned)(load_ns() / MS));
-  while (atomic_load(&s.satisfied) < STORM_THREADS || atomic_load(&s.commits) < STORM_COMMITS)
-    sleep_ms(10); /* so many that what is counted does not hang on a few of them */
+  /* So many commits that the share of deadlocks does not depend on a few of them */
+  for (uint64_t since = now_ns();
+       atomic_load(&s.satisfied) < STORM_THREADS || atomic_load(&s.commits) < STORM_COMMITS;) {
+    MUST_NOT_HANG(since);
+    sleep_ms(10);
+  }
   atomic_store(&s.stop, true);
   for (int i = 0; i < STORM_THREADS; i++)
     join(threads[i]);

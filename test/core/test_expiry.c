@@ -373,6 +373,7 @@ static void all_or_none(void **unused) {
     MUST(pthread_create(&threads[i], NULL, read_together, map) == 0);
   uint64_t end = now_ns() + 1500 * 1000000ull;
   for (uint32_t round = 0; now_ns() < end || atomic_load(&seen_by) < READERS; round++) {
+    MUST_NOT_HANG(end);
     atomic_fetch_add(&the_time, 1);
     walmap_txn_begin(txn);
     uint64_t expires = walmap_txn_clock(txn) + 1 + round % 3;

@@ -247,6 +247,7 @@ static void test_follower_beside_writers(void **unused) {
   }
   /* Where each time compaction has passed, as it may when this thread seldom runs, nothing was followed. */
   for (uint64_t end = now_ns() + 1000000000; now_ns() < end || f.followed == 0;) {
+    MUST_NOT_HANG(end);
     catch_up_to_changes(&f);
     MUST(sum_of(&f.follower) == 0);
   }

@@ -120,6 +120,7 @@ static void keys_come_and_go(void **unused) {
                            start(run_pair_checker, p)};
     for (uint64_t until = now_ns() + load_ns();
          now_ns() < until || atomic_load(&p->moves) == 0 || atomic_load(&p->checks) == 0;) {
+      MUST_NOT_HANG(until);
       MUST_OK(walmap_compact(p->map, NULL));
       sleep_ms(5);
     }
@@ -189,8 +190,10 @@ static void growth_under_readers(void **unused) {
     MUST(g);
     g->map = open_map(shards, VERY_LONG_MS);
     pthread_t threads[] = {start(run_grower, g), start(run_growth_reader, g), start(run_growth_reader, g)};
-    for (uint64_t until = now_ns() + load_ns(); now_ns() < until || atomic_load(&g->reads) == 0;)
+    for (uint64_t until = now_ns() + load_ns(); now_ns() < until || atomic_load(&g->reads) == 0;) {
+      MUST_NOT_HANG(until);
       sleep_ms(10);
+    }
     atomic_store(&g->stop, true);
     for (int i = 0; i < 3; i++)
       join(threads[i]);
@@ -267,8 +270,10 @@ static void index_shrinks_under_readers(void **unused) {
     walmap_txn_commit(txn);
     MUST_OK(walmap_verify(w.map, NULL, NULL));
   }
-  while (atomic_load(&w.reads) < 10)
+  for (uint64_t since = now_ns(); atomic_load(&w.reads) < 10;) {
+    MUST_NOT_HANG(since);
     sleep_ms(1);
+  }
   atomic_store(&w.stop, true);
   for (int i = 0; i < 2; i++)
     join(threads[i]);

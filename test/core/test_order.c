@@ -413,8 +413,12 @@ static void walks_beside_writers(void **unused) {
     MUST(pthread_create(&threads[MOVERS + i], NULL, walk_tokens, &b) == 0);
   MUST(pthread_create(&threads[MOVERS + WALKERS], NULL, keep_house, &b) == 0);
   sleep_ms((unsigned)env_number("LOAD_MS", 2000));
-  while (atomic_load(&b.moves) <= 100 || atomic_load(&b.walks) == 0 || atomic_load(&b.restores) == 0)
-    sleep_ms(10); /* on a busy machine a thread may not have run by now */
+  /* On a busy machine a thread may not have run by now. */
+  for (uint64_t since = now_ns();
+       atomic_load(&b.moves) <= 100 || atomic_load(&b.walks) <= 1 || atomic_load(&b.restores) == 0;) {
+    MUST_NOT_HANG(since);
+    sleep_ms(10);
+  }
   atomic_store(&b.stop, true);
   for (uint32_t i = 0; i < MOVERS + WALKERS + 1; i++)
     MUST(pthread_join(threads[i], NULL) == 0);

@@ -135,6 +135,7 @@ static void counters_and_histories(void **unused) {
     for (int i = 3; i < 5; i++)
       threads[i] = start(run_watcher, c);
     for (uint64_t until = now_ns() + load_ns(); now_ns() < until || !is_each_at_work(c);) {
+      MUST_NOT_HANG(until);
       MUST_OK(walmap_compact(c->map, NULL));
       sleep_ms(2);
     }
@@ -234,8 +235,10 @@ static void commit_is_one_step(void **unused) {
     MUST_OK(walmap_set(p->map, &key, 4, &zero, 8));
   pthread_t threads[] = {start(run_pair_writer, p), start(run_pair_reader, p), start(run_pair_stater, p)};
   for (uint64_t until = now_ns() + load_ns();
-       now_ns() < until || atomic_load(&p->generation) == 0 || atomic_load(&p->reads) == 0;)
+       now_ns() < until || atomic_load(&p->generation) == 0 || atomic_load(&p->reads) == 0;) {
+    MUST_NOT_HANG(until);
     sleep_ms(10);
+  }
   atomic_store(&p->stop, true);
   for (int i = 0; i < 3; i++)
     join(threads[i]);

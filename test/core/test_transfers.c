@@ -249,8 +249,10 @@ static void transfers_over(uint32_t shards, bool with_restore) {
   for (uint64_t until = now_ns() + load_ns(); now_ns() < until || atomic_load(&b->transfers) == 0 ||
                                               atomic_load(&b->sums) == 0 || atomic_load(&b->images) == 0 ||
                                               atomic_load(&b->compactions) == 0 ||
-                                              (with_restore && atomic_load(&b->restores) == 0);)
+                                              (with_restore && atomic_load(&b->restores) == 0);) {
+    MUST_NOT_HANG(until);
     sleep_ms(10);
+  }
   atomic_store(&b->stop, true);
   for (int i = 0; i < n; i++)
     join(threads[i]);

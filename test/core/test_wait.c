@@ -150,8 +150,10 @@ static void one_commit_wakes_all(void **unused) {
   MUST_OK(walmap_open(NULL, &map));
   for (int i = 0; i < WAITERS; i++)
     MUST(pthread_create(&threads[i], NULL, wait_once, map) == 0);
-  while (atomic_load(&waiting) < WAITERS)
+  for (uint64_t since = now_ns(); atomic_load(&waiting) < WAITERS;) {
+    MUST_NOT_HANG(since);
     sleep_ms(1);
+  }
   sleep_ms(100); /* so that most of them sleep */
   MUST_OK(walmap_set(map, "go", 2, "12345678", 8));
   for (int i = 0; i < WAITERS; i++)

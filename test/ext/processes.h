@@ -115,7 +115,7 @@ static inline pid_t start_child(char *program, int number) {
 /*
 ** Runs children for `milliseconds`, and kills so many of them at random moments of that time. The number of a child
 ** modulo PROCESSES is that of the child that it replaces. *stop tells them to end; not before is_enough(), for on a
-** busy machine they may do little in that time.
+** busy machine they may do little in that time. It complains if that never comes.
 */
 static inline void run_children(char *program, int milliseconds, int kills, bool (*is_enough)(void),
                                 atomic_bool *stop) {
@@ -135,6 +135,8 @@ static inline void run_children(char *program, int milliseconds, int kills, bool
     usleep(1000 * (useconds_t)milliseconds);
   for (int ms = 0; !is_enough() && ms < MOST_PATIENCE_MS; ms += 10)
     usleep(10000);
+  if (!is_enough())
+    complain("the processes have done too little", NULL);
   atomic_store(stop, true);
   for (int i = 0; i < PROCESSES; i++) {
     int status = 0;
