@@ -108,7 +108,7 @@ if (picture eq 'cache') {
   set style fill solid noborder
   set yrange [0:1.3]
   set ytics 0.25
-  set ylabel "misses, of LRU's"
+  set ylabel "misses / misses of LRU"
   set xtics rotate by 30 right
   set multiplot layout 1,2 title "Misses of a cache as parts of exact LRU's"
   do for [i = 1:2] {
