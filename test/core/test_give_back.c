@@ -4,9 +4,8 @@
 **
 ** No clock is looked at. What a write does is counted by what it takes out of the garbage queue.
 */
+#include "../common/subtables.h"
 #include "../common/support.h"
-
-#include "mvcc/map.h"
 
 typedef struct fixture {
   walmap *map;
@@ -154,13 +153,6 @@ static void all_removed(void **unused) {
   }
 }
 
-static uint32_t subtables(const walmap *map) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < map->n_shards; i++)
-    n += walmap__shard_generation(&map->shards[i])->index.n_subtables;
-  return n;
-}
-
 /* What options.capacity asked for is not taken back by the first removal. */
 static void expected_entries_keep_their_room(void **unused) {
   (void)unused;
@@ -171,11 +163,11 @@ static void expected_entries_keep_their_room(void **unused) {
   MUST_OK(walmap_open(&options, &f.map));
   for (uint32_t i = 0; i < 1000; i++)
     set(f.map, i, 8);
-  uint32_t before = subtables(f.map);
+  uint32_t before = count_subtables(f.map);
   for (uint32_t i = 0; i < 1000; i++)
     MUST_OK(walmap_remove(f.map, &i, 4));
   MUST_OK(walmap_compact(f.map, NULL));
-  assert_int_equal(subtables(f.map), before);
+  assert_int_equal(count_subtables(f.map), before);
   walmap_close(f.map);
 }
 

@@ -2,9 +2,8 @@
 ** test_index_threads.c - keys that are lost or doubled while the index splits, forgets and shrinks under readers (C2,
 ** I1)
 */
+#include "../common/subtables.h"
 #include "../common/thread_load.h"
-
-#include "mvcc/map.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* Keys that come and go: of each pair one key is there at any time, while the index splits and forgets (C2)          */
@@ -234,13 +233,6 @@ static void *read_stable_keys(void *arg) {
   return NULL;
 }
 
-static uint32_t subtables(const walmap *map) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < map->n_shards; i++)
-    n += walmap__shard_generation(&map->shards[i])->index.n_subtables;
-  return n;
-}
-
 static void index_shrinks_under_readers(void **unused) {
   (void)unused;
   enum { WAVES = 6, LAST = STABLE + 30000 / SLOWDOWN + 5000 };
@@ -257,7 +249,7 @@ static void index_shrinks_under_readers(void **unused) {
     walmap_txn_begin(txn);
     for (uint32_t key = STABLE; key < LAST; key++)
       MUST_OK(walmap_txn_set(txn, &key, 4, &key, 4));
-    most = subtables(w.map);
+    most = count_subtables(w.map);
     MUST(most > 4);
     if (i % 2) {
       walmap_txn_rollback(txn);
@@ -278,8 +270,8 @@ static void index_shrinks_under_readers(void **unused) {
   for (int i = 0; i < 2; i++)
     join(threads[i]);
   MUST_OK(walmap_compact(w.map, NULL));
-  printf("  %u subtables at most, %u at last\n", most, subtables(w.map));
-  MUST(subtables(w.map) <= 4);
+  printf("  %u subtables at most, %u at last\n", most, count_subtables(w.map));
+  MUST(count_subtables(w.map) <= 4);
   walmap_txn_free(txn);
   walmap_session_free(session);
   walmap_close(w.map);
